@@ -1,0 +1,2 @@
+//! CIDs, UnixFS and CAR (level 1)
+#![no_std]

@@ -1,0 +1,2 @@
+//! The control-socket protocol: length-prefixed, versioned postcard (level 1)
+#![no_std]

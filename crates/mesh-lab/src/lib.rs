@@ -1,0 +1,1 @@
+//! Namespace lab: many nodes on one host (test tool)

@@ -1,0 +1,3 @@
+//! mesh-mdns service (level 4)
+
+fn main() {}

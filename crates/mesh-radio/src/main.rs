@@ -1,0 +1,3 @@
+//! mesh-radio service (level 4)
+
+fn main() {}

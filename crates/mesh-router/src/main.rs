@@ -1,0 +1,3 @@
+//! mesh-router service (level 4)
+
+fn main() {}

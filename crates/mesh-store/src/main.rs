@@ -1,0 +1,3 @@
+//! mesh-store service (level 4)
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! First boot, services with back-off and limits, watchdog (level 4)
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! mesh-update service (level 4)
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The command line of a node; also reached as ipfs (level 4)
+
+fn main() {}

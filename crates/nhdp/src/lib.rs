@@ -1,0 +1,2 @@
+//! RFC 6130 neighbourhood discovery, sans-IO (level 2)
+#![no_std]
