@@ -1,0 +1,72 @@
+//! Requests to `mesh-radio` and its answers.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+/// What can be asked of the radio service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RadioRequest {
+    /// One [`RadioResponse::Plan`].
+    Plan,
+    /// A [`RadioResponse::Plan`] now and after every change, until the connection ends.
+    Watch,
+}
+
+/// What the radio service answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RadioResponse {
+    /// The plan in force.
+    Plan(Plan),
+}
+
+/// Which interface does what, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Every interface the service decides about.
+    pub interfaces: Vec<Interface>,
+    /// Every Wi-Fi radio found.
+    pub phys: Vec<Phy>,
+}
+
+/// What an interface is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// The router runs on it.
+    Mesh,
+    /// Clients join through it.
+    AccessPoint,
+    /// Leads to the Internet.
+    Uplink,
+    /// Left alone.
+    Unused,
+}
+
+/// An interface of the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Kernel name.
+    pub name: String,
+    /// Kernel index.
+    pub index: u32,
+    /// What it is for.
+    pub role: Role,
+    /// Up, with carrier.
+    pub running: bool,
+    /// Why it has that role, for people.
+    pub reason: String,
+}
+
+/// A Wi-Fi radio.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Phy {
+    /// Kernel name, as `phy0`.
+    pub name: String,
+    /// Driver's modes: `AP`, `mesh point`, `IBSS`, …
+    pub modes: Vec<String>,
+    /// Bands in GHz: `2.4`, `5`, `6`.
+    pub bands: Vec<String>,
+    /// What is planned for it, for people.
+    pub reason: String,
+}
