@@ -1,0 +1,18 @@
+# shellcheck shell=bash
+# Every version this build pins, in one place. Read by bash (source) and by Python (ci/setup/common.py):
+# keep to plain NAME=value lines.
+
+# Debian release whose packages fill the image (provider "debian"), and the archive areas used.
+DEBIAN_SUITE=trixie
+DEBIAN_COMPONENTS="main non-free-firmware"
+
+# Rust: the oldest toolchain accepted from the host, and where a private one comes from when there is none.
+RUST_MINIMUM=1.94
+RUST_DEBIAN_SUITE=trixie-backports
+
+# BitBake's library. The hash is that of the wheel on the Python package index.
+BITBAKE_SETUP_VERSION=2.19.0
+BITBAKE_SETUP_SHA256=b6ae77afc234d872f89938272317157f8553621467818825db7dbf70380bcdd2
+
+# Oldest QEMU that emulates a Raspberry Pi 3 well enough (SD card, USB network, both UARTs).
+QEMU_MINIMUM=8.0
