@@ -1,2 +1,27 @@
-//! RFC 7181 OLSRv2 routing, sans-IO (level 2)
+//! RFC 7181 OLSRv2 routing, sans-IO (level 2).
+//!
+//! Read RFC 7181 first, §1.3 and §4 for the overview. One [`Router`] serves one address family. The driver's
+//! law: after every [`Router::handle_input`] and [`Router::handle_timeout`], drain [`Router::poll_output`] to
+//! `None`, then sleep until [`Router::poll_timeout`] or the next input.
 #![no_std]
+
+extern crate alloc;
+
+mod config;
+mod counters;
+mod io;
+mod router;
+
+pub use config::{Config, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing};
+pub use counters::Counters;
+pub use io::{
+    AttachedNetwork, AttachedView, Event, Input, InputError, LinkQuality, LinkStatus, NeighborView, Output,
+    Record, Route, RouteChange, TopologyEdge,
+};
+pub use rfc5444::NetAddr;
+pub use router::Router;
+
+/// RFC 5444 message type of application records (RFC 5444 §6.2, private use).
+pub const RECORD_MESSAGE: u8 = 224;
+/// Longest record payload in bytes.
+pub const MAX_RECORD: usize = 1024;

@@ -1,0 +1,192 @@
+//! What a router instance is told once, at its start.
+
+use core::net::IpAddr;
+
+use mesh_types::{Duration, Metric};
+
+/// Everything an instance needs to know. Start from [`Config::new`] and change fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The router's originator address (RFC 7181 §5.2.1): routable, unique in the mesh. Its family is the
+    /// instance's family; run one instance for IPv6 and one for IPv4. It is announced in HELLOs as an
+    /// address of another interface (RFC 6130 LOCAL_IF = OTHER_IF) unless it is on the mesh interface.
+    pub originator: IpAddr,
+    /// Intervals and hold times.
+    pub timing: Timing,
+    /// Largest RFC 5444 packet (UDP payload) in bytes. A single message that is larger still goes out
+    /// alone, for the IP layer to fragment. Default 1232: IPv6's minimum MTU without IP and UDP headers.
+    pub mtu: usize,
+    /// Willingness to be a flooding MPR, 0 (never) ..= 15 (always); 7 by default (RFC 7181 §5.4.6).
+    pub will_flooding: u8,
+    /// Willingness to be a routing MPR, 0 ..= 15; 7 by default. Zero: no transit traffic.
+    pub will_routing: u8,
+    /// How link costs are made.
+    pub metric: MetricMode,
+    /// RFC 6130 §14 link quality thresholds.
+    pub quality: QualityThresholds,
+    /// Hop limit of our own TCs and records; 255 reaches any mesh (RFC 7181 TC_HOP_LIMIT).
+    pub tc_hop_limit: u8,
+    /// Most entries each table may hold.
+    pub limits: Limits,
+    /// Numbers saved by the previous run ([`crate::Router::sequences`]); `None`: drawn from the seed.
+    pub sequences: Option<Sequences>,
+}
+
+impl Config {
+    /// RFC 7181's default parameters for that originator address.
+    pub fn new(originator: IpAddr) -> Self {
+        Self {
+            originator,
+            timing: Timing::RFC7181,
+            mtu: 1232,
+            will_flooding: 7,
+            will_routing: 7,
+            metric: MetricMode::HopCount,
+            quality: QualityThresholds::OFF,
+            tc_hop_limit: 255,
+            limits: Limits::DEFAULT,
+            sequences: None,
+        }
+    }
+}
+
+/// Protocol intervals (RFC 7181 §5.4, RFC 6130 §5.3). Jitter follows from them: HP_MAXJITTER =
+/// HELLO interval / 4, TP_MAXJITTER = TC interval / 4 (RFC 5148).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// HELLO_INTERVAL, between two periodic HELLOs on an interface.
+    pub hello_interval: Duration,
+    /// HELLO_MIN_INTERVAL, between any two HELLOs on an interface.
+    pub hello_min_interval: Duration,
+    /// H_HOLD_TIME: how long a HELLO's content is valid for its receivers.
+    pub hello_hold: Duration,
+    /// L_HOLD_TIME, N_HOLD_TIME: how long a lost link or neighbour is still reported as LOST.
+    pub lost_hold: Duration,
+    /// TC_INTERVAL.
+    pub tc_interval: Duration,
+    /// TC_MIN_INTERVAL.
+    pub tc_min_interval: Duration,
+    /// T_HOLD_TIME: how long a TC's content is valid.
+    pub tc_hold: Duration,
+    /// A_HOLD_TIME: how long empty TCs follow the last non-empty one.
+    pub advertise_hold: Duration,
+    /// P_HOLD_TIME, RX_HOLD_TIME, F_HOLD_TIME: how long a message number is remembered.
+    pub message_hold: Duration,
+    /// F_MAXJITTER: longest delay of a forwarded message.
+    pub forward_jitter: Duration,
+    /// Longest delay of a triggered HELLO or TC (HT_MAXJITTER, TT_MAXJITTER).
+    pub trigger_jitter: Duration,
+}
+
+impl Timing {
+    /// RFC 7181 §5.4 and RFC 6130 §5: HELLO 2 s, TC 5 s.
+    pub const RFC7181: Self = Self {
+        hello_interval: Duration::from_secs(2),
+        hello_min_interval: Duration::from_millis(500),
+        hello_hold: Duration::from_secs(6),
+        lost_hold: Duration::from_secs(6),
+        tc_interval: Duration::from_secs(5),
+        tc_min_interval: Duration::from_millis(1250),
+        tc_hold: Duration::from_secs(15),
+        advertise_hold: Duration::from_secs(15),
+        message_hold: Duration::from_secs(30),
+        forward_jitter: Duration::from_millis(400),
+        trigger_jitter: Duration::from_millis(100),
+    };
+
+    /// For small, lively meshes: HELLO 0.5 s, TC 1 s, all else in proportion.
+    pub const FAST: Self = Self {
+        hello_interval: Duration::from_millis(500),
+        hello_min_interval: Duration::from_millis(125),
+        hello_hold: Duration::from_millis(1500),
+        lost_hold: Duration::from_millis(1500),
+        tc_interval: Duration::from_secs(1),
+        tc_min_interval: Duration::from_millis(250),
+        tc_hold: Duration::from_secs(3),
+        advertise_hold: Duration::from_secs(3),
+        message_hold: Duration::from_secs(30),
+        forward_jitter: Duration::from_millis(50),
+        trigger_jitter: Duration::from_millis(25),
+    };
+}
+
+/// Where link costs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricMode {
+    /// Every link costs [`DEFAULT_METRIC`]; shortest in hops.
+    HopCount,
+    /// [`crate::Input::LinkQuality`] sets the incoming cost; links without one cost [`DEFAULT_METRIC`].
+    External,
+}
+
+/// RFC 7181 §5.4.5 DEFAULT_METRIC, the cost of a link nothing is known about.
+pub const DEFAULT_METRIC: Metric = Metric::new(256);
+
+/// RFC 6130 §14: thresholds of L_quality, 0 ..= 255, for a link to be used or given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QualityThresholds {
+    /// HYST_ACCEPT: at or above it a link becomes usable.
+    pub accept: u8,
+    /// HYST_REJECT: below it a link is lost. Not above `accept`.
+    pub reject: u8,
+    /// INITIAL_QUALITY of a new link. Below `accept` the link starts as pending.
+    pub initial: u8,
+}
+
+impl QualityThresholds {
+    /// Quality is not used: every link is good at once (RFC 6130's default).
+    pub const OFF: Self = Self { accept: 0, reject: 0, initial: 255 };
+}
+
+/// Most entries per table. A full table refuses newcomers or drops the oldest remote entry, and counts it
+/// ([`crate::Counters::table_full`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Mesh interfaces.
+    pub interfaces: usize,
+    /// Links per interface.
+    pub links: usize,
+    /// Addresses one neighbour may claim.
+    pub neighbor_addresses: usize,
+    /// 2-hop addresses over one link.
+    pub two_hops: usize,
+    /// Originators TCs are kept from.
+    pub routers: usize,
+    /// Advertised neighbours plus networks of one originator.
+    pub per_router: usize,
+    /// Remembered message numbers, each of: processed, forwarded, and received per interface.
+    pub messages: usize,
+    /// Bytes of messages waiting to be forwarded, per interface.
+    pub forward_queue: usize,
+    /// Application records in all.
+    pub records: usize,
+    /// Kinds of application records of one originator.
+    pub records_per_originator: usize,
+}
+
+impl Limits {
+    /// Room for meshes of thousands of nodes.
+    pub const DEFAULT: Self = Self {
+        interfaces: 16,
+        links: 256,
+        neighbor_addresses: 32,
+        two_hops: 1024,
+        routers: 16_384,
+        per_router: 512,
+        messages: 16_384,
+        forward_queue: 65_536,
+        records: 16_384,
+        records_per_originator: 16,
+    };
+}
+
+/// Sequence numbers worth saving, so that a restart is not taken for old news by the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sequences {
+    /// Message sequence number (RFC 5444) of the last message sent.
+    pub message: u16,
+    /// ANSN (RFC 7181 §5.4.1) last advertised.
+    pub ansn: u16,
+    /// Packet sequence number last sent.
+    pub packet: u16,
+}
