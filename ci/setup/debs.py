@@ -210,7 +210,7 @@ class Apt:
 
     def _fetch(self, names: list[str], closure: bool) -> list[Deb]:
         pins = self.closure(names) if closure else names
-        debs = [self._describe(pin) for pin in pins]
+        debs = self._describe(pins)
         missing = [deb for deb in debs if not _intact(deb)]
         if missing:
             total = sum(deb.size for deb in missing) / 1e6
@@ -221,19 +221,27 @@ class Apt:
                 raise BuildError(f"{deb.path} does not have the SHA-256 the signed package list gives: {deb.sha256}")
         return debs
 
-    def _describe(self, pin: str) -> Deb:
-        stanza = self.show(pin)
-        name, version, arch = stanza["Package"], stanza["Version"], stanza["Architecture"]
-        file = f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
-        return Deb(name, version, arch, stanza["SHA256"], int(stanza["Size"]), stanza.get("Source", name).split()[0],
-                   stanza["Filename"], self._suite(name, version), stanza.get("Depends", ""), str(self.pool / file))
-
-    def _suite(self, name: str, version: str) -> str:
-        for line in self._run("apt-cache", "madison", name).splitlines():
+    def _describe(self, pins: list[str]) -> list[Deb]:
+        """What apt knows of the packages; two calls however many there are."""
+        try:
+            text = self._run("apt-cache", "show", "--no-all-versions", *pins)
+        except BuildError:
+            for pin in pins:   # one call each names the one that is missing
+                self.show(pin)
+            raise
+        stanzas = [parse_stanza(part) for part in text.split("\n\n") if part.strip()]
+        suites: dict[tuple[str, str], str] = {}
+        for line in self._run("apt-cache", "madison", *[pin.split("=")[0] for pin in pins]).splitlines():
             parts = [part.strip() for part in line.split("|")]
-            if len(parts) == 3 and parts[1] == version:
-                return parts[2].split()[1]
-        return "unknown"
+            if len(parts) == 3:
+                suites.setdefault((parts[0], parts[1]), parts[2].split()[1])
+        debs = []
+        for stanza in stanzas:
+            name, version, arch = stanza["Package"], stanza["Version"], stanza["Architecture"]
+            file = self.pool / f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
+            debs.append(Deb(name, version, arch, stanza["SHA256"], int(stanza["Size"]), stanza.get("Source", name).split()[0],
+                            stanza["Filename"], suites.get((name, version), "unknown"), stanza.get("Depends", ""), str(file)))
+        return debs
 
     def unpack(self, deb: Deb) -> pathlib.Path:
         """The folder holding the package's files (unpacked once, then reused)."""
