@@ -1,1 +1,20 @@
-//! Sockets, netlink, poll loop, clock, entropy, files: the only unsafe code and system calls (level 3)
+//! Sockets, netlink, poll loop, clock, entropy, files: the only unsafe code and system calls (level 3).
+//!
+//! Protocol rules live elsewhere; this crate turns them into what the kernel understands.
+
+pub mod cgroup;
+pub mod clock;
+pub mod control;
+pub mod dm;
+pub mod entropy;
+pub mod file;
+pub mod identity;
+pub mod kmod;
+pub mod mount;
+pub mod netlink;
+pub mod poll;
+pub mod process;
+pub mod service;
+pub mod signal;
+pub mod udp;
+pub mod watchdog;

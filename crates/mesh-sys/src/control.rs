@@ -1,0 +1,412 @@
+//! Control sockets: the server inside a service, and clients of it, blocking or polled.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mesh_ipc::{Request, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::poll::{Event, Poller};
+
+/// More clients than this at once are turned away.
+pub const MAX_CLIENTS: usize = 32;
+/// A client that leaves more than this many bytes unread is cut off.
+const MAX_UNSENT: usize = 4 << 20;
+
+/// `<run-dir>/<service>.sock`.
+pub fn socket_path(run_dir: &Path, service: &str) -> PathBuf {
+    run_dir.join(format!("{service}.sock"))
+}
+
+/// One non-blocking stream with its half-read and unsent bytes.
+#[derive(Debug)]
+struct Stream {
+    socket: UnixStream,
+    received: Vec<u8>,
+    unsent: Vec<u8>,
+    waits_for_write: bool,
+}
+
+impl Stream {
+    fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, received: Vec::new(), unsent: Vec::new(), waits_for_write: false })
+    }
+
+    /// Reads what is there; `Ok(false)` at the end of the stream.
+    fn fill(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Ok(false),
+                Ok(n) => self.received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+            if self.received.len() > 2 * mesh_ipc::MAX_FRAME {
+                return Ok(true); // the rest comes after these frames are taken
+            }
+        }
+    }
+
+    fn queue<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
+        mesh_ipc::encode(message, &mut self.unsent).map_err(io::Error::other)?;
+        if self.unsent.len() > MAX_UNSENT {
+            return Err(io::Error::other("it does not read what it asked for"));
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket takes and tells the poller whether more is to come.
+    fn flush(&mut self, poller: &Poller, token: u64) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.socket.write(&self.unsent) {
+                Ok(n) => drop(self.unsent.drain(..n)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let wait = !self.unsent.is_empty();
+        if wait != self.waits_for_write {
+            poller.modify(&self.socket, token, wait)?;
+            self.waits_for_write = wait;
+        }
+        Ok(())
+    }
+}
+
+/// A client as the server knows it; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(u64);
+
+/// What a client did.
+#[derive(Debug)]
+pub enum ServerEvent<Q> {
+    /// It asked.
+    Request(ClientId, Request<Q>),
+    /// It is gone; forget its subscriptions.
+    Gone(ClientId),
+}
+
+/// The control socket of a service. It uses the poller's tokens from its first token on, upwards; give it
+/// the highest range.
+#[derive(Debug)]
+pub struct Server<Q, A> {
+    path: PathBuf,
+    listener: UnixListener,
+    first_token: u64,
+    next_id: u64,
+    clients: BTreeMap<ClientId, Stream>,
+    messages: PhantomData<fn(Q) -> A>,
+}
+
+impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
+    /// Opens `<run_dir>/<service>.sock` for the owner and its group, in place of one left behind.
+    ///
+    /// # Errors
+    /// What bind(2) says; `AddrInUse` if a live service already answers there.
+    pub fn bind(run_dir: &Path, service: &str, poller: &Poller, first_token: u64) -> io::Result<Self> {
+        let path = socket_path(run_dir, service);
+        fs::create_dir_all(run_dir)?;
+        if UnixStream::connect(&path).is_ok() {
+            return Err(io::Error::new(
+                ErrorKind::AddrInUse,
+                format!("another {service} already answers at {}; stop it first", path.display()),
+            ));
+        }
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+        listener.set_nonblocking(true)?;
+        poller.add(&listener, first_token, false)?;
+        Ok(Self { path, listener, first_token, next_id: 1, clients: BTreeMap::new(), messages: PhantomData })
+    }
+
+    /// True if `token` is one of this server's.
+    pub fn owns(&self, token: u64) -> bool {
+        token >= self.first_token
+    }
+
+    /// Does what `event` asks for and returns what clients did.
+    pub fn handle(&mut self, poller: &Poller, event: Event) -> Vec<ServerEvent<Q>> {
+        if event.token == self.first_token {
+            self.accept(poller);
+            return Vec::new();
+        }
+        let id = ClientId(event.token.saturating_sub(self.first_token));
+        let mut done = Vec::new();
+        let Some(client) = self.clients.get_mut(&id) else { return done };
+        let mut alive = true;
+        if event.readable {
+            alive = client.fill().unwrap_or(false);
+            loop {
+                match mesh_ipc::decode(&mut client.received) {
+                    Ok(Some(request)) => done.push(ServerEvent::Request(id, request)),
+                    Ok(None) => break,
+                    Err(e) => {
+                        log::warn!("control: a client was cut off: {e}");
+                        let _ = client.queue(&Response::<A>::Error(e.to_string()));
+                        alive = false;
+                        break;
+                    }
+                }
+            }
+        }
+        if client.flush(poller, event.token).is_err() || !alive {
+            self.clients.remove(&id);
+            done.push(ServerEvent::Gone(id));
+        }
+        done
+    }
+
+    /// Sends `response` to `client`. One that does not read is cut off; its [`ServerEvent::Gone`] is then
+    /// this call's result `false`.
+    pub fn send(&mut self, poller: &Poller, client: ClientId, response: &Response<A>) -> bool {
+        let token = self.first_token + client.0;
+        let Some(stream) = self.clients.get_mut(&client) else { return false };
+        match stream.queue(response).and_then(|()| stream.flush(poller, token)) {
+            Ok(()) => true,
+            Err(e) => {
+                log::debug!("control: client {}: {e}", client.0);
+                self.clients.remove(&client);
+                false
+            }
+        }
+    }
+
+    fn accept(&mut self, poller: &Poller) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            if self.clients.len() >= MAX_CLIENTS {
+                log::warn!("control: more than {MAX_CLIENTS} clients; one was turned away");
+                continue;
+            }
+            let id = ClientId(self.next_id);
+            self.next_id += 1;
+            let Ok(stream) = Stream::new(socket) else { continue };
+            if poller.add(&stream.socket, self.first_token + id.0, false).is_ok() {
+                self.clients.insert(id, stream);
+            }
+        }
+    }
+}
+
+impl<Q, A> Drop for Server<Q, A> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A blocking client, for command lines.
+#[derive(Debug)]
+pub struct Client<Q, A> {
+    socket: UnixStream,
+    received: Vec<u8>,
+    messages: PhantomData<fn(Q) -> A>,
+}
+
+impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
+    /// Connects to `service`; every read and write waits at most `timeout`.
+    ///
+    /// # Errors
+    /// `NotFound` or `ConnectionRefused` when the service does not run.
+    pub fn connect(run_dir: &Path, service: &str, timeout: Duration) -> io::Result<Self> {
+        let socket = UnixStream::connect(socket_path(run_dir, service))?;
+        socket.set_read_timeout(Some(timeout))?;
+        socket.set_write_timeout(Some(timeout))?;
+        Ok(Self { socket, received: Vec::new(), messages: PhantomData })
+    }
+
+    /// Sends a request without waiting for the answer.
+    ///
+    /// # Errors
+    /// What write(2) says.
+    pub fn send(&mut self, request: &Request<Q>) -> io::Result<()> {
+        let mut frame = Vec::new();
+        mesh_ipc::encode(request, &mut frame).map_err(io::Error::other)?;
+        self.socket.write_all(&frame)
+    }
+
+    /// Waits for the next answer.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the service ends, `WouldBlock` or `TimedOut` when it is silent.
+    pub fn receive(&mut self) -> io::Result<Response<A>> {
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            if let Some(r) = mesh_ipc::decode(&mut self.received).map_err(io::Error::other)? {
+                return Ok(r);
+            }
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => self.received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// One request, one answer.
+    ///
+    /// # Errors
+    /// See [`Client::receive`].
+    pub fn request(&mut self, request: &Request<Q>) -> io::Result<Response<A>> {
+        self.send(request)?;
+        self.receive()
+    }
+}
+
+/// A polled client, for services that watch one another.
+#[derive(Debug)]
+pub struct Watcher<Q, A> {
+    stream: Stream,
+    token: u64,
+    messages: PhantomData<fn(Q) -> A>,
+}
+
+impl<Q: Serialize, A: DeserializeOwned> Watcher<Q, A> {
+    /// Connects to `service` and registers under `token`. When it fails, try again later.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect(run_dir: &Path, service: &str, poller: &Poller, token: u64) -> io::Result<Self> {
+        let stream = Stream::new(UnixStream::connect(socket_path(run_dir, service))?)?;
+        poller.add(&stream.socket, token, false)?;
+        Ok(Self { stream, token, messages: PhantomData })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// The connection is then of no more use.
+    pub fn send(&mut self, poller: &Poller, request: &Request<Q>) -> io::Result<()> {
+        self.stream.queue(request)?;
+        self.stream.flush(poller, self.token)
+    }
+
+    /// The answers that arrived with `event`.
+    ///
+    /// # Errors
+    /// The service ended or talks nonsense; the connection is then of no more use.
+    pub fn handle(&mut self, poller: &Poller, event: Event) -> io::Result<Vec<Response<A>>> {
+        let mut answers = Vec::new();
+        let alive = !event.readable || self.stream.fill()?;
+        while let Some(r) = mesh_ipc::decode(&mut self.stream.received).map_err(io::Error::other)? {
+            answers.push(r);
+        }
+        self.stream.flush(poller, self.token)?;
+        if !alive && answers.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(answers)
+    }
+}
+
+impl<Q, A> AsFd for Watcher<Q, A> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use mesh_ipc::ServiceStatus;
+    use mesh_ipc::update::{UpdateRequest, UpdateResponse};
+    use mesh_types::Duration as Span;
+
+    type Srv = Server<UpdateRequest, UpdateResponse>;
+
+    fn dir(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("mesh-sys-control-{name}-{}", std::process::id()))
+    }
+
+    /// Serves until `requests` have been answered.
+    fn serve(mut server: Srv, poller: &Poller, requests: usize) {
+        let deadline = clock::now() + Span::from_secs(10);
+        let mut events = Vec::new();
+        let mut answered = 0;
+        while answered < requests && clock::now() < deadline {
+            poller.wait(Some(deadline), &mut events).unwrap();
+            for e in events.clone() {
+                for what in server.handle(poller, e) {
+                    if let ServerEvent::Request(id, request) = what {
+                        let reply = match request {
+                            Request::Status => Response::Status(ServiceStatus::default()),
+                            Request::Service(_) => {
+                                Response::Service(UpdateResponse::Done("x".repeat(600_000)))
+                            }
+                        };
+                        assert!(server.send(poller, id, &reply));
+                        answered += 1;
+                    }
+                }
+            }
+        }
+        // Large answers may still wait for the socket.
+        while server.clients.values().any(|c| !c.unsent.is_empty()) && clock::now() < deadline {
+            poller.wait(Some(deadline), &mut events).unwrap();
+            for e in events.clone() {
+                server.handle(poller, e);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_asks_and_is_answered() {
+        let dir = dir("ask");
+        let poller = Poller::new().unwrap();
+        let server = Srv::bind(&dir, "mesh-test", &poller, 100).unwrap();
+        assert_eq!(Srv::bind(&dir, "mesh-test", &poller, 100).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let thread = std::thread::spawn(move || serve(server, &poller, 2));
+        let mut client: Client<UpdateRequest, UpdateResponse> =
+            Client::connect(&dir, "mesh-test", Duration::from_secs(10)).unwrap();
+        assert!(matches!(client.request(&Request::Status).unwrap(), Response::Status(_)));
+        let Response::Service(UpdateResponse::Done(text)) =
+            client.request(&Request::Service(UpdateRequest::Confirm)).unwrap()
+        else {
+            panic!("another answer")
+        };
+        assert_eq!(text.len(), 600_000);
+        thread.join().unwrap();
+        assert!(!socket_path(&dir, "mesh-test").exists(), "the socket goes with the service");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn nonsense_cuts_the_client_off_with_a_reason() {
+        let dir = dir("bad");
+        let poller = Poller::new().unwrap();
+        let mut server = Srv::bind(&dir, "mesh-test", &poller, 100).unwrap();
+        let mut socket = UnixStream::connect(socket_path(&dir, "mesh-test")).unwrap();
+        socket.write_all(&[255; 8]).unwrap();
+        let deadline = clock::now() + Span::from_secs(10);
+        let mut events = Vec::new();
+        let mut gone = false;
+        while !gone && clock::now() < deadline {
+            poller.wait(Some(deadline), &mut events).unwrap();
+            for e in events.clone() {
+                gone |= server.handle(&poller, e).iter().any(|e| matches!(e, ServerEvent::Gone(_)));
+            }
+        }
+        assert!(gone);
+        let mut reply = Vec::new();
+        socket.read_to_end(&mut reply).unwrap();
+        let reply = mesh_ipc::decode::<Response<UpdateResponse>>(&mut reply).unwrap();
+        assert!(matches!(reply, Some(Response::Error(_))));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,64 @@
+//! Files that are whole or not there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Replaces `path` with `bytes` so that after a power cut it is either the old or the new file: written
+/// beside it, synced, renamed, and the folder synced. `mode` as in chmod(2).
+///
+/// # Errors
+/// Any step's; the old file is then still there.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".new.{}", std::process::id()));
+    let beside = folder.join(name);
+    let result = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    result
+}
+
+/// Reads a file of at most `max` bytes.
+///
+/// # Errors
+/// `FileTooLarge` above the limit; else what open(2) and read(2) say.
+pub fn read_limited(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{} is larger than {max} bytes", path.display()),
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_whole_files_and_limits_reads() {
+        let dir = std::env::temp_dir().join(format!("mesh-sys-file-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("x");
+        write_atomic(&path, b"one", 0o640).unwrap();
+        write_atomic(&path, b"three", 0o640).unwrap();
+        assert_eq!(read_limited(&path, 5).unwrap(), b"three");
+        assert_eq!(read_limited(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        assert!(write_atomic(&dir.join("no/such"), b"", 0o600).is_err());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
