@@ -301,7 +301,9 @@ fn recv_msg(fd: RawFd, family: Family, buf: &mut [u8]) -> io::Result<Received> {
     message.msg_controllen = control.bytes.len() as _;
     // SAFETY: the buffers are ours alone, as long as stated, and outlive the call.
     let len = check(unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })?;
-    control.len = (message.msg_controllen as usize).min(control.bytes.len());
+    #[allow(clippy::unnecessary_cast)] // musl's is a u32
+    let control_len = message.msg_controllen as usize;
+    control.len = control_len.min(control.bytes.len());
     let info = cmsg::parse(control.as_slice());
     Ok(Received {
         len: len.min(buf.len()),
