@@ -1,1 +1,125 @@
-//! p2pmesh.toml into valid types, errors with line and key (level 3)
+//! `p2pmesh.toml` into valid types (level 3).
+//!
+//! The file lies on the card's FAT partition and is edited by hand, often on Windows: a byte-order
+//! mark, CRLF and even UTF-16 are read. Every mistake becomes a [`Problem`] with line, column, key,
+//! meaning and advice; the statement it stands in is ignored and **the rest of the file still counts**.
+//!
+//! Where to look: `parse.rs` cuts bytes into statements, `keys.rs` is the one table of keys, `types.rs`
+//! holds what they become. To add a key: a field in `types.rs`, a row and a function in `keys.rs`.
+
+mod keys;
+mod parse;
+mod problem;
+mod types;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+pub use keys::{KEYS, Key};
+pub use problem::Problem;
+pub use types::{
+    Ap, Channel, Config, Console, Country, DEFAULT_AP_PASSWORD, DEFAULT_MESH_ID, Ethernet, EthernetRole,
+    Gateway, Mesh, Router, Secret, Ssh, Store, Update, UpdateAuto, Workshop,
+};
+
+/// Where the file is on a node.
+pub const DEFAULT_PATH: &str = "/boot/p2pmesh.toml";
+/// The longest file that is read, in bytes. A longer one is refused as a whole.
+pub const MAX_BYTES: usize = 64 * 1024;
+/// After that many problems the rest of the file is not looked at.
+pub const MAX_PROBLEMS: usize = 50;
+
+/// A configuration and what was wrong with the file it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The valid part of the file; defaults for the rest.
+    pub config: Config,
+    /// Everything that was ignored, in the file's order.
+    pub problems: Vec<Problem>,
+    /// Nothing in the file could be used (not text, too long, unreadable): the configuration is all
+    /// defaults, unless it came from the last good copy.
+    pub hopeless: bool,
+    /// The file the configuration came from; `None` if there was none.
+    pub source: Option<PathBuf>,
+}
+
+impl Loaded {
+    /// Each problem as one line, with the file's name before it.
+    pub fn problem_lines(&self, path: &Path) -> Vec<String> {
+        self.problems.iter().map(|p| format!("{}:{p}", path.display())).collect()
+    }
+}
+
+/// Reads a configuration from the bytes of a file. Never fails: what can't be used is in the problems.
+pub fn parse(bytes: &[u8]) -> Loaded {
+    let mut problems = Vec::new();
+    let mut config = Config::default();
+    let text = match parse::decode(bytes, &mut problems) {
+        Ok(text) => text,
+        Err(problem) => return Loaded { config, problems: vec![problem], hopeless: true, source: None },
+    };
+    let entries = parse::entries(&text, &mut problems);
+    keys::apply_all(&mut config, &entries, &mut problems);
+    problems.sort_by_key(|p| (p.line, p.column));
+    if problems.len() > MAX_PROBLEMS {
+        problems.truncate(MAX_PROBLEMS);
+    }
+    Loaded { config, problems, hopeless: false, source: None }
+}
+
+/// Reads the file at `path`. No file at all is no problem: every key has a default.
+pub fn load(path: &Path) -> Loaded {
+    match read_limited(path) {
+        Ok(bytes) => Loaded { source: Some(path.to_path_buf()), ..parse(&bytes) },
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            Loaded { config: Config::default(), problems: Vec::new(), hopeless: false, source: None }
+        }
+        Err(e) => Loaded {
+            config: Config::default(),
+            problems: vec![Problem::whole_file(
+                format!("the file can't be read: {e}"),
+                "check the card on a computer; the node uses its last good configuration or defaults",
+            )],
+            hopeless: true,
+            source: None,
+        },
+    }
+}
+
+/// Reads the file at `path`; where nothing of it can be used, takes the `last_good` copy instead and says
+/// so. `source` tells which one it was.
+pub fn load_or_last_good(path: &Path, last_good: &Path) -> Loaded {
+    let mut first = load(path);
+    if !first.hopeless {
+        return first;
+    }
+    let copy = load(last_good);
+    if copy.hopeless || copy.source.is_none() {
+        return first;
+    }
+    first.problems.push(Problem::whole_file(
+        format!("the last good configuration is used instead ({})", last_good.display()),
+        "repair the file on the card and restart the node",
+    ));
+    Loaded { config: copy.config, problems: first.problems, hopeless: true, source: copy.source }
+}
+
+/// What `--check-config` of every service does: whether the file is free of problems, and the text to
+/// print (one line a problem, or that all is well).
+pub fn check(path: &Path) -> (bool, String) {
+    let loaded = load(path);
+    if !loaded.problems.is_empty() {
+        let lines = loaded.problem_lines(path);
+        return (false, lines.iter().map(|l| format!("{l}\n")).collect());
+    }
+    let what = if loaded.source.is_some() { "good" } else { "no such file; every key has its default" };
+    (true, format!("{}: {what}\n", path.display()))
+}
+
+fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that `parse` sees that the file is too long.
+    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
