@@ -1,0 +1,421 @@
+//! Bytes become blocks: fixed-size chunks, balanced trees, directories (kubo's layouts).
+//!
+//! [`FileBuilder`] is fed bytes and hands out blocks; it holds one chunk and one row of links per
+//! level. [`TreeBuilder`] nests directories, files and symlinks the way a walk over a folder meets them.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::dagpb::{Link, encode};
+use crate::unixfs::{Data, Kind};
+use crate::{Block, Cid, Codec, Version, hamt};
+
+/// The most entries one directory may have.
+pub const MAX_ENTRIES: usize = 262_144;
+/// The deepest nesting of directories.
+pub const MAX_NESTING: usize = 128;
+/// The longest symlink target, in bytes (Linux's `PATH_MAX`).
+pub const MAX_TARGET: usize = 4096;
+/// Chunk sizes that are accepted, in bytes.
+pub const CHUNK_RANGE: core::ops::RangeInclusive<usize> = 1..=1024 * 1024;
+
+const SHARD_THRESHOLD: usize = 256 * 1024;
+
+/// How a directory's size is measured against the sharding threshold of 256 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardBy {
+    /// Bytes of names and CIDs.
+    LinkBytes,
+    /// Bytes of the encoded block.
+    BlockBytes,
+}
+
+/// Everything that decides which CID some bytes get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// CID version of dag-pb nodes.
+    pub version: Version,
+    /// Leaves are raw blocks, not dag-pb nodes.
+    pub raw_leaves: bool,
+    /// Bytes of a leaf; in [`CHUNK_RANGE`].
+    pub chunk: usize,
+    /// Most links of an inner node, 2 or more.
+    pub max_links: usize,
+    /// When a directory becomes a HAMT.
+    pub shard_by: ShardBy,
+}
+
+impl Profile {
+    /// `unixfs-v0-2015`: kubo's default.
+    pub const V0_2015: Self = Self {
+        version: Version::V0,
+        raw_leaves: false,
+        chunk: 256 * 1024,
+        max_links: 174,
+        shard_by: ShardBy::LinkBytes,
+    };
+    /// `unixfs-v1-2025` (IPIP-499).
+    pub const V1_2025: Self = Self {
+        version: Version::V1,
+        raw_leaves: true,
+        chunk: 1024 * 1024,
+        max_links: 1024,
+        shard_by: ShardBy::BlockBytes,
+    };
+
+    /// The profile of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "unixfs-v0-2015" => Some(Self::V0_2015),
+            "unixfs-v1-2025" => Some(Self::V1_2025),
+            _ => None,
+        }
+    }
+
+    /// Whether the numbers make sense.
+    pub fn is_valid(&self) -> bool {
+        CHUNK_RANGE.contains(&self.chunk) && (2..=crate::dagpb::MAX_LINKS).contains(&self.max_links)
+    }
+}
+
+/// What an import made: the root of a file, a directory or a symlink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Its name.
+    pub cid: Cid,
+    /// Bytes of content, 0 for directories and symlinks.
+    pub size: u64,
+    /// Bytes of all blocks, repeated ones counted each time.
+    pub tsize: u64,
+}
+
+impl Added {
+    fn link(self, name: String) -> Link {
+        Link { cid: self.cid, name: Some(name), tsize: Some(self.tsize) }
+    }
+}
+
+/// Why an import can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportError {
+    /// A name that is empty, `.`, `..`, or has `/` or NUL in it.
+    BadName,
+    /// Two entries of one directory have the same name.
+    DuplicateName,
+    /// More than [`MAX_ENTRIES`] entries, or names made to collide in a HAMT.
+    TooManyEntries,
+    /// More than [`MAX_NESTING`] directories in one another.
+    TooDeep,
+    /// A symlink target that is empty or longer than [`MAX_TARGET`].
+    BadTarget,
+    /// The calls do not nest: bytes outside a file, an end without a start, more than one root.
+    Unbalanced,
+    /// A [`Profile`] whose numbers make no sense.
+    BadProfile,
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadName => "a name that can't stand in a directory (empty, '.', '..', or with '/' in it)",
+            Self::DuplicateName => "two entries of one directory have the same name",
+            Self::TooManyEntries => "a directory with too many entries",
+            Self::TooDeep => "directories are nested too deeply",
+            Self::BadTarget => "a symlink whose target is empty or too long",
+            Self::Unbalanced => "files and directories are not nested properly",
+            Self::BadProfile => "chunk size or link count out of range",
+        })
+    }
+}
+
+impl core::error::Error for ImportError {}
+
+/// Builds one file.
+#[derive(Debug)]
+pub struct FileBuilder {
+    profile: Profile,
+    buffer: Vec<u8>,
+    /// Finished children by level, leaves first, waiting for a parent.
+    levels: Vec<Vec<Added>>,
+    ready: VecDeque<Block>,
+}
+
+impl FileBuilder {
+    /// An empty file.
+    pub fn new(profile: Profile) -> Result<Self, ImportError> {
+        if !profile.is_valid() {
+            return Err(ImportError::BadProfile);
+        }
+        Ok(Self { profile, buffer: Vec::new(), levels: Vec::new(), ready: VecDeque::new() })
+    }
+
+    /// Appends bytes. Drain [`FileBuilder::poll_block`] afterwards.
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.profile.chunk - self.buffer.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            if self.buffer.capacity() == 0 && now.len() < room {
+                self.buffer.reserve_exact(self.profile.chunk);
+            }
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == self.profile.chunk {
+                self.leaf();
+            }
+        }
+    }
+
+    /// The next finished block.
+    pub fn poll_block(&mut self) -> Option<Block> {
+        self.ready.pop_front()
+    }
+
+    /// Ends the file and returns its root; blocks may still wait in the second value.
+    pub fn finish(mut self) -> (Added, VecDeque<Block>) {
+        if !self.buffer.is_empty() || self.levels.is_empty() {
+            self.leaf();
+        }
+        let mut level = 0;
+        loop {
+            let is_top = level + 1 == self.levels.len();
+            match self.levels.get_mut(level) {
+                Some(row) if is_top && row.len() == 1 => {
+                    if let Some(root) = row.pop() {
+                        return (root, self.ready);
+                    }
+                }
+                Some(_) => self.collapse(level),
+                // never: a leaf was just made, and each level ends in one node
+                None => self.leaf(),
+            }
+            level += 1;
+        }
+    }
+
+    fn leaf(&mut self) {
+        let bytes = core::mem::take(&mut self.buffer);
+        let size = bytes.len() as u64;
+        let (codec, data) = if self.profile.raw_leaves {
+            (Codec::RAW, bytes)
+        } else {
+            let data = if bytes.is_empty() { None } else { Some(bytes) };
+            let message = Data { data, filesize: Some(size), ..Data::new(Kind::File) };
+            (Codec::DAG_PB, encode(&[], Some(&message.encode())))
+        };
+        let tsize = data.len() as u64;
+        let cid = self.emit(codec, data);
+        self.place(0, Added { cid, size, tsize });
+    }
+
+    /// Puts a child into a row, making room first.
+    fn place(&mut self, level: usize, child: Added) {
+        if self.levels.len() <= level {
+            self.levels.push(Vec::new());
+        }
+        if self.levels.get(level).is_some_and(|row| row.len() >= self.profile.max_links) {
+            self.collapse(level);
+        }
+        if let Some(row) = self.levels.get_mut(level) {
+            row.push(child);
+        }
+    }
+
+    /// Turns a row into one node of the next level.
+    fn collapse(&mut self, level: usize) {
+        let row = self.levels.get_mut(level).map(core::mem::take).unwrap_or_default();
+        let blocksizes: Vec<u64> = row.iter().map(|c| c.size).collect();
+        let size = blocksizes.iter().sum();
+        let below: u64 = row.iter().map(|c| c.tsize).sum();
+        let links: Vec<Link> = row.into_iter().map(|c| c.link(String::new())).collect();
+        let message = Data { filesize: Some(size), blocksizes, ..Data::new(Kind::File) };
+        let bytes = encode(&links, Some(&message.encode()));
+        let tsize = below + bytes.len() as u64;
+        let cid = self.emit(Codec::DAG_PB, bytes);
+        self.place(level + 1, Added { cid, size, tsize });
+    }
+
+    fn emit(&mut self, codec: Codec, data: Vec<u8>) -> Cid {
+        let cid = Cid::of(self.profile.version, codec, &data);
+        self.ready.push_back(Block { cid: cid.clone(), data });
+        cid
+    }
+}
+
+/// A symlink to `target`.
+pub fn symlink(profile: &Profile, target: &str) -> Result<(Added, Block), ImportError> {
+    if target.is_empty() || target.len() > MAX_TARGET {
+        return Err(ImportError::BadTarget);
+    }
+    let message = Data { data: Some(target.into()), ..Data::new(Kind::Symlink) };
+    let data = encode(&[], Some(&message.encode()));
+    let cid = Cid::of(profile.version, Codec::DAG_PB, &data);
+    Ok((Added { cid: cid.clone(), size: 0, tsize: data.len() as u64 }, Block { cid, data }))
+}
+
+/// Builds one directory; entries may come in any order.
+#[derive(Debug, Default)]
+pub struct DirectoryBuilder {
+    entries: BTreeMap<String, Added>,
+}
+
+impl DirectoryBuilder {
+    /// An empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an entry.
+    pub fn insert(&mut self, name: &str, child: Added) -> Result<(), ImportError> {
+        if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) || name.len() > MAX_TARGET {
+            return Err(ImportError::BadName);
+        }
+        if self.entries.len() >= MAX_ENTRIES {
+            return Err(ImportError::TooManyEntries);
+        }
+        match self.entries.insert(name.into(), child) {
+            Some(_) => Err(ImportError::DuplicateName),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the directory; its blocks go to `out`, the root last.
+    pub fn finish(self, profile: &Profile, mut out: impl FnMut(Block)) -> Result<Added, ImportError> {
+        let links: Vec<Link> = self.entries.into_iter().map(|(name, child)| child.link(name)).collect();
+        if must_shard(&links, profile) {
+            let (cid, tsize) = hamt::build(links, profile, &mut out).ok_or(ImportError::TooManyEntries)?;
+            return Ok(Added { cid, size: 0, tsize });
+        }
+        let data = encode(&links, Some(&Data::new(Kind::Directory).encode()));
+        let tsize = links.iter().fold(data.len() as u64, |sum, l| sum.saturating_add(l.tsize.unwrap_or(0)));
+        let cid = Cid::of(profile.version, Codec::DAG_PB, &data);
+        out(Block { cid: cid.clone(), data });
+        Ok(Added { cid, size: 0, tsize })
+    }
+}
+
+fn must_shard(links: &[Link], profile: &Profile) -> bool {
+    let size: usize = match profile.shard_by {
+        ShardBy::LinkBytes => {
+            links.iter().map(|l| l.name.as_ref().map_or(0, String::len) + l.cid.to_bytes().len()).sum()
+        }
+        ShardBy::BlockBytes => {
+            let data = Data::new(Kind::Directory).encode().len() + 2;
+            links.iter().map(Link::encoded_length).sum::<usize>() + data
+        }
+    };
+    size > SHARD_THRESHOLD
+}
+
+/// What a walk over a folder meets, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeItem<'a> {
+    /// A directory begins; what follows is inside it.
+    OpenDirectory(&'a str),
+    /// The innermost directory ends.
+    CloseDirectory,
+    /// A file begins; [`TreeItem::Bytes`] follow.
+    OpenFile(&'a str),
+    /// Bytes of the open file.
+    Bytes(&'a [u8]),
+    /// The open file ends.
+    CloseFile,
+    /// A symlink: name and target.
+    Symlink(&'a str, &'a str),
+}
+
+/// Builds a tree of directories, files and symlinks around a nameless top directory.
+#[derive(Debug)]
+pub struct TreeBuilder {
+    profile: Profile,
+    /// Open directories from the top; the name is the entry in the one before.
+    stack: Vec<(String, DirectoryBuilder)>,
+    file: Option<(String, FileBuilder)>,
+    ready: VecDeque<Block>,
+}
+
+impl TreeBuilder {
+    /// An empty tree.
+    pub fn new(profile: Profile) -> Result<Self, ImportError> {
+        if !profile.is_valid() {
+            return Err(ImportError::BadProfile);
+        }
+        Ok(Self {
+            profile,
+            stack: Vec::from([(String::new(), DirectoryBuilder::new())]),
+            file: None,
+            ready: VecDeque::new(),
+        })
+    }
+
+    /// Takes the next item. Returns what it completed: a file, a directory or a symlink, as it is
+    /// entered into its directory. Drain [`TreeBuilder::poll_block`] afterwards.
+    pub fn handle(&mut self, item: TreeItem<'_>) -> Result<Option<Added>, ImportError> {
+        match (item, &mut self.file) {
+            (TreeItem::Bytes(bytes), Some((_, file))) => {
+                file.push(bytes);
+                while let Some(block) = file.poll_block() {
+                    self.ready.push_back(block);
+                }
+                Ok(None)
+            }
+            (TreeItem::CloseFile, Some(_)) => {
+                let Some((name, file)) = self.file.take() else { return Err(ImportError::Unbalanced) };
+                let (added, blocks) = file.finish();
+                self.ready.extend(blocks);
+                self.enter(&name, added).map(Some)
+            }
+            (TreeItem::OpenFile(name), None) => {
+                self.file = Some((name.into(), FileBuilder::new(self.profile)?));
+                Ok(None)
+            }
+            (TreeItem::OpenDirectory(name), None) if self.stack.len() <= MAX_NESTING => {
+                self.stack.push((name.into(), DirectoryBuilder::new()));
+                Ok(None)
+            }
+            (TreeItem::OpenDirectory(_), None) => Err(ImportError::TooDeep),
+            (TreeItem::CloseDirectory, None) if self.stack.len() > 1 => {
+                let Some((name, directory)) = self.stack.pop() else { return Err(ImportError::Unbalanced) };
+                let added = directory.finish(&self.profile, |block| self.ready.push_back(block))?;
+                self.enter(&name, added).map(Some)
+            }
+            (TreeItem::Symlink(name, target), None) => {
+                let (added, block) = symlink(&self.profile, target)?;
+                self.ready.push_back(block);
+                self.enter(name, added).map(Some)
+            }
+            _ => Err(ImportError::Unbalanced),
+        }
+    }
+
+    fn enter(&mut self, name: &str, added: Added) -> Result<Added, ImportError> {
+        let (_, directory) = self.stack.last_mut().ok_or(ImportError::Unbalanced)?;
+        directory.insert(name, added.clone())?;
+        Ok(added)
+    }
+
+    /// The next finished block.
+    pub fn poll_block(&mut self) -> Option<Block> {
+        self.ready.pop_front()
+    }
+
+    /// Ends the tree as the top directory itself; its blocks follow from the second value.
+    pub fn finish(mut self) -> Result<(Added, VecDeque<Block>), ImportError> {
+        match (self.file, self.stack.pop()) {
+            (None, Some((_, top))) if self.stack.is_empty() => {
+                let added = top.finish(&self.profile, |block| self.ready.push_back(block))?;
+                Ok((added, self.ready))
+            }
+            _ => Err(ImportError::Unbalanced),
+        }
+    }
+
+    /// Whether nothing is open but the top directory.
+    pub fn is_balanced(&self) -> bool {
+        self.file.is_none() && self.stack.len() == 1
+    }
+}
+
+#[cfg(test)]
+mod tests;
