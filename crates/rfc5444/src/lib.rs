@@ -1,28 +1,28 @@
-//! RFC 5444 packets, messages, address blocks and TLVs; RFC 5497 time values (level 1)
+//! RFC 5444 packets, messages, address blocks and TLVs; RFC 5497 time values (level 1).
+//!
+//! Two levels: [`PacketView`] checks bytes and reads them in place without allocating; [`Packet`],
+//! [`Message`] and [`AddressBlock`] are owned values to build and write. Unknown types survive both ways.
 #![no_std]
 
+extern crate alloc;
+
+mod address;
+mod cursor;
+mod emit;
+mod error;
 mod net_addr;
+mod pack;
+mod time;
+mod value;
+mod view;
 
+pub use address::Address;
+pub use emit::packet_header;
+pub use error::{EmitError, Error, ErrorKind};
 pub use net_addr::NetAddr;
-
-/// Why bytes are not what they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Error {
-    /// What is wrong.
-    pub kind: ErrorKind,
-    /// Where, in bytes from the start of what was parsed.
-    pub offset: usize,
-}
-
-/// What is wrong with the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The bytes end too early.
-    Truncated,
-}
-
-impl core::fmt::Display for Error {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:?} at byte {}", self.kind, self.offset)
-    }
-}
+pub use pack::{Attribute, Attributed, pack};
+pub use time::{INTERVAL_TIME, VALIDITY_TIME, decode_time, encode_time, time_code_at};
+pub use value::{AddressBlock, AddressTlv, Message, Packet, Tlv};
+pub use view::{
+    AddressBlockView, BlockIter, MessageIter, MessageView, PacketView, RawMessage, TlvIter, TlvView,
+};
