@@ -1,1 +1,245 @@
-//! To be filled by its first user.
+//! The kernel's network configuration over rtnetlink(7) and nl80211, without shelling out.
+//!
+//! [`Rtnetlink`] asks and changes, one request at a time; [`Monitor`] hears of changes; [`nl80211`] lists
+//! Wi-Fi radios. All act in the network namespace of the calling process. Changing anything needs
+//! `CAP_NET_ADMIN`; reading needs nothing.
+//!
+//! The wire format (netlink(7), rtnetlink(7)) is read and written by the pure functions of `codec` and of
+//! the modules for each kind of object. A message that lies about its lengths is an error, never a guess.
+
+mod address;
+mod codec;
+mod link;
+mod monitor;
+pub mod nl80211;
+mod route;
+mod socket;
+pub mod sysctl;
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+pub use address::Address;
+pub use link::Link;
+pub use monitor::{Event, Monitor};
+pub use route::{Route, RouteFilter, RouteKind, TABLE_MAIN};
+
+use codec::{Builder, flags};
+use socket::Socket;
+
+/// Why a netlink request failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The socket itself failed.
+    Io(io::Error),
+    /// The kernel refused.
+    Kernel {
+        /// Its errno, positive.
+        errno: i32,
+        /// Its own words, where it has some.
+        message: Option<String>,
+    },
+    /// An answer that does not parse: where.
+    Malformed(&'static str),
+    /// The tables changed under every try to read them, or no answer came.
+    Unsettled,
+}
+
+impl Error {
+    /// The kernel's errno, where it refused.
+    pub const fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Kernel { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => write!(f, "netlink: {e}"),
+            Self::Kernel { errno, message } => {
+                write!(f, "the kernel refused: {}", io::Error::from_raw_os_error(*errno))?;
+                message.as_deref().map_or(Ok(()), |m| write!(f, ": {m}"))
+            }
+            Self::Malformed(what) => write!(f, "netlink: an answer of the kernel does not parse ({what})"),
+            Self::Unsettled => f.write_str("netlink: the kernel's tables change too fast to be read"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+impl From<rustix::io::Errno> for Error {
+    fn from(e: rustix::io::Errno) -> Self {
+        Self::Io(e.into())
+    }
+}
+
+/// The most objects a dump may return; a larger table is an error, not endless memory.
+pub const MAX_OBJECTS: usize = 65_536;
+
+/// A socket for requests to rtnetlink(7). Each call waits for the kernel's answer (5 s at most).
+#[derive(Debug)]
+pub struct Rtnetlink {
+    socket: Socket,
+}
+
+impl Rtnetlink {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// What socket(2) says.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open(None, 0)? })
+    }
+
+    /// All interfaces, by index.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn links(&mut self) -> Result<Vec<Link>, Error> {
+        let mut links = Vec::new();
+        self.socket.dump(link::dump_request(), |kind, body| {
+            if kind == libc::RTM_NEWLINK {
+                links.push(link::parse(body)?);
+            }
+            bounded(links.len())
+        })?;
+        links.sort_by_key(|l: &Link| l.index);
+        Ok(links)
+    }
+
+    /// One interface by name; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        Ok(self.links()?.into_iter().find(|l| l.name == name))
+    }
+
+    /// Sets an interface up or down (administratively).
+    ///
+    /// # Errors
+    /// `ENODEV` if it is gone; `EPERM` without `CAP_NET_ADMIN`.
+    pub fn set_up(&mut self, index: u32, up: bool) -> Result<(), Error> {
+        self.socket.request(link::set_up_request(index, up))
+    }
+
+    /// All addresses of all interfaces, both families.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
+        let mut found = Vec::new();
+        self.socket.dump(address::dump_request(), |kind, body| {
+            if kind == libc::RTM_NEWADDR {
+                found.extend(address::parse(body)?);
+            }
+            bounded(found.len())
+        })?;
+        Ok(found)
+    }
+
+    /// Adds an address, or leaves it if it is there. An IPv6 address is usable at once (no duplicate
+    /// address detection).
+    ///
+    /// # Errors
+    /// `ENODEV` if the interface is gone; `EPERM` without `CAP_NET_ADMIN`.
+    pub fn add_address(&mut self, index: u32, ip: IpAddr, prefix_len: u8) -> Result<(), Error> {
+        self.socket.request(address::change_request(true, index, ip, prefix_len))
+    }
+
+    /// Removes an address; one that is not there is fine.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`.
+    pub fn remove_address(&mut self, index: u32, ip: IpAddr, prefix_len: u8) -> Result<(), Error> {
+        let result = self.socket.request(address::change_request(false, index, ip, prefix_len));
+        ignore(result, &[libc::EADDRNOTAVAIL, libc::ENODEV])
+    }
+
+    /// Puts a route in, atomically in place of one with the same prefix, metric and table.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` or `ENETDOWN` if the interface is down, `EINVAL` if the source is not ours, …
+    pub fn replace_route(&mut self, route: &Route) -> Result<(), Error> {
+        let how = flags::CREATE | flags::REPLACE;
+        self.socket.request(route::change_request(libc::RTM_NEWROUTE, how, route))
+    }
+
+    /// Removes a route: the one with this prefix, metric, table, protocol, interface and gateway. One that
+    /// is not there is fine.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`.
+    pub fn remove_route(&mut self, route: &Route) -> Result<(), Error> {
+        let result = self.socket.request(route::change_request(libc::RTM_DELROUTE, 0, route));
+        ignore(result, &[libc::ESRCH, libc::ENODEV, libc::ENETDOWN])
+    }
+
+    /// The routes of both families that fit `filter`; multipath routes are left out.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn routes(&mut self, filter: &RouteFilter) -> Result<Vec<Route>, Error> {
+        let mut found = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let request = route::dump_request(family as u8, filter);
+            let result = self.socket.dump(request, |kind, body| {
+                if kind == libc::RTM_NEWROUTE {
+                    // The kernel filters in strict mode; older ones do not.
+                    found.extend(route::parse(body)?.filter(|r| filter.fits(r)));
+                }
+                bounded(found.len())
+            });
+            // Strict checks: a table that has no route yet does not exist. No IPv6 in the kernel: none.
+            ignore(result, &[libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP])?;
+        }
+        Ok(found)
+    }
+}
+
+fn bounded(count: usize) -> Result<(), Error> {
+    if count > MAX_OBJECTS { Err(Error::Malformed("more objects than can be")) } else { Ok(()) }
+}
+
+fn ignore(result: Result<(), Error>, harmless: &[i32]) -> Result<(), Error> {
+    match result {
+        Err(Error::Kernel { errno, .. }) if harmless.contains(&errno) => Ok(()),
+        other => other,
+    }
+}
+
+/// An address attribute's value.
+fn ip_of(bytes: &[u8]) -> Result<IpAddr, Error> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Ok(IpAddr::from(v4));
+    }
+    <[u8; 16]>::try_from(bytes).map(IpAddr::from).map_err(|_| Error::Malformed("address of a strange length"))
+}
+
+fn push_ip(builder: &mut Builder, kind: u16, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(v4) => builder.attribute(kind, &v4.octets()),
+        IpAddr::V6(v6) => builder.attribute(kind, &v6.octets()),
+    }
+}
+
+const fn family_of(ip: &IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => libc::AF_INET as u8,
+        IpAddr::V6(_) => libc::AF_INET6 as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests;

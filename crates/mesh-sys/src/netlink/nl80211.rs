@@ -1,0 +1,259 @@
+//! Wi-Fi radios, over generic netlink and nl80211.
+
+use std::collections::BTreeMap;
+
+use super::codec::{Builder, attributes, text_of, u16_at, u32_of};
+use super::socket::Socket;
+use super::{Error, bounded};
+
+const GENL_ID_CTRL: u16 = 16;
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+
+const CMD_GET_WIPHY: u8 = 1;
+const CMD_GET_INTERFACE: u8 = 5;
+const ATTR_WIPHY: u16 = 1;
+const ATTR_WIPHY_NAME: u16 = 2;
+const ATTR_IFINDEX: u16 = 3;
+const ATTR_IFTYPE: u16 = 5;
+const ATTR_WIPHY_BANDS: u16 = 22;
+const ATTR_SUPPORTED_IFTYPES: u16 = 32;
+const ATTR_SPLIT_WIPHY_DUMP: u16 = 174;
+
+/// `struct genlmsghdr`
+const HEADER: usize = 4;
+
+/// What a Wi-Fi interface can be (`enum nl80211_iftype`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// Ad hoc.
+    Ibss,
+    /// Client of an access point.
+    Station,
+    /// Access point.
+    AccessPoint,
+    /// 802.11s mesh point.
+    MeshPoint,
+    /// Listens only.
+    Monitor,
+    /// One that we have no use for.
+    Other(u16),
+}
+
+impl Mode {
+    /// From the kernel's number.
+    pub const fn from_number(number: u16) -> Self {
+        match number {
+            1 => Self::Ibss,
+            2 => Self::Station,
+            3 => Self::AccessPoint,
+            6 => Self::Monitor,
+            7 => Self::MeshPoint,
+            n => Self::Other(n),
+        }
+    }
+}
+
+/// A radio.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wiphy {
+    /// Kernel index of the radio.
+    pub index: u32,
+    /// Kernel name, as `phy0`.
+    pub name: String,
+    /// What its interfaces can be, in order, each once.
+    pub modes: Vec<Mode>,
+    /// `enum nl80211_band`: 0 is 2.4 GHz, 1 is 5 GHz, 3 is 6 GHz; in order, each once.
+    pub bands: Vec<u16>,
+}
+
+/// A Wi-Fi interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WifiInterface {
+    /// Kernel index of the interface.
+    pub index: u32,
+    /// Kernel index of its radio.
+    pub wiphy: u32,
+    /// What it is now.
+    pub mode: Mode,
+}
+
+/// A socket for requests to nl80211.
+#[derive(Debug)]
+pub struct Nl80211 {
+    socket: Socket,
+    family: u16,
+}
+
+impl Nl80211 {
+    /// Opens it; `None` if this kernel has no nl80211 (no Wi-Fi driver is loaded).
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open() -> Result<Option<Self>, Error> {
+        let mut socket = match Socket::open(Some(rustix::net::netlink::GENERIC), 0) {
+            Ok(socket) => socket,
+            Err(Error::Io(e)) if e.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut request = Builder::new(GENL_ID_CTRL, 0, &[CTRL_CMD_GETFAMILY, 1, 0, 0]);
+        request.attribute(CTRL_ATTR_FAMILY_NAME, b"nl80211\0");
+        let mut family = None;
+        let asked = socket.ask(request, |_, body| {
+            for attribute in attributes(body.get(HEADER..).unwrap_or_default()) {
+                if let (CTRL_ATTR_FAMILY_ID, value) = attribute? {
+                    family = u16_at(value, 0);
+                }
+            }
+            Ok(())
+        });
+        match asked {
+            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Ok(None),
+            Err(e) => Err(e),
+            Ok(()) => Ok(family.map(|family| Self { socket, family })),
+        }
+    }
+
+    /// All radios of this namespace, by index.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn wiphys(&mut self) -> Result<Vec<Wiphy>, Error> {
+        let mut found: BTreeMap<u32, Wiphy> = BTreeMap::new();
+        let mut request = Builder::new(self.family, 0, &[CMD_GET_WIPHY, 0, 0, 0]);
+        request.attribute(ATTR_SPLIT_WIPHY_DUMP, &[]);
+        self.socket.dump(request, |_, body| {
+            merge_wiphy(body, &mut found)?;
+            bounded(found.len())
+        })?;
+        Ok(found.into_values().collect())
+    }
+
+    /// All Wi-Fi interfaces of this namespace.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn interfaces(&mut self) -> Result<Vec<WifiInterface>, Error> {
+        let mut found = Vec::new();
+        self.socket.dump(Builder::new(self.family, 0, &[CMD_GET_INTERFACE, 0, 0, 0]), |_, body| {
+            found.extend(parse_interface(body)?);
+            bounded(found.len())
+        })?;
+        Ok(found)
+    }
+}
+
+/// Adds what one message of a split dump tells; the parts of a radio share ATTR_WIPHY.
+fn merge_wiphy(body: &[u8], found: &mut BTreeMap<u32, Wiphy>) -> Result<(), Error> {
+    let bytes = body.get(HEADER..).ok_or(Error::Malformed("wiphy"))?;
+    let mut part = Wiphy::default();
+    let mut index = None;
+    for attribute in attributes(bytes) {
+        match attribute? {
+            (ATTR_WIPHY, v) => index = Some(u32_of(v)?),
+            (ATTR_WIPHY_NAME, v) => part.name = text_of(v),
+            (ATTR_SUPPORTED_IFTYPES, v) => {
+                for inner in attributes(v) {
+                    part.modes.push(Mode::from_number(inner?.0));
+                }
+            }
+            (ATTR_WIPHY_BANDS, v) => {
+                for inner in attributes(v) {
+                    part.bands.push(inner?.0);
+                }
+            }
+            _ => {}
+        }
+    }
+    let index = index.ok_or(Error::Malformed("wiphy without a number"))?;
+    let whole = found.entry(index).or_default();
+    whole.index = index;
+    if !part.name.is_empty() {
+        whole.name = part.name;
+    }
+    whole.modes.append(&mut part.modes);
+    whole.modes.sort_unstable();
+    whole.modes.dedup();
+    whole.bands.append(&mut part.bands);
+    whole.bands.sort_unstable();
+    whole.bands.dedup();
+    Ok(())
+}
+
+/// `None` for an interface that is no network device (P2P device).
+fn parse_interface(body: &[u8]) -> Result<Option<WifiInterface>, Error> {
+    let (mut index, mut wiphy, mut mode) = (None, None, Mode::Other(0));
+    for attribute in attributes(body.get(HEADER..).ok_or(Error::Malformed("Wi-Fi interface"))?) {
+        match attribute? {
+            (ATTR_IFINDEX, v) => index = Some(u32_of(v)?),
+            (ATTR_WIPHY, v) => wiphy = Some(u32_of(v)?),
+            (ATTR_IFTYPE, v) => mode = Mode::from_number(u32_of(v)? as u16),
+            _ => {}
+        }
+    }
+    Ok(index.zip(wiphy).map(|(index, wiphy)| WifiInterface { index, wiphy, mode }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::codec;
+
+    fn body(build: impl FnOnce(&mut Builder)) -> Vec<u8> {
+        let mut b = Builder::new(28, 0, &[3, 1, 0, 0]);
+        build(&mut b);
+        let bytes = b.finish(0, 1);
+        codec::messages(&bytes).next().unwrap().unwrap().body.to_vec()
+    }
+
+    /// An attribute without a value, as its nest holds it.
+    fn bare(kind: u16) -> Vec<u8> {
+        [4u16.to_ne_bytes(), kind.to_ne_bytes()].concat()
+    }
+
+    #[test]
+    fn the_parts_of_a_split_dump_are_one_radio() {
+        let mut found = BTreeMap::new();
+        let first = body(|b| {
+            b.attribute_u32(ATTR_WIPHY, 3);
+            b.attribute(ATTR_WIPHY_NAME, b"phy3\0");
+            b.attribute(ATTR_SUPPORTED_IFTYPES, &[bare(2), bare(3), bare(7), bare(12)].concat());
+        });
+        let second = body(|b| {
+            b.attribute_u32(ATTR_WIPHY, 3);
+            b.attribute(ATTR_WIPHY_BANDS, &[bare(0), bare(1)].concat());
+        });
+        for part in [&first, &second, &second] {
+            merge_wiphy(part, &mut found).unwrap();
+        }
+        let modes = vec![Mode::Station, Mode::AccessPoint, Mode::MeshPoint, Mode::Other(12)];
+        assert_eq!(found[&3], Wiphy { index: 3, name: "phy3".into(), modes, bands: vec![0, 1] });
+        for cut in 0..first.len() {
+            let _ = merge_wiphy(&first[..cut], &mut found);
+        }
+    }
+
+    #[test]
+    fn an_interface_needs_an_index() {
+        let all = body(|b| {
+            b.attribute_u32(ATTR_IFINDEX, 9);
+            b.attribute_u32(ATTR_WIPHY, 3);
+            b.attribute_u32(ATTR_IFTYPE, 7);
+        });
+        let want = WifiInterface { index: 9, wiphy: 3, mode: Mode::MeshPoint };
+        assert_eq!(parse_interface(&all).unwrap(), Some(want));
+        assert_eq!(parse_interface(&body(|b| b.attribute_u32(ATTR_WIPHY, 3))).unwrap(), None);
+    }
+
+    #[test]
+    fn a_kernel_without_wifi_is_no_error() {
+        match Nl80211::open().unwrap() {
+            None => eprintln!("SKIP: this kernel has no nl80211"),
+            Some(mut nl) => {
+                let wiphys = nl.wiphys().unwrap();
+                assert!(nl.interfaces().unwrap().iter().all(|i| wiphys.iter().any(|w| w.index == i.wiphy)));
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Against the kernel, in a network namespace of the test's own.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Puts this test's thread into a new network namespace; false (and says why) where that is not allowed.
+fn own_namespace() -> bool {
+    use rustix::thread::UnshareFlags;
+    // The other threads of the test process keep their namespace; nothing here shares what unshare splits.
+    #[allow(unsafe_code)]
+    // SAFETY: CLONE_NEWNET and CLONE_NEWUSER affect the calling thread only and invalidate no memory.
+    let unshare = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
+    match unshare(UnshareFlags::NEWNET) {
+        Ok(()) => true,
+        Err(e) => {
+            eprintln!("SKIP: no network namespace for this test: {e} (run as root or under unshare -rn)");
+            false
+        }
+    }
+}
+
+fn loopback(nl: &mut Rtnetlink) -> Link {
+    nl.link("lo").unwrap().expect("every namespace has lo")
+}
+
+fn wait_for(monitor: &mut Monitor, want: impl Fn(&Event) -> bool) -> Event {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match monitor.poll_event().unwrap() {
+            Some(e) if want(&e) => return e,
+            Some(_) => {}
+            None => {
+                assert!(Instant::now() < deadline, "no such event within 5 s");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn links_and_addresses_change_and_are_heard_of() {
+    if !own_namespace() {
+        return;
+    }
+    let mut nl = Rtnetlink::new().unwrap();
+    let mut monitor = Monitor::new().unwrap();
+    let lo = loopback(&mut nl);
+    assert!(lo.is_loopback() && !lo.up && lo.kind.is_none());
+    nl.set_up(lo.index, true).unwrap();
+    wait_for(&mut monitor, |e| matches!(e, Event::Link(l) if l.index == lo.index && l.running()));
+    for (ip, len) in [("fd00::1", 128u8), ("10.64.0.1", 32)] {
+        let ip: IpAddr = ip.parse().unwrap();
+        for _ in 0..2 {
+            nl.add_address(lo.index, ip, len).unwrap();
+        }
+        wait_for(&mut monitor, |e| matches!(e, Event::Address(a) if a.ip == ip && !a.tentative));
+        assert_eq!(nl.addresses().unwrap().iter().filter(|a| a.ip == ip && a.prefix_len == len).count(), 1);
+        for _ in 0..2 {
+            nl.remove_address(lo.index, ip, len).unwrap();
+        }
+        wait_for(&mut monitor, |e| matches!(e, Event::AddressGone(a) if a.ip == ip));
+        assert!(nl.addresses().unwrap().iter().all(|a| a.ip != ip));
+    }
+    assert_eq!(nl.set_up(9999, true).unwrap_err().errno(), Some(libc::ENODEV));
+    assert!(nl.add_address(9999, "10.0.0.1".parse().unwrap(), 32).is_err());
+}
+
+#[test]
+fn routes_are_replaced_listed_and_removed() {
+    if !own_namespace() {
+        return;
+    }
+    let mut nl = Rtnetlink::new().unwrap();
+    let lo = loopback(&mut nl);
+    nl.set_up(lo.index, true).unwrap();
+    let filter = RouteFilter { table: TABLE_MAIN, protocol: Some(99) };
+    assert_eq!(nl.routes(&filter).unwrap(), []);
+    for (ip, len, me) in [("fd00:7::", 64u8, "fd00::1"), ("10.64.7.7", 32, "10.64.0.1")] {
+        let me: IpAddr = me.parse().unwrap();
+        nl.add_address(lo.index, me, if me.is_ipv6() { 128 } else { 32 }).unwrap();
+        let route = Route {
+            kind: RouteKind::Unicast,
+            prefix: ip.parse().unwrap(),
+            prefix_len: len,
+            gateway: None,
+            index: lo.index,
+            source: Some(me),
+            metric: 1990,
+            table: TABLE_MAIN,
+            protocol: 99,
+        };
+        let foreign = Route { metric: 5, protocol: 4, ..route };
+        nl.replace_route(&foreign).unwrap();
+        nl.replace_route(&Route { source: None, ..route }).unwrap();
+        nl.replace_route(&route).unwrap();
+        nl.replace_route(&route).unwrap();
+        assert_eq!(nl.routes(&filter).unwrap(), [route]);
+        nl.remove_route(&route).unwrap();
+        nl.remove_route(&route).unwrap();
+        assert_eq!(nl.routes(&filter).unwrap(), []);
+        let all = nl.routes(&RouteFilter { table: TABLE_MAIN, protocol: None }).unwrap();
+        assert!(all.contains(&foreign), "foreign routes stay: {all:?}");
+        let unreachable = Route { kind: RouteKind::Unreachable, index: 0, source: None, ..route };
+        nl.replace_route(&unreachable).unwrap();
+        assert_eq!(nl.routes(&filter).unwrap(), [unreachable]);
+        nl.remove_route(&unreachable).unwrap();
+    }
+    assert_eq!(nl.routes(&RouteFilter { table: 4711, protocol: None }).unwrap(), []);
+}
+
+#[test]
+fn refusals_carry_the_kernels_words() {
+    if !own_namespace() {
+        return;
+    }
+    let mut nl = Rtnetlink::new().unwrap();
+    let lo = loopback(&mut nl);
+    let route = Route {
+        kind: RouteKind::Unicast,
+        prefix: "fd00:7::1".parse().unwrap(),
+        prefix_len: 64, // host bits beyond the prefix
+        gateway: Some("fe80::1".parse().unwrap()),
+        index: lo.index,
+        source: None,
+        metric: 1,
+        table: TABLE_MAIN,
+        protocol: 99,
+    };
+    let error = nl.replace_route(&route).unwrap_err();
+    assert!(error.errno().is_some(), "{error}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
