@@ -1,2 +1,40 @@
-//! Boot-state sectors, slot headers and the slot state machine, sans-IO (level 2)
+//! Boot-state sectors, slot headers, the slot state machine and the health gate, sans-IO (level 2).
+//!
+//! The card has two raw slots, A and B, and two one-sector copies of the boot state. The boot script
+//! (`board/raspberrypi/boot.cmd`) and the update service both read and write that state; this crate is
+//! the one place that knows its format on the Linux side, and [`pick`] says what the script will do.
+//! The byte layout is in `docs/UPDATE.md`; `tests/boot_script.rs` ties both sides together.
+//!
+//! ```text
+//!            boot (script: one try less)             gate opens (service: 3 tries again)
+//! untried ────────────────────────────────▶ on trial ────────────────────────────────▶ confirmed
+//!    ▲                                         │ three boots without the gate             │ rollback
+//!    └───────── order changes, tries = 3 ──────┴─▶ no tries left: the other slot boots ◀──┘
+//! ```
 #![no_std]
+
+extern crate alloc;
+
+mod crc32;
+mod gate;
+mod header;
+mod mbr;
+mod sector;
+mod state;
+
+pub use crc32::crc32;
+pub use gate::{Gate, GateConfig, Input, InputError, Output};
+pub use header::{Extent, Part, SlotHeader};
+pub use mbr::{Partition, parse_mbr};
+pub use sector::{SECTOR, SectorError, Vars};
+pub use state::{
+    BootState, COPY_LBA, Copies, Copy, CopyState, MAX_TRIES, Pick, RollbackError, Slot, pick, read_copies,
+};
+
+/// The MBR partition (from 1) that holds a slot.
+pub const fn partition_of(slot: Slot) -> usize {
+    match slot {
+        Slot::A => 2,
+        Slot::B => 3,
+    }
+}
