@@ -70,7 +70,7 @@ pub(crate) enum Field<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
     Fixed32(u32),
-    Fixed64(u64),
+    Fixed64,
 }
 
 /// Splits one field off a protobuf message: number, value, rest.
@@ -78,7 +78,7 @@ pub(crate) fn field(bytes: &[u8]) -> Option<(u64, Field<'_>, &[u8])> {
     let (key, rest) = varint::protobuf(bytes)?;
     let (value, rest) = match key & 7 {
         0 => varint::protobuf(rest).map(|(v, rest)| (Field::Varint(v), rest))?,
-        1 => rest.split_first_chunk().map(|(v, rest)| (Field::Fixed64(u64::from_le_bytes(*v)), rest))?,
+        1 => rest.split_first_chunk::<8>().map(|(_, rest)| (Field::Fixed64, rest))?,
         2 => {
             let (length, rest) = varint::protobuf(rest)?;
             let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;

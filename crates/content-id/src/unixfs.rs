@@ -275,7 +275,7 @@ fn parse_mtime(mut bytes: &[u8]) -> Result<Mtime, UnixFsError> {
             (1, Field::Varint(v)) => seconds = Some(v as i64),
             (2, Field::Fixed32(v)) => nanos = v,
             (1..=2, _) => return Err(UnixFsError::BadMessage),
-            (_, Field::Fixed64(_) | _) => {}
+            _ => {}
         }
         bytes = rest;
     }

@@ -68,8 +68,10 @@ fn chunk_boundaries_v1() {
 
 #[test]
 fn full_row_of_links_v0() {
-    let bytes = keystream("v0-seed", 174 * 262_144);
-    assert_eq!(cid(Profile::V0_2015, &bytes), "QmUbBALi174SnogsUzLpYbD4xPiBSFANF4iztWCsHbMKh2");
+    let bytes = keystream("v0-seed", 174 * 262_144 + 1);
+    let full = bytes.len() - 1;
+    assert_eq!(cid(Profile::V0_2015, &bytes[..full]), "QmUbBALi174SnogsUzLpYbD4xPiBSFANF4iztWCsHbMKh2");
+    assert_eq!(cid(Profile::V0_2015, &bytes), "QmV81WL765sC8DXsRhE5fJv2rwhS4icHRaf3J9Zk5FdRnW");
 }
 
 #[test]
@@ -86,7 +88,9 @@ fn directory(profile: Profile, seed: &str, count: usize, length: usize, last: us
     let (file, _) = import(profile, b"x");
     let letters = keystream(seed, (count - 1) * length + last);
     let mut directory = DirectoryBuilder::new();
-    for name in letters.chunks(length) {
+    for index in 0..count {
+        let end = if index + 1 == count { letters.len() } else { (index + 1) * length };
+        let name = &letters[index * length..end];
         let name: alloc::string::String =
             name.iter().map(|b| char::from(LETTERS[usize::from(*b) % 39])).collect();
         directory.insert(&name, file.clone()).unwrap();
@@ -98,12 +102,18 @@ fn directory(profile: Profile, seed: &str, count: usize, length: usize, last: us
 fn directory_at_the_sharding_threshold_v0() {
     let root = directory(Profile::V0_2015, "hamt-unixfs-v0-2015", 4096, 30, 30);
     assert_eq!(root.cid.to_string(), "QmX5GtRk3TSSEHtdrykgqm4eqMEn3n2XhfkFAis5fjyZmN");
+    // one byte more: a trie
+    let root = directory(Profile::V0_2015, "hamt-unixfs-v0-2015", 4033, 31, 31);
+    assert_eq!(root.cid.to_string(), "QmeMiJzmhpJAUgynAcxTQYek5PPKgdv3qEvFsdV3XpVnvP");
 }
 
 #[test]
 fn directory_at_the_sharding_threshold_v1() {
     let root = directory(Profile::V1_2025, "hamt-unixfs-v1-2025", 4766, 11, 21);
     assert_eq!(root.cid.to_string(), "bafybeic3h7rwruealwxkacabdy45jivq2crwz6bufb5ljwupn36gicplx4");
+    // one byte more: a trie
+    let root = directory(Profile::V1_2025, "hamt-unixfs-v1-2025", 4766, 11, 22);
+    assert_eq!(root.cid.to_string(), "bafybeiegvuterwurhdtkikfhbxcldohmxp566vpjdofhzmnhv6o4freidu");
 }
 
 #[test]
@@ -131,13 +141,4 @@ fn trees_nest_or_say_so() {
     tree.handle(TreeItem::CloseDirectory).unwrap().unwrap();
     let (root, blocks) = tree.finish().unwrap();
     assert_eq!(blocks.back().unwrap().cid, root.cid);
-}
-#[test]
-fn explore() {
-    for (n, last) in [(4766usize, 21usize), (4767, 21), (4766, 20), (4766,22), (4766,11), (4765,21)] {
-        for by in [ShardBy::BlockBytes, ShardBy::LinkBytes] {
-            let p = Profile { shard_by: by, ..Profile::V1_2025 };
-            std::println!("{n} {last} {by:?} {}", directory(p, "hamt-unixfs-v1-2025", n, 11, last).cid);
-        }
-    }
 }
