@@ -1,1 +1,108 @@
-//! To be filled by its first user.
+//! Mounting, the change to the real root, and restarting the machine.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::system::RebootCommand;
+
+/// What a file system is mounted with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// Device nodes on it are only files.
+    pub no_devices: bool,
+    /// Set-user-ID bits on it have no effect.
+    pub no_suid: bool,
+    /// Nothing on it may be executed.
+    pub no_exec: bool,
+}
+
+impl Options {
+    /// For kernel file systems and data: no devices, no set-user-ID, no programs.
+    pub const DATA: Options = Options { read_only: false, no_devices: true, no_suid: true, no_exec: true };
+
+    fn flags(self) -> MountFlags {
+        let mut flags = MountFlags::empty();
+        flags.set(MountFlags::RDONLY, self.read_only);
+        flags.set(MountFlags::NODEV, self.no_devices);
+        flags.set(MountFlags::NOSUID, self.no_suid);
+        flags.set(MountFlags::NOEXEC, self.no_exec);
+        flags
+    }
+}
+
+/// Mounts `source` of type `kind` on the folder `target`; `data` is the file system's own option string.
+///
+/// # Errors
+/// What mount(2) says; a zero byte in `data` is `InvalidInput`.
+pub fn mount_at(source: &Path, target: &Path, kind: &str, options: Options, data: &str) -> io::Result<()> {
+    let data = CString::new(data)?;
+    Ok(mount(source, target, kind, options.flags(), Some(data.as_c_str()))?)
+}
+
+/// Lays a writable layer over the read-only folder `target`: what is written goes to `scratch`, which must
+/// be a folder on a writable file system.
+///
+/// # Errors
+/// The two folders can't be made in `scratch`, a path contains `,` or `:`, or mount(2) fails.
+pub fn overlay(target: &Path, scratch: &Path) -> io::Result<()> {
+    let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+    for path in [target, &upper, &work] {
+        if path.as_os_str().as_bytes().iter().any(|b| matches!(b, b',' | b':' | b'\\')) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "path can't be part of overlay options"));
+        }
+    }
+    std::fs::create_dir_all(&upper)?;
+    std::fs::create_dir_all(&work)?;
+    let data =
+        format!("lowerdir={},upperdir={},workdir={}", target.display(), upper.display(), work.display());
+    mount_at(Path::new("overlay"), target, "overlay", Options::default(), &data)
+}
+
+/// Moves the mount on `from` to `to`.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(mount_move(from, to)?)
+}
+
+/// Makes the mount on `new_root` the root of the file system for this process and its children. What
+/// should stay reachable must have been moved below it before.
+///
+/// # Errors
+/// What chdir(2), mount(2) and chroot(2) say.
+pub fn switch_root(new_root: &Path) -> io::Result<()> {
+    rustix::process::chdir(new_root)?;
+    mount_move(".", "/")?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Writes out what is buffered and restarts the machine.
+///
+/// # Errors
+/// The caller may not (it returns only then).
+pub fn restart() -> io::Error {
+    rustix::fs::sync();
+    match rustix::system::reboot(RebootCommand::Restart) {
+        Ok(()) => io::Error::other("the kernel did not restart the machine"),
+        Err(error) => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlay_refuses_paths_that_would_change_its_options() {
+        let error = overlay(Path::new("/a,upperdir=/etc"), Path::new("/tmp")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+}
