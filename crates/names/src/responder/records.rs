@@ -1,0 +1,158 @@
+//! The records that this node owns, and how they are referred to.
+
+use alloc::vec::Vec;
+
+use super::{Responder, TTL_HOST, TTL_OTHER};
+use crate::wire::{
+    CLASS_IN, Header, Message, Name, Question, Record, name_from_labels, reverse_name, rtype,
+};
+use alloc::string::String;
+
+/// A service to announce (RFC 6763); its instance is called like the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The type without protocol and domain: `_http`.
+    pub kind: String,
+    /// `_tcp`, or `_udp` for all others.
+    pub tcp: bool,
+    /// Where it listens.
+    pub port: u16,
+    /// `key=value` strings.
+    pub text: Vec<String>,
+}
+
+/// A record set on a link: of unique records all of that name and type, of shared ones a single record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) name: Name,
+    pub(crate) rtype: u16,
+    /// Of shared records.
+    pub(crate) rdata: Option<Vec<u8>>,
+}
+
+/// A record that this node owns on a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) record: Record,
+    /// Others may have records of that name and type too (RFC 6762 §2).
+    pub(crate) shared: bool,
+    /// It has to be probed for; a reverse mapping need not (RFC 6762 §8.1).
+    pub(crate) probed: bool,
+}
+
+impl Own {
+    pub(crate) fn key(&self) -> Key {
+        let rdata = self.shared.then(|| self.record.rdata.clone());
+        Key { name: self.record.name.clone(), rtype: self.record.rtype, rdata }
+    }
+
+    /// The same record, to be forgotten (RFC 6762 §10.1).
+    pub(crate) fn goodbye(&self) -> Record {
+        Record { ttl: 0, ..self.record.clone() }
+    }
+}
+
+fn unique(mut record: Record, probed: bool) -> Own {
+    record.flush = true;
+    Own { record, shared: false, probed }
+}
+
+impl Service {
+    /// `_http._tcp.local`, and that with the instance in front.
+    pub(crate) fn names(&self, instance: &str) -> Option<(Name, Name)> {
+        let protocol: &[u8] = if self.tcp { b"_tcp" } else { b"_udp" };
+        let kind = self.kind.as_bytes();
+        Some((
+            name_from_labels([kind, protocol, b"local"])?,
+            name_from_labels([instance.as_bytes(), kind, protocol, b"local"])?,
+        ))
+    }
+
+    fn records(&self, instance: &str, host: &Name, out: &mut Vec<Own>) {
+        let Some((kind, instance)) = self.names(instance) else { return };
+        let Some(all) = name_from_labels([&b"_services"[..], b"_dns-sd", b"_udp", b"local"]) else { return };
+        let shared = |record| Own { record, shared: true, probed: false };
+        out.push(shared(Record::ptr(all, TTL_OTHER, &kind)));
+        out.push(shared(Record::ptr(kind, TTL_OTHER, &instance)));
+        let mut srv = Vec::from([0, 0, 0, 0]);
+        srv.extend(self.port.to_be_bytes());
+        srv.extend_from_slice(host.as_slice());
+        let mut txt = Vec::new();
+        for t in self.text.iter().filter(|t| t.len() < 256) {
+            txt.push(t.len() as u8);
+            txt.extend_from_slice(t.as_bytes());
+        }
+        if txt.is_empty() {
+            txt.push(0);
+        }
+        let record = |rtype, ttl, rdata| {
+            unique(Record { name: instance.clone(), rtype, class: CLASS_IN, flush: true, ttl, rdata }, true)
+        };
+        out.push(record(rtype::SRV, TTL_HOST, srv));
+        out.push(record(rtype::TXT, TTL_OTHER, txt));
+    }
+}
+
+impl Responder {
+    /// All records for that link: its addresses and the node's own, no other interface's (RFC 6762 §6.2).
+    pub(crate) fn own_records(&self, interface: u32) -> Vec<Own> {
+        let Some(link) = self.links.get(&interface).filter(|l| !l.addresses.is_empty()) else {
+            return Vec::new();
+        };
+        let mut addresses: Vec<_> = self.node_addresses.clone();
+        addresses.extend(link.addresses.iter().map(|a| a.address));
+        let mut seen = Vec::new();
+        let mut out = Vec::new();
+        for a in addresses {
+            if seen.contains(&a) {
+                continue;
+            }
+            seen.push(a);
+            out.push(unique(Record::address(self.host.clone(), TTL_HOST, a), true));
+            if let Some(reverse) = reverse_name(a) {
+                out.push(unique(Record::ptr(reverse, TTL_HOST, &self.host), false));
+            }
+        }
+        for s in &self.services {
+            s.records(self.name.as_str(), &self.host, &mut out);
+        }
+        out
+    }
+
+    /// The set's records, or the NSEC that says what its name has (RFC 6762 §6.1).
+    pub(crate) fn set(own: &[Own], key: &Key) -> Vec<Record> {
+        if key.rtype == rtype::NSEC {
+            let mut of_name = own.iter().filter(|o| !o.shared && o.record.name == key.name).peekable();
+            let Some(first) = of_name.peek() else { return Vec::new() };
+            let ttl = first.record.ttl;
+            let types: Vec<_> = of_name.map(|o| o.record.rtype).collect();
+            let mut record = Record::nsec(key.name.clone(), ttl, &types);
+            record.flush = true;
+            return Vec::from([record]);
+        }
+        let members = own.iter().filter(|o| {
+            o.record.rtype == key.rtype
+                && o.record.name == key.name
+                && key.rdata.as_ref().is_none_or(|d| *d == o.record.rdata)
+        });
+        members.map(|o| o.record.clone()).collect()
+    }
+
+    /// The probe for every name that has to be probed (RFC 6762 §8.1, §8.2).
+    pub(crate) fn probe_message(&self, interface: u32) -> Message {
+        let mut message = Message { header: Header::default(), ..Default::default() };
+        for own in self.own_records(interface).into_iter().filter(|o| o.probed) {
+            if message.questions.iter().all(|q| q.name != own.record.name) {
+                message.questions.push(Question {
+                    name: own.record.name.clone(),
+                    rtype: rtype::ANY,
+                    class: CLASS_IN,
+                    unicast: true,
+                });
+            }
+            // The cache-flush bit belongs to responses alone (§10.2).
+            message.authority.push(Record { flush: false, ..own.record });
+        }
+        message
+    }
+}
