@@ -1,2 +1,21 @@
-//! RFC 6130 neighbourhood discovery, sans-IO (level 2)
+//! RFC 6130 neighbourhood discovery, sans-IO (level 2).
+//!
+//! Read RFC 6130 first, and RFC 7466 (2-hop neighbours of a link of poor quality), which is built in. A
+//! protocol on top keeps its own part of each tuple through [`Extension`], adds to the HELLOs that
+//! [`Nhdp::generate`] makes and reads its TLVs from those that [`Nhdp::process`] took in.
 #![no_std]
+
+extern crate alloc;
+
+mod config;
+mod core;
+mod hello;
+mod process;
+mod rng;
+mod tables;
+
+pub use crate::core::{Event, Nhdp};
+pub use config::{Config, Limits, Quality};
+pub use hello::{HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, OTHER_NEIGHB, Status};
+pub use rng::Rng;
+pub use tables::{Extension, Interface, Link, LinkId, LinkStatus, Neighbor, NeighborId, TwoHop};

@@ -1,0 +1,61 @@
+//! Parameters (RFC 6130 §5).
+
+use alloc::vec::Vec;
+
+use mesh_types::Duration;
+use rfc5444::NetAddr;
+
+/// What neighbourhood discovery is told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Octets of the instance's addresses: 4 or 16.
+    pub addr_len: u8,
+    /// Addresses of this router that are on no MANET interface but are announced as OTHER_IF, such as an
+    /// originator address on the loopback interface.
+    pub other_addresses: Vec<NetAddr>,
+    /// HELLO_INTERVAL. HP_MAXJITTER is a quarter of it (§5.3.4, RFC 5148).
+    pub hello_interval: Duration,
+    /// HELLO_MIN_INTERVAL, not less than a quarter of `hello_interval`.
+    pub hello_min_interval: Duration,
+    /// H_HOLD_TIME.
+    pub hello_hold: Duration,
+    /// L_HOLD_TIME, N_HOLD_TIME and I_HOLD_TIME.
+    pub lost_hold: Duration,
+    /// HT_MAXJITTER: longest delay of a triggered HELLO.
+    pub trigger_jitter: Duration,
+    /// Link quality thresholds (§14).
+    pub quality: Quality,
+    /// Most entries of tables.
+    pub limits: Limits,
+}
+
+/// Link quality parameters (RFC 6130 §14), in steps of 1/255.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quality {
+    /// HYST_ACCEPT.
+    pub accept: u8,
+    /// HYST_REJECT, not above `accept`.
+    pub reject: u8,
+    /// INITIAL_QUALITY. Links start pending if it is below `accept` (§14.2).
+    pub initial: u8,
+}
+
+impl Quality {
+    /// Link quality is not used (§14.1).
+    pub const OFF: Self = Self { accept: 0, reject: 0, initial: 255 };
+}
+
+/// Most entries of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Interfaces.
+    pub interfaces: usize,
+    /// Link Tuples per interface. A newcomer pushes out the oldest link that is not symmetric, or nothing.
+    pub links: usize,
+    /// Addresses one neighbour may claim; a HELLO with more is dropped.
+    pub neighbor_addresses: usize,
+    /// 2-Hop Tuples per link; more are ignored.
+    pub two_hops: usize,
+    /// Lost Neighbor Tuples and Removed Interface Address Tuples; more are not remembered.
+    pub lost: usize,
+}
