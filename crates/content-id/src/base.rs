@@ -25,7 +25,8 @@ pub fn base36(bytes: &[u8]) -> String {
 /// base32, lower case, unpadded, without a multibase prefix (RFC 4648 §6).
 pub fn base32(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 8 / 5 + 1);
-    let mut digit = |value: u32| text.push(char::from(BASE32.get(value as usize & 31).copied().unwrap_or(b'a')));
+    let mut digit =
+        |value: u32| text.push(char::from(BASE32.get(value as usize & 31).copied().unwrap_or(b'a')));
     let (mut pending, mut bits) = (0u32, 0u32);
     for byte in bytes {
         pending = (pending << 8) | u32::from(*byte);
@@ -143,7 +144,9 @@ mod tests {
 
     #[test]
     fn rfc4648_10_base32_vectors() {
-        for (bytes, text) in [("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foobar", "mzxw6ytboi")] {
+        for (bytes, text) in
+            [("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foobar", "mzxw6ytboi")]
+        {
             assert_eq!(base32(bytes.as_bytes()), text);
             assert_eq!(from_multibase(&format!("b{text}")).unwrap(), bytes.as_bytes());
         }

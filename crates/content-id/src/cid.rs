@@ -338,7 +338,10 @@ mod tests {
         let cid = Cid::of(Version::V1, Codec::RAW, b"hello world");
         assert_eq!(cid.verify(b"hello world"), Ok(()));
         assert_eq!(cid.verify(b"hello worlD"), Err(VerifyError::Mismatch));
-        assert_eq!(cid.verify(&vec![0; crate::MAX_BLOCK + 1]), Err(VerifyError::TooLarge(crate::MAX_BLOCK + 1)));
+        assert_eq!(
+            cid.verify(&vec![0; crate::MAX_BLOCK + 1]),
+            Err(VerifyError::TooLarge(crate::MAX_BLOCK + 1))
+        );
         let blake = Cid::from_bytes(&[1, 0x55, 0x1e, 1, 7]).unwrap();
         assert_eq!(blake.verify(b""), Err(VerifyError::UnsupportedHash(0x1e)));
     }

@@ -120,7 +120,9 @@ impl Node {
                     links_done = !node.links.is_empty();
                 }
                 (2, Field::Bytes(_)) if links_done => return Err(DagPbError::BadOrder),
-                (2, Field::Bytes(_)) if node.links.len() >= MAX_LINKS => return Err(DagPbError::TooManyLinks),
+                (2, Field::Bytes(_)) if node.links.len() >= MAX_LINKS => {
+                    return Err(DagPbError::TooManyLinks);
+                }
                 (2, Field::Bytes(link)) => node.links.push(Link::parse(link)?),
                 (number, _) => return Err(DagPbError::BadField(number)),
             }

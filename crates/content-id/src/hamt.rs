@@ -99,8 +99,13 @@ pub fn murmur3_x64_64(data: &[u8]) -> u64 {
     let mut blocks = data.chunks_exact(16);
     for block in &mut blocks {
         let (low, high) = block.split_at(8);
-        h1 = (h1 ^ mix1(word(low))).rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
-        h2 = (h2 ^ mix2(word(high))).rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+        h1 =
+            (h1 ^ mix1(word(low))).rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
+        h2 = (h2 ^ mix2(word(high)))
+            .rotate_left(31)
+            .wrapping_add(h1)
+            .wrapping_mul(5)
+            .wrapping_add(0x3849_5ab5);
     }
     let tail = blocks.remainder();
     let (low, high) = tail.split_at(tail.len().min(8));

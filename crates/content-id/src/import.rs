@@ -4,7 +4,7 @@
 //! level. [`TreeBuilder`] nests directories, files and symlinks the way a walk over a folder meets them.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -329,6 +329,8 @@ pub enum TreeItem<'a> {
 #[derive(Debug)]
 pub struct TreeBuilder {
     profile: Profile,
+    /// What lies at the top is entered into a directory of its own.
+    wrap: bool,
     /// Open directories from the top; the name is the entry in the one before.
     stack: Vec<(String, DirectoryBuilder)>,
     file: Option<(String, FileBuilder)>,
@@ -336,13 +338,15 @@ pub struct TreeBuilder {
 }
 
 impl TreeBuilder {
-    /// An empty tree.
-    pub fn new(profile: Profile) -> Result<Self, ImportError> {
+    /// An empty tree. With `wrap` the top itself becomes a directory when the tree ends; without,
+    /// what lies at the top are roots of their own, and names may repeat there.
+    pub fn new(profile: Profile, wrap: bool) -> Result<Self, ImportError> {
         if !profile.is_valid() {
             return Err(ImportError::BadProfile);
         }
         Ok(Self {
             profile,
+            wrap,
             stack: Vec::from([(String::new(), DirectoryBuilder::new())]),
             file: None,
             ready: VecDeque::new(),
@@ -350,7 +354,8 @@ impl TreeBuilder {
     }
 
     /// Takes the next item. Returns what it completed: a file, a directory or a symlink, as it is
-    /// entered into its directory. Drain [`TreeBuilder::poll_block`] afterwards.
+    /// entered into its directory. What has no name is entered under its CID.
+    /// Drain [`TreeBuilder::poll_block`] afterwards.
     pub fn handle(&mut self, item: TreeItem<'_>) -> Result<Option<Added>, ImportError> {
         match (item, &mut self.file) {
             (TreeItem::Bytes(bytes), Some((_, file))) => {
@@ -390,8 +395,12 @@ impl TreeBuilder {
     }
 
     fn enter(&mut self, name: &str, added: Added) -> Result<Added, ImportError> {
+        let at_top = self.stack.len() == 1;
         let (_, directory) = self.stack.last_mut().ok_or(ImportError::Unbalanced)?;
-        directory.insert(name, added.clone())?;
+        if self.wrap || !at_top {
+            let nameless = if name.is_empty() { Some(added.cid.to_string()) } else { None };
+            directory.insert(nameless.as_deref().unwrap_or(name), added.clone())?;
+        }
         Ok(added)
     }
 
@@ -400,12 +409,13 @@ impl TreeBuilder {
         self.ready.pop_front()
     }
 
-    /// Ends the tree as the top directory itself; its blocks follow from the second value.
-    pub fn finish(mut self) -> Result<(Added, VecDeque<Block>), ImportError> {
+    /// Ends the tree: the top directory, if there is one, and the blocks not polled yet.
+    pub fn finish(mut self) -> Result<(Option<Added>, VecDeque<Block>), ImportError> {
         match (self.file, self.stack.pop()) {
+            (None, Some(_)) if self.stack.is_empty() && !self.wrap => Ok((None, self.ready)),
             (None, Some((_, top))) if self.stack.is_empty() => {
                 let added = top.finish(&self.profile, |block| self.ready.push_back(block))?;
-                Ok((added, self.ready))
+                Ok((Some(added), self.ready))
             }
             _ => Err(ImportError::Unbalanced),
         }

@@ -145,7 +145,8 @@ impl Data {
 
     /// The canonical encoding: fields in ascending order, block sizes unpacked.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.data.as_ref().map_or(0, Vec::len) + self.blocksizes.len() * 5 + 24);
+        let mut out =
+            Vec::with_capacity(self.data.as_ref().map_or(0, Vec::len) + self.blocksizes.len() * 5 + 24);
         put_varint(1, number_of(self.kind), &mut out);
         if let Some(data) = &self.data {
             put_bytes(2, data, &mut out);

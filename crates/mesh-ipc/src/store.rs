@@ -1,9 +1,10 @@
 //! Requests to `mesh-store` and its answers.
 //!
-//! An add is a conversation: [`StoreRequest::AddBegin`], then for each entry (parents before children)
-//! [`StoreRequest::AddEntry`] and, for a file, [`StoreRequest::Data`] as often as needed, then
-//! [`StoreRequest::AddEnd`]. The service answers [`StoreResponse::Added`] for each entry as its CID is
-//! known and [`StoreResponse::Done`] at the end.
+//! An add is a conversation: [`StoreRequest::AddBegin`], then for each entry (parents before children, all
+//! that is in a directory right behind it) [`StoreRequest::AddEntry`] and, for a file, [`StoreRequest::Data`]
+//! as often as needed, then [`StoreRequest::AddEnd`]. The service answers [`StoreResponse::Added`] for each
+//! entry as its CID is known and [`StoreResponse::Done`] at the end, when all is on the medium. A failed add
+//! is answered by one error, and the connection is closed.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,15 +13,17 @@ use serde::{Deserialize, Serialize};
 
 /// The most bytes of a file in one frame, either way.
 pub const DATA_MAX: usize = 256 * 1024;
+/// The most entries, pins or links in one frame.
+pub const LIST_MAX: usize = 1024;
 
-/// What can be asked of the store.
+/// What can be asked of the store. A `path` is `CID[/path]` or `/ipfs/CID[/path]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StoreRequest {
     /// Starts an add.
     AddBegin(AddOptions),
     /// The next file, directory or symbolic link.
     AddEntry {
-        /// Path below the add's root, `/` between parts.
+        /// Path below the add's root, `/` between parts; empty for a file without a name.
         path: String,
         /// What it is.
         kind: EntryKind,
@@ -31,26 +34,57 @@ pub enum StoreRequest {
     AddEnd,
     /// The bytes of a file: [`StoreResponse::Data`] as often as needed, then [`StoreResponse::Done`].
     Cat {
-        /// `CID[/path]` or `/ipfs/CID[/path]`.
+        /// Which file.
+        path: String,
+        /// Bytes to skip.
+        offset: u64,
+        /// Bytes to send at most; `None` for all.
+        length: Option<u64>,
+    },
+    /// What a path leads to: one [`StoreResponse::Entries`] with one entry.
+    Resolve {
+        /// Which.
         path: String,
     },
-    /// Entries of a directory (or links of a file): one [`StoreResponse::Entries`].
+    /// Entries of a directory: [`StoreResponse::Entries`] as often as needed, then [`StoreResponse::Done`].
     Ls {
-        /// As in `Cat`.
+        /// Which directory.
         path: String,
     },
-    /// Keeps a DAG: fetched whole, then kept; one [`StoreResponse::Done`].
-    PinAdd(String),
-    /// Lets it go; one [`StoreResponse::Done`].
-    PinRemove(String),
-    /// One [`StoreResponse::Pins`].
-    PinList,
+    /// CIDs a block links to: [`StoreResponse::Refs`] as often as needed, then [`StoreResponse::Done`].
+    Refs {
+        /// Which block.
+        path: String,
+        /// All below it, too.
+        recursive: bool,
+        /// Each CID only once.
+        unique: bool,
+    },
+    /// Keeps a DAG: fetched whole, then kept; one [`StoreResponse::Pins`].
+    PinAdd {
+        /// Its root.
+        path: String,
+        /// All below it, too.
+        recursive: bool,
+    },
+    /// Lets it go; one [`StoreResponse::Pins`].
+    PinRemove {
+        /// Its root.
+        path: String,
+    },
+    /// [`StoreResponse::Pins`] as often as needed, then [`StoreResponse::Done`].
+    PinList {
+        /// Also what recursive pins hold.
+        indirect: bool,
+    },
     /// Drops what no pin holds; one [`StoreResponse::Collected`].
     Gc,
     /// One [`StoreResponse::Stat`].
     Stat,
     /// One [`StoreResponse::Identity`].
     Identity,
+    /// Stores of other nodes, nearest first: one [`StoreResponse::Peers`].
+    Peers,
 }
 
 /// How to import.
@@ -99,8 +133,12 @@ pub enum StoreResponse {
     Data(Vec<u8>),
     /// Entries of a directory.
     Entries(Vec<Entry>),
+    /// CIDs a block links to.
+    Refs(Vec<String>),
     /// CIDs kept.
-    Pins(Vec<String>),
+    Pins(Vec<PinEntry>),
+    /// Multiaddrs of the stores of other nodes.
+    Peers(Vec<String>),
     /// Garbage collection: blocks and bytes dropped.
     Collected {
         /// Blocks dropped.
@@ -130,10 +168,30 @@ pub struct Entry {
     pub name: String,
     /// What it leads to.
     pub cid: String,
-    /// Bytes below it.
+    /// Bytes of the file; 0 for what is no file.
     pub size: u64,
-    /// It is a directory.
-    pub directory: bool,
+    /// What it is; `None` if its block can't be had.
+    pub kind: Option<EntryKind>,
+}
+
+/// A pin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PinEntry {
+    /// What is kept.
+    pub cid: String,
+    /// How.
+    pub kind: PinKind,
+}
+
+/// How something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PinKind {
+    /// The block only.
+    Direct,
+    /// The block and all below it.
+    Recursive,
+    /// It is below a recursive pin.
+    Indirect,
 }
 
 /// Figures of the store.
@@ -145,6 +203,8 @@ pub struct Stat {
     pub bytes: u64,
     /// Bytes they may take.
     pub quota: u64,
+    /// Pins set.
+    pub pins: u64,
     /// Where they are.
     pub path: String,
 }

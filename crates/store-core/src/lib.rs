@@ -27,4 +27,4 @@ mod store;
 
 pub use disk::{Disk, DiskError};
 pub use gc::Collected;
-pub use store::{Config, Pin, Recovery, Stat, Store, StoreError};
+pub use store::{Config, MAX_PINS, Pin, Recovery, Stat, Store, StoreError};

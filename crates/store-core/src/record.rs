@@ -132,8 +132,11 @@ impl Head {
             let like = have.get(..prefix) == RECORD_MAGIC.get(..prefix);
             if like { RecordError::Short } else { RecordError::Bad }
         };
-        let Some((fixed, rest)) = bytes.split_first_chunk::<RECORD_HEADER>() else { return Err(short(bytes)) };
-        let [m0, m1, m2, m3, kind, cid_length, 0, 0, l0, l1, l2, l3, d0, d1, d2, d3, crc @ ..] = *fixed else {
+        let Some((fixed, rest)) = bytes.split_first_chunk::<RECORD_HEADER>() else {
+            return Err(short(bytes));
+        };
+        let [m0, m1, m2, m3, kind, cid_length, 0, 0, l0, l1, l2, l3, d0, d1, d2, d3, crc @ ..] = *fixed
+        else {
             return Err(RecordError::Bad);
         };
         let kind = match kind {

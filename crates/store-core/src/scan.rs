@@ -55,9 +55,7 @@ impl<'a, D: Disk> Walk<'a, D> {
         }
         let (size, salt) = (self.size, self.salt);
         Ok(match Head::parse(self.peek(offset)?, salt) {
-            Ok(head)
-                if offset + head.record_length() <= size && u64::from(head.durable_to) <= offset =>
-            {
+            Ok(head) if offset + head.record_length() <= size && u64::from(head.durable_to) <= offset => {
                 Found::Record(head)
             }
             Ok(_) | Err(RecordError::Short | RecordError::Bad) => Found::Damage,

@@ -345,7 +345,9 @@ impl<D: Disk> Store<D> {
         let needed = (head + data.len() as u64).next_multiple_of(8);
         let last = self.segments.last_key_value().map(|(segment, size)| (*segment, *size));
         let usable = |size: u64| {
-            size >= record::SEGMENT_HEADER as u64 && size % 8 == 0 && size + needed <= self.config.segment_size
+            size >= record::SEGMENT_HEADER as u64
+                && size.is_multiple_of(8)
+                && size + needed <= self.config.segment_size
         };
         let (segment, size) = match last {
             Some((segment, size)) if usable(size) => (segment, size),

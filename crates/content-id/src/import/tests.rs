@@ -125,7 +125,7 @@ fn empty_directory_of_both_versions() {
 
 #[test]
 fn trees_nest_or_say_so() {
-    let mut tree = TreeBuilder::new(Profile::V0_2015).unwrap();
+    let mut tree = TreeBuilder::new(Profile::V0_2015, true).unwrap();
     assert_eq!(tree.handle(TreeItem::Bytes(b"x")), Err(ImportError::Unbalanced));
     assert_eq!(tree.handle(TreeItem::CloseDirectory), Err(ImportError::Unbalanced));
     tree.handle(TreeItem::OpenDirectory("a")).unwrap();
@@ -140,5 +140,5 @@ fn trees_nest_or_say_so() {
     assert!(!tree.is_balanced());
     tree.handle(TreeItem::CloseDirectory).unwrap().unwrap();
     let (root, blocks) = tree.finish().unwrap();
-    assert_eq!(blocks.back().unwrap().cid, root.cid);
+    assert_eq!(blocks.back().unwrap().cid, root.unwrap().cid);
 }

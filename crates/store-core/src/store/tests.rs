@@ -77,8 +77,9 @@ impl SimDisk {
             let mut kept = vec![0; bytes];
             for start in (0..bytes).step_by(SECTOR) {
                 let source = if rng.below(2) == 0 { &file.now } else { &old };
-                for at in start..(start + SECTOR).min(bytes) {
-                    kept[at] = source.get(at).or(old.get(at)).copied().unwrap_or(0);
+                let end = (start + SECTOR).min(bytes);
+                for (at, byte) in kept[start..end].iter_mut().enumerate() {
+                    *byte = source.get(start + at).or(old.get(start + at)).copied().unwrap_or(0);
                 }
             }
             medium.files.insert(number, File { now: kept.clone(), synced: Some(kept), removed: false });
