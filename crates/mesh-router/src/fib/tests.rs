@@ -1,0 +1,119 @@
+use super::*;
+
+/// A kernel that keeps routes by prefix and metric and writes down every call.
+#[derive(Default)]
+struct Fake {
+    routes: BTreeMap<(IpAddr, u8, u32), Route>,
+    calls: Vec<String>,
+    refuse: bool,
+}
+
+impl Kernel for Fake {
+    fn replace(&mut self, route: &Route) -> Result<(), Error> {
+        self.calls.push(format!("+{}", route.prefix));
+        if self.refuse {
+            return Err(Error::Kernel { errno: 101, message: None });
+        }
+        self.routes.insert((route.prefix, route.prefix_len, route.metric), *route);
+        Ok(())
+    }
+    fn remove(&mut self, route: &Route) -> Result<(), Error> {
+        self.calls.push(format!("-{}", route.prefix));
+        self.routes.remove(&(route.prefix, route.prefix_len, route.metric));
+        Ok(())
+    }
+    fn list(&mut self) -> Result<Vec<Route>, Error> {
+        Ok(self.routes.values().copied().collect())
+    }
+}
+
+fn net(text: &str) -> NetAddr {
+    NetAddr::host(text.parse().unwrap())
+}
+
+fn route(to: &str, via: &str) -> Route {
+    let core = olsrv2::Route {
+        prefix: net(to),
+        next_hop: via.parse().unwrap(),
+        interface: 2,
+        metric: mesh_types::Metric::MIN,
+        hops: 1,
+        dist: 1,
+        router: to.parse().unwrap(),
+    };
+    kernel_route(&core, "fd00::1".parse().unwrap())
+}
+
+fn new(kernel: &mut Fake) -> Fib {
+    Fib::new(kernel, Instant::ZERO, Duration::from_secs(20)).unwrap()
+}
+
+#[test]
+fn new_before_old_and_only_what_changed() {
+    let mut kernel = Fake::default();
+    let mut fib = new(&mut kernel);
+    fib.set(route("fd00::2", "fe80::2"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    fib.unset(net("fd00::2"));
+    fib.set(route("fd00::3", "fe80::2"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!(kernel.calls, ["+fd00::2", "+fd00::3", "-fd00::2"]);
+    kernel.calls.clear();
+    fib.unset(net("fd00::3"));
+    fib.set(route("fd00::3", "fe80::4"));
+    fib.set(route("fd00::3", "fe80::5"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!(kernel.calls, ["+fd00::3"], "removed and set in one step is one replacement");
+    assert_eq!(fib.len(), 1);
+}
+
+#[test]
+fn a_neighbors_own_address_as_next_hop_means_on_link() {
+    assert_eq!(route("10.64.0.2", "10.64.0.2").gateway, None);
+    assert_eq!(route("10.64.0.3", "10.64.0.2").gateway, Some("10.64.0.2".parse().unwrap()));
+}
+
+#[test]
+fn what_an_earlier_run_left_is_used_then_removed() {
+    let mut kernel = Fake::default();
+    kernel.replace(&route("fd00::2", "fe80::2")).unwrap();
+    kernel.replace(&route("fd00::9", "fe80::2")).unwrap();
+    let mut fib = new(&mut kernel);
+    fib.set(route("fd00::2", "fe80::7"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    fib.check(&mut kernel, Instant::from_millis(500));
+    assert_eq!(kernel.routes.len(), 2, "the other one still stands");
+    assert_eq!(fib.next_check(), Instant::from_millis(20_000));
+    fib.check(&mut kernel, fib.next_check());
+    assert_eq!(kernel.list().unwrap(), [route("fd00::2", "fe80::7")]);
+}
+
+#[test]
+fn lost_and_foreign_changes_are_mended() {
+    let mut kernel = Fake::default();
+    let mut fib = new(&mut kernel);
+    fib.set(route("fd00::2", "fe80::2"));
+    fib.set(own_prefix_route(NetAddr::new("fd00:7::".parse().unwrap(), 64)));
+    fib.commit(&mut kernel, Instant::ZERO);
+    kernel.routes.clear();
+    kernel.replace(&route("fd00::8", "fe80::2")).unwrap();
+    fib.check(&mut kernel, Instant::from_millis(30_000));
+    let prefixes: Vec<_> = kernel.routes.keys().map(|k| k.0.to_string()).collect();
+    assert_eq!(prefixes, ["fd00::2", "fd00:7::"]);
+    fib.clear(&mut kernel);
+    assert!(kernel.routes.is_empty());
+}
+
+#[test]
+fn refused_routes_are_tried_again_and_reported_while_refused() {
+    let mut kernel = Fake { refuse: true, ..Fake::default() };
+    let mut fib = new(&mut kernel);
+    fib.set(route("fd00::2", "fe80::2"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!((fib.problems().count(), fib.failures), (1, 1));
+    assert_eq!(fib.next_check(), Instant::ZERO + RETRY);
+    kernel.refuse = false;
+    fib.check(&mut kernel, fib.next_check());
+    assert_eq!((fib.problems().count(), kernel.routes.len()), (0, 1));
+}

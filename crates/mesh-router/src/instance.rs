@@ -1,0 +1,248 @@
+//! One address family: an OLSRv2 core and the sockets it speaks through.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use mesh_sys::poll::Poller;
+use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
+use mesh_types::Instant;
+use olsrv2::{Event, Input, Output, RouteChange, Router};
+
+use crate::links::Usable;
+
+/// RFC 5498 §2: the `manet` port.
+const PORT: u16 = 269;
+/// RFC 5498 §2: LL-MANET-Routers.
+const GROUP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x6d));
+const GROUP4: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 109));
+/// RFC 4594 §3.1: network control.
+const CS6: u8 = 0xc0;
+/// Datagrams taken from one socket before others have their turn.
+const BURST: usize = 64;
+
+/// What the driver has to do after an instance moved.
+pub(crate) enum Effect {
+    /// Change the kernel's routes.
+    Route(RouteChange),
+    /// Tell who asked.
+    Event(Event),
+}
+
+/// Packets that never reached the core or the wire.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SocketCounters {
+    /// Not from the link, not to the group, or cut short.
+    pub(crate) refused: u64,
+    pub(crate) send_failed: u64,
+}
+
+#[derive(Debug)]
+struct Port {
+    socket: MulticastSocket,
+    usable: Usable,
+    /// The last packet could not be sent; said once.
+    failing: bool,
+}
+
+/// An OLSRv2 instance with its sockets.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) family: Family,
+    pub(crate) router: Router,
+    pub(crate) counters: SocketCounters,
+    originator: IpAddr,
+    ports: BTreeMap<u32, Port>,
+    /// Interfaces whose socket does not open, with the kernel's words.
+    broken: BTreeMap<u32, String>,
+}
+
+impl Instance {
+    pub(crate) fn new(router: Router) -> Self {
+        let originator = router.config().originator;
+        Self {
+            family: Family::of(&originator),
+            router,
+            counters: SocketCounters::default(),
+            originator,
+            ports: BTreeMap::new(),
+            broken: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) const fn originator(&self) -> IpAddr {
+        self.originator
+    }
+
+    /// Interfaces in use.
+    pub(crate) fn interfaces(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// What keeps interfaces from being used, for people.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &str> {
+        self.broken.values().map(String::as_str)
+    }
+
+    /// Opens and closes sockets until they are those of `usable`, and tells the core. `token` names each
+    /// interface's socket to the poller.
+    pub(crate) fn sync(
+        &mut self,
+        now: Instant,
+        usable: &BTreeMap<u32, Usable>,
+        poller: &Poller,
+        token: impl Fn(u32) -> u64,
+    ) {
+        // An index that has another name is another interface.
+        let same = |index: u32, p: &Port| usable.get(&index).is_some_and(|u| u.name == p.usable.name);
+        let gone: Vec<u32> = self.ports.iter().filter(|(i, p)| !same(**i, p)).map(|(i, _)| *i).collect();
+        for index in gone {
+            self.close(now, index);
+        }
+        self.broken.retain(|index, _| usable.contains_key(index));
+        for (index, usable) in usable {
+            match self.ports.get_mut(index) {
+                Some(port) if port.usable == *usable => {}
+                Some(port) => {
+                    port.usable = usable.clone();
+                    let input = Input::AddressesChanged { interface: *index, addresses: &usable.addresses };
+                    self.input(now, input);
+                }
+                None => self.open(now, *index, usable, poller, token(*index)),
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, index: u32, usable: &Usable, poller: &Poller, token: u64) {
+        let config = MulticastConfig {
+            family: self.family,
+            interface: &usable.name,
+            index,
+            port: PORT,
+            groups: &[GROUP6, GROUP4],
+            hop_limit: 1,
+            loopback: false,
+            traffic_class: CS6,
+        };
+        let opened = MulticastSocket::open(&config).and_then(|s| poller.add(&s, token, false).map(|()| s));
+        match opened {
+            Ok(socket) => {
+                log::info!("{}: routing {} here", usable.name, self.name());
+                self.broken.remove(&index);
+                self.ports.insert(index, Port { socket, usable: usable.clone(), failing: false });
+                self.input(now, Input::InterfaceUp { interface: index, addresses: &usable.addresses });
+            }
+            Err(e) => {
+                let hint = match e.kind() {
+                    ErrorKind::PermissionDenied => " (UDP 269 needs CAP_NET_BIND_SERVICE)",
+                    _ => "",
+                };
+                let text = format!("{}: no {} socket: {e}{hint}", usable.name, self.name());
+                if self.broken.insert(index, text.clone()).as_ref() != Some(&text) {
+                    log::warn!("{text}");
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, now: Instant, index: u32) {
+        if let Some(port) = self.ports.remove(&index) {
+            log::info!("{}: no more {} here", port.usable.name, self.name());
+            self.input(now, Input::InterfaceDown { interface: index });
+        }
+    }
+
+    /// Hands the core one input. Refusals are counted by the core; the log keeps the details.
+    pub(crate) fn input(&mut self, now: Instant, input: Input<'_>) {
+        if let Err(e) = self.router.handle_input(now, input) {
+            log::debug!("{}: {e}", self.name());
+        }
+    }
+
+    /// Takes what arrived on an interface. After each packet `done` gets what follows from it.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        index: u32,
+        buffer: &mut [u8],
+        mut done: impl FnMut(&mut Self, Effect),
+    ) {
+        for _ in 0..BURST {
+            let Some(port) = self.ports.get(&index) else { return };
+            let got = match port.socket.recv(buffer) {
+                Ok(Some(got)) => got,
+                Ok(None) => return,
+                Err(e) => {
+                    // The monitor tells what became of the interface.
+                    log::debug!("{}: {e}", port.usable.name);
+                    return;
+                }
+            };
+            let source = got.source.ip();
+            if got.truncated || !from_the_link(source, got.destination) {
+                self.counters.refused += 1;
+                continue;
+            }
+            let bytes = buffer.get(..got.len).unwrap_or_default();
+            self.input(now, Input::Packet { interface: index, source, bytes });
+            self.drain(&mut done);
+        }
+    }
+
+    /// Sends what the core gives out, and hands the rest to `done`, until the core is empty.
+    pub(crate) fn drain(&mut self, done: &mut impl FnMut(&mut Self, Effect)) {
+        while let Some(output) = self.router.poll_output() {
+            match output {
+                Output::Transmit { interface, bytes } => self.transmit(interface, &bytes),
+                Output::Route(change) => done(self, Effect::Route(change)),
+                Output::Event(event) => done(self, Effect::Event(event)),
+            }
+        }
+    }
+
+    fn transmit(&mut self, index: u32, bytes: &[u8]) {
+        let (group, fallback) = match self.family {
+            Family::V6 => (GROUP6, None),
+            Family::V4 => (GROUP4, Some(self.originator)),
+        };
+        let Some(port) = self.ports.get_mut(&index) else { return };
+        let source = port.usable.addresses.first().map(|a| a.ip()).or(fallback);
+        match port.socket.send_to_group(bytes, group, source) {
+            Ok(()) => port.failing = false,
+            Err(e) => {
+                self.counters.send_failed += 1;
+                if !std::mem::replace(&mut port.failing, true) {
+                    log::warn!("{}: sending failed: {e}", port.usable.name);
+                }
+            }
+        }
+    }
+
+    pub(crate) const fn name(&self) -> &'static str {
+        match self.family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
+    }
+}
+
+/// RFC 5444 packets between routers stay on the link: IPv6 ones come from a link-local address, IPv4 ones
+/// go to the group. Anything else was sent from afar.
+fn from_the_link(source: IpAddr, destination: IpAddr) -> bool {
+    match source {
+        IpAddr::V6(source) => source.is_unicast_link_local(),
+        IpAddr::V4(_) => destination == GROUP4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc5498_packets_from_afar_are_refused() {
+        let ok = |s: &str, d: &str| from_the_link(s.parse().unwrap(), d.parse().unwrap());
+        assert!(ok("fe80::1", "ff02::6d") && ok("fe80::1", "fe80::2") && ok("10.64.0.1", "224.0.0.109"));
+        assert!(!ok("fd00::1", "ff02::6d") && !ok("10.64.0.1", "10.64.0.2"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Sequence numbers that go on where the last run stopped (RFC 7181 §5.4.1), without a write a message.
+//!
+//! The file says which numbers may have been used: the present ones plus a reserve. A start after a crash
+//! takes the file's numbers as they are, which is ahead of all that were used. A clean end writes the exact
+//! ones. Text, one line: `1 <message6> <ansn6> <packet6> <message4> <ansn4> <packet4> <record>`.
+
+use std::io;
+use std::path::PathBuf;
+
+use mesh_sys::file;
+use olsrv2::Sequences;
+
+/// Far less than half of the 16-bit circle, so that "ahead" is still "newer".
+const RESERVE: u16 = 8_192;
+const RECORD_RESERVE: u32 = 1_024;
+
+/// All numbers of the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) v6: Sequences,
+    pub(crate) v4: Sequences,
+    /// The version of the last record published.
+    pub(crate) record: u32,
+}
+
+/// The file and what it promises.
+#[derive(Debug)]
+pub(crate) struct NumberFile {
+    path: PathBuf,
+    promised: Option<Numbers>,
+}
+
+impl NumberFile {
+    /// The file of that name, and the numbers to start with, if there are any.
+    pub(crate) fn open(path: PathBuf) -> (Self, Option<Numbers>) {
+        let found = file::read_limited(&path, 256).ok().and_then(|bytes| parse(&bytes));
+        (Self { path, promised: None }, found)
+    }
+
+    /// Makes sure that the file is ahead of `now`; writes only when it is not, or soon will not be.
+    pub(crate) fn keep_ahead(&mut self, now: &Numbers) -> io::Result<()> {
+        if self.promised.is_some_and(|p| is_ahead(&p, now)) {
+            return Ok(());
+        }
+        let promise = Numbers {
+            v6: advance(now.v6),
+            v4: advance(now.v4),
+            record: now.record.saturating_add(RECORD_RESERVE),
+        };
+        self.write(&promise)?;
+        self.promised = Some(promise);
+        Ok(())
+    }
+
+    /// Writes the exact numbers, at the end.
+    pub(crate) fn write(&self, n: &Numbers) -> io::Result<()> {
+        if let Some(dir) = self.path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let [a, b] = [n.v6, n.v4].map(|s| format!("{} {} {}", s.message, s.ansn, s.packet));
+        file::write_atomic(&self.path, format!("1 {a} {b} {}\n", n.record).as_bytes(), 0o640)
+    }
+}
+
+fn advance(s: Sequences) -> Sequences {
+    let step = |n: u16| n.wrapping_add(RESERVE);
+    Sequences { message: step(s.message), ansn: step(s.ansn), packet: step(s.packet) }
+}
+
+/// At least a quarter of the reserve is left of every number.
+fn is_ahead(promise: &Numbers, now: &Numbers) -> bool {
+    let left = |p: u16, n: u16| (RESERVE / 4..=RESERVE).contains(&p.wrapping_sub(n));
+    let both = [(promise.v6, now.v6), (promise.v4, now.v4)];
+    both.iter().all(|(p, n)| left(p.message, n.message) && left(p.ansn, n.ansn) && left(p.packet, n.packet))
+        && promise.record.saturating_sub(now.record) >= RECORD_RESERVE / 4
+}
+
+fn parse(bytes: &[u8]) -> Option<Numbers> {
+    let mut words = std::str::from_utf8(bytes).ok()?.split_whitespace();
+    if words.next()? != "1" {
+        return None;
+    }
+    let mut next = || words.next()?.parse::<u16>().ok();
+    let mut three = || Some(Sequences { message: next()?, ansn: next()?, packet: next()? });
+    let (v6, v4) = (three()?, three()?);
+    let record = words.next()?.parse().ok()?;
+    words.next().is_none().then_some(Numbers { v6, v4, record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(n: u16) -> Numbers {
+        let s = Sequences { message: n, ansn: n, packet: n };
+        Numbers { v6: s, v4: s, record: n.into() }
+    }
+
+    #[test]
+    fn rfc7181_5_4_1_numbers_go_on_after_a_crash_and_after_a_clean_end() {
+        let dir = std::env::temp_dir().join(format!("mesh-router-numbers-{}", std::process::id()));
+        let path = dir.join("deep/sequences");
+        let (mut file, found) = NumberFile::open(path.clone());
+        assert_eq!(found, None);
+        file.keep_ahead(&at(65_000)).unwrap();
+        let after_crash = NumberFile::open(path.clone()).1.unwrap();
+        assert_eq!(after_crash.v6.message, 65_000u16.wrapping_add(RESERVE), "ahead, over the wrap");
+        assert_eq!(after_crash.record, 65_000 + RECORD_RESERVE);
+        let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+        file.keep_ahead(&at(65_100)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), written, "no write needed");
+        file.keep_ahead(&at(65_000u16.wrapping_add(RESERVE - 5))).unwrap();
+        assert_ne!(NumberFile::open(path.clone()).1.unwrap(), after_crash);
+        file.write(&at(7)).unwrap();
+        assert_eq!(NumberFile::open(path).1, Some(at(7)));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_broken_file_counts_as_none() {
+        for bad in ["", "1", "2 1 1 1 1 1 1 1", "1 1 1 1 1 1 1", "1 1 1 1 1 1 99999 1", "1 1 1 1 1 1 1 1 1"] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(parse(b"1 1 1 1 1 1 1 1\n"), Some(at(1)));
+        assert_eq!(parse(&[0xff; 40]), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! The driver: waits, hands each event to the part it belongs to, and carries out what the cores say.
+
+use std::net::IpAddr;
+
+use mesh_ipc::router::{RouterRequest, RouterResponse};
+use mesh_sys::control::Server;
+use mesh_sys::netlink::{Monitor, Rtnetlink, sysctl};
+use mesh_sys::poll::Poller;
+use mesh_sys::signal::{Signal, Signals};
+use mesh_sys::udp::Family;
+use mesh_sys::{clock, entropy};
+use mesh_types::{Duration, Instant, Metric};
+use olsrv2::{AttachedNetwork, Config, Input, Router};
+
+use crate::fib::{self, Fib};
+use crate::instance::Instance;
+use crate::links::Links;
+use crate::numbers::{NumberFile, Numbers};
+use crate::records::Board;
+use crate::settings::Settings;
+
+mod control;
+mod network;
+mod publish;
+
+use network::{RADIO_PAUSE, RadioWatch};
+
+const SIGNALS: u64 = 0;
+const MONITOR: u64 = 1;
+const RADIO: u64 = 2;
+/// Then two for each interface index, IPv6 and IPv4.
+const SOCKETS: u64 = 16;
+const CONTROL: u64 = 1 << 48;
+
+/// How often the sequence numbers are looked at, and sockets that did not open are tried again.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+const V6: usize = 0;
+
+type Control = Server<RouterRequest, RouterResponse>;
+
+/// The whole service.
+pub(crate) struct Service {
+    settings: Settings,
+    poller: Poller,
+    signals: Signals,
+    monitor: Monitor,
+    kernel: Rtnetlink,
+    control: Control,
+    radio: Option<RadioWatch>,
+    radio_retry: (Instant, Duration),
+    links: Links,
+    /// IPv6 first, then IPv4.
+    instances: Vec<Instance>,
+    fib: Fib,
+    board: Board,
+    numbers: NumberFile,
+    record: u32,
+    started: Instant,
+    housekeeping: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Service {
+    /// Everything that has to work before the node can route; an error is for people.
+    pub(crate) fn new(settings: Settings) -> Result<Self, String> {
+        let say = |what: &'static str| move |e: &dyn std::fmt::Display| format!("{what}: {e}");
+        let now = clock::now();
+        let poller = Poller::new().map_err(|e| say("poller")(&e))?;
+        let signals = Signals::new().map_err(|e| say("signals")(&e))?;
+        let monitor = Monitor::new().map_err(|e| say("kernel notifications")(&e))?;
+        let mut kernel = Rtnetlink::new().map_err(|e| say("kernel routes")(&e))?;
+        let control = Control::bind(&settings.run_dir, "mesh-router", &poller, CONTROL)
+            .map_err(|e| say("control socket")(&e))?;
+        poller.add(&signals, SIGNALS, false).map_err(|e| say("poller")(&e))?;
+        poller.add(&monitor, MONITOR, false).map_err(|e| say("poller")(&e))?;
+        let grace = settings.timing.tc_interval.times(3);
+        let fib = Fib::new(&mut kernel, now, grace).map_err(|e| say("kernel routes")(&e))?;
+        let (numbers, found) = NumberFile::open(settings.state_dir.join("sequences"));
+        let instances = instances(&settings, found.as_ref(), now)?;
+        let mut service = Self {
+            poller,
+            signals,
+            monitor,
+            kernel,
+            control,
+            radio: None,
+            radio_retry: (now, RADIO_PAUSE.0),
+            links: Links::default(),
+            instances,
+            fib,
+            board: Board::default(),
+            numbers,
+            record: found.map_or(0, |n| n.record),
+            started: now,
+            housekeeping: now,
+            buffer: vec![0; mesh_sys::udp::MAX_DATAGRAM],
+            settings,
+        };
+        service.prepare(now)?;
+        Ok(service)
+    }
+
+    /// Addresses, forwarding, attached networks, first look at the interfaces.
+    fn prepare(&mut self, now: Instant) -> Result<(), String> {
+        self.put_addresses().map_err(|e| {
+            format!("own addresses on lo: {e}; mesh-router needs CAP_NET_ADMIN in its network namespace")
+        })?;
+        for (family, key, value) in [
+            (Family::V6, "forwarding", "1"),
+            (Family::V4, "forwarding", "1"),
+            // Its own word is not enough: a redirect is sent if "all" or the interface says so.
+            (Family::V4, "send_redirects", "0"),
+        ] {
+            self.set_sysctl(family, "all", key, value);
+        }
+        if let Some(prefix) = self.settings.own_prefix {
+            self.fib.set(fib::own_prefix_route(prefix));
+        }
+        for i in &mut self.instances {
+            let networks: Vec<AttachedNetwork> = self
+                .settings
+                .attached
+                .iter()
+                .filter(|p| Family::of(&p.ip()) == i.family)
+                .map(|p| AttachedNetwork { prefix: *p, dist: 0, metric: Metric::MIN })
+                .collect();
+            i.input(now, Input::AttachedNetworks(&networks));
+        }
+        if let Some(names) = self.settings.interfaces.clone() {
+            self.use_interfaces(names);
+        }
+        self.reload(now);
+        log::info!(
+            "node {} routes as {} and {}",
+            self.settings.identity.node_id(),
+            self.settings.originator6,
+            self.settings.originator4
+        );
+        Ok(())
+    }
+
+    /// Runs until SIGTERM, then leaves nothing behind.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        let mut events = Vec::new();
+        loop {
+            let deadline = self.next_deadline();
+            self.poller.wait(Some(deadline), &mut events).map_err(|e| format!("waiting: {e}"))?;
+            let now = clock::now();
+            for event in events.drain(..) {
+                match event.token {
+                    SIGNALS if self.told_to_end() => {
+                        self.end();
+                        return Ok(());
+                    }
+                    SIGNALS => {}
+                    MONITOR => self.hear_kernel(now),
+                    RADIO => self.hear_radio(now, event),
+                    token if self.control.owns(token) => self.serve(now, event),
+                    token => self.receive(now, token),
+                }
+            }
+            self.timeouts(now);
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let cores = self.instances.iter().filter_map(|i| i.router.poll_timeout()).min();
+        let radio =
+            (self.settings.interfaces.is_none() && self.radio.is_none()).then_some(self.radio_retry.0);
+        let others = [Some(self.fib.next_check()), Some(self.housekeeping), radio];
+        others.into_iter().flatten().chain(cores).min().unwrap_or(self.housekeeping)
+    }
+
+    fn told_to_end(&self) -> bool {
+        std::iter::from_fn(|| self.signals.next()).any(|s| s == Signal::Terminate)
+    }
+
+    fn timeouts(&mut self, now: Instant) {
+        for at in 0..self.instances.len() {
+            let Some(instance) = self.instances.get_mut(at) else { continue };
+            if instance.router.poll_timeout().is_some_and(|t| t <= now) {
+                instance.router.handle_timeout(now);
+                self.drain(now, at);
+            }
+        }
+        if self.fib.next_check() <= now {
+            if let Err(e) = self.put_addresses() {
+                log::warn!("own addresses on lo: {e}");
+            }
+            self.fib.check(&mut self.kernel, now);
+        }
+        if self.settings.interfaces.is_none() && self.radio.is_none() && self.radio_retry.0 <= now {
+            self.watch_radio(now);
+        }
+        if self.housekeeping <= now {
+            self.housekeeping = now + HOUSEKEEPING;
+            let numbers = self.present_numbers();
+            if let Err(e) = self.numbers.keep_ahead(&numbers) {
+                log::debug!("saving sequence numbers: {e}");
+            }
+            self.sync(now);
+        }
+    }
+
+    fn present_numbers(&self) -> Numbers {
+        let of = |at: usize| self.instances.get(at).map(|i| i.router.sequences()).unwrap_or_default();
+        Numbers { v6: of(V6), v4: of(1), record: self.record }
+    }
+
+    fn end(&mut self) {
+        log::info!("ending: routes and addresses are removed");
+        self.fib.clear(&mut self.kernel);
+        if let Ok(Some(lo)) = self.kernel.link("lo") {
+            for (ip, len) in self.own_addresses() {
+                if let Err(e) = self.kernel.remove_address(lo.index, ip, len) {
+                    log::warn!("removing {ip} from lo: {e}");
+                }
+            }
+        }
+        let numbers = self.present_numbers();
+        if let Err(e) = self.numbers.write(&numbers) {
+            log::warn!("saving sequence numbers: {e}");
+        }
+    }
+
+    fn own_addresses(&self) -> [(IpAddr, u8); 2] {
+        [(self.settings.originator6.into(), 128), (self.settings.originator4.into(), 32)]
+    }
+
+    fn put_addresses(&mut self) -> Result<(), mesh_sys::netlink::Error> {
+        let gone = || mesh_sys::netlink::Error::Malformed("no interface lo");
+        let lo = self.kernel.link("lo")?.ok_or_else(gone)?;
+        if !lo.up {
+            self.kernel.set_up(lo.index, true)?;
+        }
+        let addresses = self.own_addresses();
+        addresses.iter().try_for_each(|(ip, len)| self.kernel.add_address(lo.index, *ip, *len))
+    }
+
+    fn set_sysctl(&self, family: Family, interface: &str, key: &str, value: &str) {
+        if let Err(e) = sysctl::set(family, interface, key, value) {
+            log::warn!("net.{family:?}.conf.{interface}.{key} = {value}: {e}");
+        }
+    }
+}
+
+fn instances(settings: &Settings, found: Option<&Numbers>, now: Instant) -> Result<Vec<Instance>, String> {
+    let originators: [(IpAddr, _); 2] = [
+        (settings.originator6.into(), found.map(|n| n.v6)),
+        (settings.originator4.into(), found.map(|n| n.v4)),
+    ];
+    let make = |(originator, sequences)| {
+        let seed = entropy::seed().map_err(|e| format!("random numbers: {e}"))?;
+        let config = Config { timing: settings.timing, sequences, ..Config::new(originator) };
+        Ok(Instance::new(Router::new(config, seed, now)))
+    };
+    originators.into_iter().map(make).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_leads_back_to_its_socket() {
+        for index in [1u32, 2, u32::MAX] {
+            for at in [0u64, 1] {
+                let token = SOCKETS + u64::from(index) * 2 + at;
+                assert!(token < CONTROL);
+                assert_eq!((((token - SOCKETS) / 2) as u32, (token - SOCKETS) % 2), (index, at));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The control socket: requests and answers.
+
+use mesh_ipc::router::{RouterRequest, RouterResponse};
+use mesh_ipc::{Request, Response, ServiceStatus};
+use mesh_sys::control::{ClientId, ServerEvent};
+use mesh_sys::poll;
+use mesh_types::Instant;
+
+use super::Service;
+use crate::answers;
+use crate::instance::Instance;
+
+impl Service {
+    pub(super) fn serve(&mut self, now: Instant, event: poll::Event) {
+        for what in self.control.handle(&self.poller, event) {
+            match what {
+                ServerEvent::Gone(client) => self.client_gone(client),
+                ServerEvent::Request(client, Request::Status) => {
+                    let status = self.status(now);
+                    self.send(client, &Response::Status(status));
+                }
+                ServerEvent::Request(client, Request::Service(request)) => self.answer(now, client, request),
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Instant, client: ClientId, request: RouterRequest) {
+        let answer = match request {
+            RouterRequest::Neighbors => {
+                RouterResponse::Neighbors(answers::neighbors(&self.instances, &self.links, now))
+            }
+            RouterRequest::Routes => RouterResponse::Routes(answers::routes(&self.instances, &self.links)),
+            RouterRequest::Topology => RouterResponse::Topology(answers::topology(&self.instances)),
+            RouterRequest::Publish { kind, payload, validity_ms } => {
+                match self.publish(now, client, kind, payload, validity_ms) {
+                    Ok(()) => RouterResponse::Published,
+                    Err(text) => {
+                        self.send(client, &Response::Error(text));
+                        return;
+                    }
+                }
+            }
+            RouterRequest::Subscribe { kinds } => {
+                for record in self.snapshot(now, &kinds) {
+                    if !self.send(client, &Response::Service(RouterResponse::Record(record))) {
+                        return;
+                    }
+                }
+                self.board.subscribe(client, &kinds);
+                RouterResponse::SnapshotDone
+            }
+        };
+        self.send(client, &Response::Service(answer));
+    }
+
+    fn status(&self, now: Instant) -> ServiceStatus {
+        let mut status = ServiceStatus {
+            service: "mesh-router".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: now.saturating_since(self.started).as_millis(),
+            problems: self.settings.problems.clone(),
+            counters: Vec::new(),
+        };
+        if self.settings.interfaces.is_none() && self.radio.is_none() {
+            status.problems.push("mesh-radio does not answer; its last plan stays in force".into());
+        }
+        if self.instances.iter().all(|i| i.interfaces() == 0) {
+            status.problems.push("no interface carries the mesh: no cable, no radio, or none chosen".into());
+        }
+        let broken = self.instances.iter().flat_map(Instance::problems);
+        status.problems.extend(broken.chain(self.fib.problems()).take(20).map(str::to_owned));
+        answers::counters(&self.instances, &mut status);
+        let more = [
+            ("kernel_routes", self.fib.len() as u64),
+            ("kernel_failures", self.fib.failures),
+            ("records_published", self.board.own.len() as u64),
+            ("records_bad_signature", self.board.bad_signatures),
+        ];
+        status.counters.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        status
+    }
+}

@@ -1,0 +1,179 @@
+//! Interfaces and their plan, packets, and what the cores say about them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
+use mesh_ipc::router::RouterResponse;
+use mesh_ipc::{Request, Response};
+use mesh_sys::control::Watcher;
+use mesh_sys::netlink::sysctl;
+use mesh_sys::poll;
+use mesh_sys::udp::Family;
+use mesh_types::{Duration, Instant};
+use olsrv2::{Event, RouteChange};
+
+use super::{RADIO, SOCKETS, Service, V6};
+use crate::fib;
+use crate::instance::{Effect, Instance};
+
+/// First and longest pause between tries to reach mesh-radio.
+pub(super) const RADIO_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+
+pub(super) type RadioWatch = Watcher<RadioRequest, RadioResponse>;
+
+impl Service {
+    pub(super) fn use_interfaces(&mut self, names: BTreeSet<String>) {
+        for name in names.difference(self.links.wanted()) {
+            // A packet may come in where its answer would not go out, and out where it came in.
+            for (family, key) in [
+                (Family::V4, "rp_filter"),
+                (Family::V4, "send_redirects"),
+                (Family::V4, "accept_redirects"),
+                (Family::V6, "accept_redirects"),
+                (Family::V6, "accept_ra"),
+            ] {
+                if let Err(e) = sysctl::set(family, name, key, "0") {
+                    log::debug!("{name}: {key}: {e}");
+                }
+            }
+        }
+        self.links.want(names);
+    }
+
+    pub(super) fn hear_kernel(&mut self, now: Instant) {
+        loop {
+            match self.monitor.poll_event() {
+                Ok(None) => return,
+                // Every step reaches the cores, so that a short loss of carrier is seen, too.
+                Ok(Some(event)) => match self.links.apply(event) {
+                    true => self.sync(now),
+                    false => self.reload(now),
+                },
+                Err(e) => {
+                    log::warn!("kernel notifications: {e}; listing everything anew");
+                    return self.reload(now);
+                }
+            }
+        }
+    }
+
+    /// Lists interfaces, addresses and routes anew.
+    pub(super) fn reload(&mut self, now: Instant) {
+        let listed = self.kernel.links().and_then(|l| Ok((l, self.kernel.addresses()?)));
+        match listed {
+            Ok((links, addresses)) => self.links.replace(links, addresses),
+            Err(e) => log::warn!("listing interfaces: {e}"),
+        }
+        self.sync(now);
+        self.fib.check_soon(now);
+    }
+
+    pub(super) fn sync(&mut self, now: Instant) {
+        for at in 0..self.instances.len() {
+            let Some(instance) = self.instances.get_mut(at) else { continue };
+            let usable = self.links.usable(instance.family);
+            let token = |index: u32| SOCKETS + u64::from(index) * 2 + at as u64;
+            instance.sync(now, &usable, &self.poller, token);
+            self.drain(now, at);
+        }
+    }
+
+    pub(super) fn watch_radio(&mut self, now: Instant) {
+        let connected = RadioWatch::connect(&self.settings.run_dir, "mesh-radio", &self.poller, RADIO)
+            .and_then(|mut w| w.send(&self.poller, &Request::Service(RadioRequest::Watch)).map(|()| w));
+        match connected {
+            Ok(watch) => self.radio = Some(watch),
+            Err(e) => {
+                log::debug!("mesh-radio: {e}");
+                self.radio_gone(now);
+            }
+        }
+    }
+
+    /// The interfaces in use stay in use until mesh-radio says otherwise.
+    fn radio_gone(&mut self, now: Instant) {
+        self.radio = None;
+        let pause = self.radio_retry.1;
+        self.radio_retry = (now + pause, pause.times(2).min(RADIO_PAUSE.1));
+    }
+
+    pub(super) fn hear_radio(&mut self, now: Instant, event: poll::Event) {
+        let Some(watch) = &mut self.radio else { return };
+        match watch.handle(&self.poller, event) {
+            Err(e) => {
+                log::warn!("mesh-radio: {e}; its last plan stays in force");
+                self.radio_gone(now);
+            }
+            Ok(answers) => {
+                self.radio_retry.1 = RADIO_PAUSE.0;
+                for answer in answers {
+                    match answer {
+                        Response::Service(RadioResponse::Plan(plan)) => {
+                            let mesh = plan.interfaces.into_iter().filter(|i| i.role == Role::Mesh);
+                            self.use_interfaces(mesh.map(|i| i.name).collect());
+                            self.sync(now);
+                        }
+                        Response::Error(e) => log::warn!("mesh-radio: {e}"),
+                        Response::Status(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn receive(&mut self, now: Instant, token: u64) {
+        let Some(socket) = token.checked_sub(SOCKETS) else { return };
+        let (index, at) = ((socket / 2) as u32, (socket % 2) as usize);
+        let mut effects = Vec::new();
+        if let Some(instance) = self.instances.get_mut(at) {
+            instance.receive(now, index, &mut self.buffer, |_, effect| effects.push(effect));
+        }
+        self.carry_out(now, at, effects);
+    }
+
+    pub(super) fn drain(&mut self, now: Instant, at: usize) {
+        let mut effects = Vec::new();
+        if let Some(instance) = self.instances.get_mut(at) {
+            instance.drain(&mut |_, effect| effects.push(effect));
+        }
+        self.carry_out(now, at, effects);
+    }
+
+    fn carry_out(&mut self, now: Instant, at: usize, effects: Vec<Effect>) {
+        let Some(source) = self.instances.get(at).map(Instance::originator) else { return };
+        for effect in effects {
+            match effect {
+                Effect::Route(RouteChange::Add(route) | RouteChange::Replace { new: route, .. }) => {
+                    self.fib.set(fib::kernel_route(&route, source));
+                }
+                Effect::Route(RouteChange::Remove(route)) => self.fib.unset(route.prefix),
+                Effect::Event(event) => self.tell(now, at, event),
+            }
+        }
+        self.fib.commit(&mut self.kernel, now);
+    }
+
+    pub(super) fn tell(&mut self, now: Instant, at: usize, event: Event) {
+        let name = |index: u32| self.links.name(index).unwrap_or("?").to_owned();
+        match event {
+            Event::NeighborUp { interface, address, originator } => {
+                log::info!("{}: neighbour {address} is up{}", name(interface), known_as(originator));
+            }
+            Event::NeighborDown { interface, address, originator } => {
+                log::info!("{}: neighbour {address} is down{}", name(interface), known_as(originator));
+            }
+            Event::RecordReceived(record) if at == V6 => self.record_came(now, record),
+            Event::RecordExpired { originator, kind } if at == V6 => {
+                if let Some((node, _)) = self.board.verified.remove(&(originator, kind)) {
+                    self.broadcast(kind, &RouterResponse::RecordGone { node, kind });
+                }
+            }
+            Event::RecordReceived(_) | Event::RecordExpired { .. } => {}
+        }
+    }
+}
+
+fn known_as(originator: Option<IpAddr>) -> String {
+    originator.map_or_else(String::new, |o| format!(" (node {o})"))
+}
