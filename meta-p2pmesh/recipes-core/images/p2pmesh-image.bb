@@ -1,0 +1,22 @@
+SUMMARY = "The SD-card image of a node"
+LICENSE = "MIT | Apache-2.0"
+
+# The only list of what is in the image. Names are OpenEmbedded's; ci/provider/packages.ini says which of Debian's
+# packages each one is for the debian provider.
+
+# the base: directories, accounts, one busybox
+IMAGE_INSTALL = "base-files base-passwd busybox"
+# the node itself
+IMAGE_INSTALL += "p2pmesh-overlay mesh-supervisor mesh-radio mesh-router mesh-mdns mesh-store mesh-update meshctl"
+# the data partition: made, checked and grown on first boot
+IMAGE_INSTALL += "e2fsprogs-mke2fs e2fsprogs-e2fsck e2fsprogs-resize2fs"
+# what people use on a node
+IMAGE_INSTALL += "dropbear iproute2-ip iproute2-tc iw iputils-ping iperf3 curl"
+# the boards: drivers, firmware of the radios, where they may transmit
+IMAGE_INSTALL += "kernel-modules linux-firmware-rpidistro-bcm43430 linux-firmware-rpidistro-bcm43455 wireless-regdb-static"
+
+IMAGE_FEATURES = "read-only-rootfs"
+IMAGE_FSTYPES = "p2pcard"
+IMAGE_CLASSES += "image_types_p2pmesh"
+
+inherit core-image

@@ -1,0 +1,3 @@
+SUMMARY = "Boot slots: trial boots, confirmation, rollback"
+
+inherit mesh-crate
