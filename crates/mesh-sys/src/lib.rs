@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod control;
+pub mod disk;
 pub mod dm;
 pub mod entropy;
 pub mod file;
@@ -17,4 +18,5 @@ pub mod process;
 pub mod service;
 pub mod signal;
 pub mod udp;
+pub mod uevent;
 pub mod watchdog;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_move, mount_remount};
 use rustix::system::RebootCommand;
 
 /// What a file system is mounted with.
@@ -19,11 +19,13 @@ pub struct Options {
     pub no_suid: bool,
     /// Nothing on it may be executed.
     pub no_exec: bool,
+    /// Reading a file does not write its time of access.
+    pub no_atime: bool,
 }
 
 impl Options {
     /// For kernel file systems and data: no devices, no set-user-ID, no programs.
-    pub const DATA: Options = Options { read_only: false, no_devices: true, no_suid: true, no_exec: true };
+    pub const DATA: Options = Options { read_only: false, no_devices: true, no_suid: true, no_exec: true, no_atime: false };
 
     fn flags(self) -> MountFlags {
         let mut flags = MountFlags::empty();
@@ -31,6 +33,7 @@ impl Options {
         flags.set(MountFlags::NODEV, self.no_devices);
         flags.set(MountFlags::NOSUID, self.no_suid);
         flags.set(MountFlags::NOEXEC, self.no_exec);
+        flags.set(MountFlags::NOATIME, self.no_atime);
         flags
     }
 }
@@ -61,6 +64,30 @@ pub fn overlay(target: &Path, scratch: &Path) -> io::Result<()> {
     let data =
         format!("lowerdir={},upperdir={},workdir={}", target.display(), upper.display(), work.display());
     mount_at(Path::new("overlay"), target, "overlay", Options::default(), &data)
+}
+
+/// Shows the folder `from` also at `to`.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn bind(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(mount_bind(from, to)?)
+}
+
+/// Ends the mount on `target`.
+///
+/// # Errors
+/// What umount(2) says: `EBUSY` while a process uses it.
+pub fn unmount(target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(target, UnmountFlags::empty())?)
+}
+
+/// Makes the mount on `target` read-only, so that nothing on it is lost however the machine goes down.
+///
+/// # Errors
+/// What mount(2) says: `EBUSY` while a file on it is open for writing.
+pub fn make_read_only(target: &Path) -> io::Result<()> {
+    Ok(mount_remount(target, MountFlags::RDONLY, "")?)
 }
 
 /// Moves the mount on `from` to `to`.

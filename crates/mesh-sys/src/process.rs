@@ -291,6 +291,57 @@ pub fn rss_kib(pid: u32) -> u64 {
         .unwrap_or(0)
 }
 
+/// Flags for opening a terminal only to print on it.
+pub const O_NOCTTY: i32 = libc::O_NOCTTY;
+/// See [`O_NOCTTY`].
+pub const O_NONBLOCK: i32 = libc::O_NONBLOCK;
+
+/// What the machine can be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Start again.
+    Reboot,
+    /// Go off.
+    PowerOff,
+}
+
+/// Asks init (process 1, in busybox's language of signals) to end everything and then to reboot or power off.
+///
+/// # Errors
+/// What kill(2) says.
+pub fn ask_init(what: Machine) -> io::Result<()> {
+    let signal = match what {
+        Machine::Reboot => Signal::TERM,
+        Machine::PowerOff => Signal::USR2,
+    };
+    Ok(rustix::process::kill_process(Pid::INIT, signal)?)
+}
+
+/// Sends SIGTERM to a process and waits until it has ended, at most `patience`. `Ok(false)`: it still runs.
+///
+/// # Errors
+/// What kill(2) and poll(2) say; that there is no such process is no error.
+pub fn end_and_wait(pid: u32, patience: std::time::Duration) -> io::Result<bool> {
+    let Some(pid) = Pid::from_raw(pid.cast_signed()) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let fd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::SRCH) => return Ok(true),
+        Err(e) => return Err(e.into()),
+    };
+    match rustix::process::pidfd_send_signal(&fd, Signal::TERM) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let poller = crate::poll::Poller::new()?;
+    poller.add(&fd, 0, false)?;
+    let mut events = Vec::new();
+    let deadline = crate::clock::now() + patience.into();
+    while events.is_empty() && crate::clock::now() < deadline {
+        poller.wait(Some(deadline), &mut events)?;
+    }
+    Ok(!events.is_empty())
+}
+
 /// True if this process may do what only root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
