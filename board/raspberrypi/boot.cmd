@@ -1,7 +1,7 @@
 # p2pmesh boot script for the Raspberry Pi: two raw slots, two copies of the boot state, no file system
 # is written on the way to the kernel. Compiled into boot.scr by ci/image; runs on the U-Boot that Debian ships.
 #
-# Numbers are hexadecimal, as everywhere in U-Boot. Memory map (all below 300 MiB, for a 512 MiB board):
+# An apostrophe inside of quotes is a syntax error here. Numbers are hexadecimal, as everywhere in U-Boot. Memory map (all below 300 MiB, for a 512 MiB board):
 #   05e00000 state sector   05e10000 slot header   05e20000 checksums and boot-extra.txt
 #   06000000 initramfs      08000000 the device tree under QEMU (on a Pi the firmware chooses)
 #   0a000000 kernel, gzip   10000000 room to unpack it
@@ -117,7 +117,7 @@ mmc write ${a_state} ${to} 1
 if test -z "${pick}"; then
   echo "p2pmesh: NO SLOT CAN BE BOOTED."
   echo "p2pmesh: Neither slot A nor slot B of this card is usable. All tries are refilled and the board starts again in 10 s."
-  echo "p2pmesh: If this message stays, flash the card again; the data partition keeps this node's identity and content."
+  echo "p2pmesh: If this message stays, the card is worn or was not written whole: flash it again, or flash another one."
   if test ${stop} = 0; then sleep 10; reset; fi
 else
   echo "p2pmesh: booting slot ${pick}, version ${S_VER}"

@@ -77,7 +77,7 @@ def boot_files(board, epoch, work):
 
 def make_initramfs(tree, modules, init, epoch):
     """The initramfs: /init, its modules and the order they are loaded in."""
-    names = tree.closure(modules["initramfs"], "modules.list")
+    names = tree.closure(modules, "modules.list")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in ("dev", "proc", "sys", "root", "etc", "modules"):
@@ -90,11 +90,10 @@ def make_initramfs(tree, modules, init, epoch):
         return slot.compress(cpio.archive(root, epoch))
 
 
-def make_root(args, tree, modules, kind, work):
-    """The root image: the staged root plus the kernel's modules, packed."""
+def make_root(args, tree, names, kind, work):
+    """The root image: the staged root plus the named kernel modules, packed."""
     staged = work / "root"
     shutil.copytree(args.rootfs, staged, symlinks=True)
-    names = tree.closure(modules["rootfs"] + modules["initramfs"], "modules.list")
     # A root with a merged /usr has lib as a link: follow it.
     base = tree.install(names, staged / "usr" if (staged / "lib").is_symlink() else staged)
     dep, alias = kmods.dependency_files(tree, names)
@@ -120,14 +119,16 @@ def assemble(args):
     layout = card.Layout(board / "layout.ini")
     tree = kmods.ModuleTree(args.kernel)
     modules = kmods.read_list(board / "modules.list")
+    root_format = args.root_format or layout.root_format
     name = f"p2pmesh-{args.name}-{args.version}"
     with tempfile.TemporaryDirectory(prefix="assemble-", dir=args.work) as folder:
         work = Path(folder)
         kernel = slot.compress(find_kernel(args.kernel).read_bytes())
-        initramfs = make_initramfs(tree, modules, args.init, args.epoch)
+        early = [*modules["initramfs"], (root_format, 0)]
+        initramfs = make_initramfs(tree, early, args.init, args.epoch)
         if len(initramfs) > MAX_INITRAMFS or len(kernel) > MAX_KERNEL:
             raise AssembleError(f"kernel ({len(kernel)}) or initramfs ({len(initramfs)}) larger than the boot script loads")
-        root = make_root(args, tree, modules, args.root_format or layout.root_format, work)
+        root = make_root(args, tree, tree.closure(modules["rootfs"] + early, "modules.list"), root_format, work)
         slot_bytes, _, parts = slot.build(args.version, initramfs, kernel, root)
         (out / f"{name}.slot").write_bytes(slot_bytes)
         files = {**firmware_files(board, [args.kernel, *args.firmware]), **boot_files(board, args.epoch, work)}
