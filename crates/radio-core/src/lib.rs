@@ -1,2 +1,154 @@
-//! From radio capabilities to an interface plan, sans-IO (level 2)
+//! From the machine's interfaces and radios to a plan: which interface meshes, which serves clients, which
+//! leads out, and why (level 2, sans-IO).
+//!
+//! The rules are one table, [`rules::decide`]; nothing is decided by an interface's name. The driver hands
+//! [`Planner`] what the kernel says, drains [`Planner::poll_output`] after every input, and wakes it at
+//! [`Planner::poll_timeout`].
+//!
+//! So far only wired interfaces get work; Wi-Fi radios are listed with what they could do.
 #![no_std]
+
+extern crate alloc;
+
+mod planner;
+mod rules;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+pub use planner::{Config, Counters, Input, MAX_INTERFACES, Output, Planner};
+pub use rules::{Decision, WiredRole, decide};
+
+/// An interface as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Kernel index.
+    pub index: u32,
+    /// Kernel name, for people only.
+    pub name: String,
+    /// Hardware type, as in the kernel's `if_arp.h`: 1 is Ethernet.
+    pub hardware: u16,
+    /// Driver kind of a virtual interface (`veth`, `bridge`, …); `None` for hardware.
+    pub kind: Option<String>,
+    /// It is a port of a bridge or bond.
+    pub enslaved: bool,
+    /// It belongs to a Wi-Fi radio.
+    pub wireless: bool,
+    /// Administratively up.
+    pub up: bool,
+    /// It has carrier; means nothing while not up.
+    pub carrier: bool,
+}
+
+/// What a radio's interfaces can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// Ad hoc.
+    Ibss,
+    /// Client of an access point.
+    Station,
+    /// Access point.
+    AccessPoint,
+    /// 802.11s mesh point.
+    MeshPoint,
+    /// Listens only.
+    Monitor,
+}
+
+impl Mode {
+    /// The field's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ibss => "IBSS",
+            Self::Station => "managed",
+            Self::AccessPoint => "AP",
+            Self::MeshPoint => "mesh point",
+            Self::Monitor => "monitor",
+        }
+    }
+}
+
+/// A frequency band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Band {
+    /// 2.4 GHz
+    Ghz2,
+    /// 5 GHz
+    Ghz5,
+    /// 6 GHz
+    Ghz6,
+    /// 60 GHz
+    Ghz60,
+    /// Below 1 GHz
+    Ghz0,
+}
+
+impl Band {
+    /// In GHz.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ghz2 => "2.4",
+            Self::Ghz5 => "5",
+            Self::Ghz6 => "6",
+            Self::Ghz60 => "60",
+            Self::Ghz0 => "0.9",
+        }
+    }
+}
+
+/// A Wi-Fi radio.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phy {
+    /// Kernel name, as `phy0`.
+    pub name: String,
+    /// What its interfaces can be.
+    pub modes: Vec<Mode>,
+    /// Where it can work.
+    pub bands: Vec<Band>,
+}
+
+/// What an interface is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The router runs on it.
+    Mesh,
+    /// Clients join through it.
+    AccessPoint,
+    /// Leads to the Internet.
+    Uplink,
+    /// Left alone.
+    Unused,
+}
+
+/// An interface of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedInterface {
+    /// Kernel index.
+    pub index: u32,
+    /// Kernel name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Up, with carrier.
+    pub running: bool,
+    /// Why it has that role, for people.
+    pub reason: String,
+}
+
+/// A radio of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedPhy {
+    /// The radio.
+    pub phy: Phy,
+    /// What is planned for it, for people.
+    pub reason: &'static str,
+}
+
+/// Which interface does what, and why; interfaces by index, radios as the kernel lists them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Every interface but loopback.
+    pub interfaces: Vec<PlannedInterface>,
+    /// Every radio.
+    pub phys: Vec<PlannedPhy>,
+}

@@ -1,0 +1,263 @@
+//! The driver: waits, tells the planner, carries out what it says, answers on the control socket.
+
+use std::collections::BTreeSet;
+
+use mesh_config::{EthernetRole, Workshop};
+use mesh_ipc::radio::{Interface, Phy, Plan, RadioRequest, RadioResponse, Role};
+use mesh_ipc::{Request, Response, ServiceStatus};
+use mesh_sys::clock;
+use mesh_sys::control::{ClientId, Server, ServerEvent};
+use mesh_sys::netlink::{self, Monitor, Rtnetlink};
+use mesh_sys::poll::{self, Poller};
+use mesh_sys::service::Args;
+use mesh_sys::signal::{Signal, Signals};
+use mesh_types::Instant;
+use radio_core::{Config, Input, Output, Planner, WiredRole};
+
+use crate::kernel;
+
+pub(crate) const NAME: &str = "mesh-radio";
+
+const SIGNALS: u64 = 0;
+const MONITOR: u64 = 1;
+const CONTROL: u64 = 16;
+
+/// The whole service.
+pub(crate) struct Service {
+    poller: Poller,
+    signals: Signals,
+    monitor: Monitor,
+    nl: Rtnetlink,
+    control: Server<RadioRequest, RadioResponse>,
+    planner: Planner,
+    /// Interfaces that belong to a radio.
+    wireless: BTreeSet<u32>,
+    watchers: BTreeSet<ClientId>,
+    config_problems: Vec<String>,
+    /// The last step that failed, until one succeeds.
+    step_problem: Option<String>,
+    started: Instant,
+}
+
+impl Service {
+    /// Everything that has to work before there can be a plan; an error is for people.
+    pub(crate) fn new(args: &Args) -> Result<Self, String> {
+        let say = |what: &'static str| move |e: &dyn std::fmt::Display| format!("{what}: {e}");
+        let loaded = mesh_config::load(&args.config);
+        let config = Config {
+            wired: match loaded.config.ethernet.role {
+                EthernetRole::Auto => WiredRole::Auto,
+                EthernetRole::Uplink => WiredRole::Uplink,
+                EthernetRole::Mesh => WiredRole::Mesh,
+                EthernetRole::Off => WiredRole::Off,
+            },
+            released: matches!(loaded.config.workshop, Workshop::Manual),
+        };
+        let poller = Poller::new().map_err(|e| say("poller")(&e))?;
+        let signals = Signals::new().map_err(|e| say("signals")(&e))?;
+        let monitor = Monitor::new().map_err(|e| say("kernel notifications")(&e))?;
+        let nl = Rtnetlink::new().map_err(|e| say("kernel interfaces")(&e))?;
+        let control =
+            Server::bind(&args.run_dir, NAME, &poller, CONTROL).map_err(|e| say("control socket")(&e))?;
+        poller.add(&signals, SIGNALS, false).map_err(|e| say("poller")(&e))?;
+        poller.add(&monitor, MONITOR, false).map_err(|e| say("poller")(&e))?;
+        Ok(Self {
+            poller,
+            signals,
+            monitor,
+            nl,
+            control,
+            planner: Planner::new(config),
+            wireless: BTreeSet::new(),
+            watchers: BTreeSet::new(),
+            config_problems: loaded.problem_lines(&args.config),
+            step_problem: None,
+            started: clock::now(),
+        })
+    }
+
+    /// Runs until SIGTERM. Interfaces stay as they are: others may be using them.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        self.reload(clock::now());
+        let mut events = Vec::new();
+        loop {
+            let deadline = self.planner.poll_timeout();
+            self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
+            let now = clock::now();
+            for event in events.drain(..) {
+                match event.token {
+                    SIGNALS if self.told_to_end() => return Ok(()),
+                    SIGNALS => {}
+                    MONITOR => self.hear_kernel(now),
+                    _ => self.serve(now, event),
+                }
+            }
+            if self.planner.poll_timeout().is_some_and(|t| t <= now) {
+                self.planner.handle_timeout(now);
+                self.drain(now);
+            }
+        }
+    }
+
+    fn told_to_end(&self) -> bool {
+        std::iter::from_fn(|| self.signals.next()).any(|s| s == Signal::Terminate)
+    }
+
+    fn hear_kernel(&mut self, now: Instant) {
+        loop {
+            match self.monitor.poll_event() {
+                Ok(None) => return,
+                Ok(Some(netlink::Event::Link(link))) => {
+                    // An unknown interface may belong to a radio that has just come.
+                    if self.planner.plan().interfaces.iter().all(|i| i.index != link.index) {
+                        self.list_radios(now);
+                    }
+                    let link = kernel::link(&link, &self.wireless);
+                    self.planner.handle_input(now, Input::Link(&link));
+                }
+                Ok(Some(netlink::Event::LinkGone(link))) => {
+                    self.planner.handle_input(now, Input::LinkGone(link.index));
+                    if self.wireless.contains(&link.index) {
+                        self.list_radios(now);
+                    }
+                }
+                Ok(Some(netlink::Event::Address(_) | netlink::Event::AddressGone(_))) => {}
+                Ok(Some(netlink::Event::Resync)) => self.reload(now),
+                Err(e) => {
+                    log::warn!("kernel notifications: {e}; listing everything anew");
+                    return self.reload(now);
+                }
+            }
+            self.drain(now);
+        }
+    }
+
+    /// Lists radios and interfaces anew.
+    fn reload(&mut self, now: Instant) {
+        self.list_radios(now);
+        match self.nl.links() {
+            Ok(links) => {
+                let links: Vec<_> = links.iter().map(|l| kernel::link(l, &self.wireless)).collect();
+                self.planner.handle_input(now, Input::AllLinks(&links));
+            }
+            Err(e) => log::warn!("listing interfaces: {e}"),
+        }
+        self.drain(now);
+    }
+
+    fn list_radios(&mut self, now: Instant) {
+        match kernel::radios() {
+            Ok((phys, wireless)) => {
+                self.wireless = wireless;
+                self.planner.handle_input(now, Input::AllPhys(&phys));
+            }
+            Err(e) => log::warn!("listing radios: {e}"),
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        // Bounded: each interface is prepared at most once before it has to wait.
+        while let Some(output) = self.planner.poll_output() {
+            match output {
+                Output::Prepare { index, role } => self.prepare(now, index, role),
+                Output::PlanChanged => self.tell_watchers(),
+            }
+        }
+    }
+
+    fn prepare(&mut self, now: Instant, index: u32, role: radio_core::Role) {
+        // As it is now, not as it was when the planner heard of it.
+        let link = match self.nl.links().map(|all| all.into_iter().find(|l| l.index == index)) {
+            Ok(Some(link)) => kernel::link(&link, &self.wireless),
+            _ => return, // gone again; the monitor tells
+        };
+        match kernel::prepare(&mut self.nl, &link, role) {
+            Ok(()) => {
+                self.step_problem = None;
+                log::info!("{}: {role:?}: ready", link.name);
+            }
+            Err(e) => {
+                let text = format!("{}: can't be set up for {role:?}: {e}", link.name);
+                log::warn!("{text}; mesh-radio needs CAP_NET_ADMIN");
+                self.step_problem = Some(text);
+                self.planner.handle_input(now, Input::Failed { index });
+            }
+        }
+    }
+
+    // --- control socket ---
+
+    fn serve(&mut self, now: Instant, event: poll::Event) {
+        for what in self.control.handle(&self.poller, event) {
+            match what {
+                ServerEvent::Gone(client) => drop(self.watchers.remove(&client)),
+                ServerEvent::Request(client, Request::Status) => {
+                    let status = self.status(now);
+                    self.control.send(&self.poller, client, &Response::Status(status));
+                }
+                ServerEvent::Request(client, Request::Service(request)) => {
+                    if request == RadioRequest::Watch {
+                        self.watchers.insert(client);
+                    }
+                    let plan = RadioResponse::Plan(plan(self.planner.plan()));
+                    self.control.send(&self.poller, client, &Response::Service(plan));
+                }
+            }
+        }
+    }
+
+    fn tell_watchers(&mut self) {
+        let plan = plan(self.planner.plan());
+        for i in &plan.interfaces {
+            log::debug!("{}: {:?}, running: {}, {}", i.name, i.role, i.running, i.reason);
+        }
+        let answer = Response::Service(RadioResponse::Plan(plan));
+        let (control, poller) = (&mut self.control, &self.poller);
+        self.watchers.retain(|client| control.send(poller, *client, &answer));
+    }
+
+    fn status(&self, now: Instant) -> ServiceStatus {
+        let c = self.planner.counters();
+        let plan = self.planner.plan();
+        let running = plan.interfaces.iter().filter(|i| i.running && i.role == radio_core::Role::Mesh);
+        let counters = [
+            ("interfaces", plan.interfaces.len() as u64),
+            ("mesh_running", running.count() as u64),
+            ("phys", plan.phys.len() as u64),
+            ("plans", c.plans),
+            ("steps", c.steps),
+            ("failures", c.failures),
+            ("too_many", c.too_many),
+        ];
+        ServiceStatus {
+            service: NAME.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: now.saturating_since(self.started).as_millis(),
+            problems: self.config_problems.iter().chain(&self.step_problem).cloned().collect(),
+            counters: counters.map(|(name, value)| (name.to_owned(), value)).into(),
+        }
+    }
+}
+
+/// The plan in the words of the control socket.
+fn plan(plan: &radio_core::Plan) -> Plan {
+    let interfaces = plan.interfaces.iter().map(|i| Interface {
+        name: i.name.clone(),
+        index: i.index,
+        role: match i.role {
+            radio_core::Role::Mesh => Role::Mesh,
+            radio_core::Role::AccessPoint => Role::AccessPoint,
+            radio_core::Role::Uplink => Role::Uplink,
+            radio_core::Role::Unused => Role::Unused,
+        },
+        running: i.running,
+        reason: i.reason.clone(),
+    });
+    let phys = plan.phys.iter().map(|p| Phy {
+        name: p.phy.name.clone(),
+        modes: p.phy.modes.iter().map(|m| m.name().to_owned()).collect(),
+        bands: p.phy.bands.iter().map(|b| b.name().to_owned()).collect(),
+        reason: p.reason.to_owned(),
+    });
+    Plan { interfaces: interfaces.collect(), phys: phys.collect() }
+}
