@@ -288,9 +288,7 @@ impl Names {
             Input::RecordGone(node) => drop(self.table.remove(&node)),
             Input::Router(connected) => {
                 self.table.router_tells = connected;
-                if !connected {
-                    self.published = None;
-                }
+                self.published = None;
             }
             Input::Resolve { token, name } => self.resolve_for_person(now, token, name),
             Input::Shutdown => self.responder.shut_down(),

@@ -1,0 +1,203 @@
+//! Which interfaces are served, their addresses, and the sockets on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+
+use mesh_sys::netlink::{self, Rtnetlink};
+use mesh_sys::poll::Poller;
+use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
+use names::{Destination, InterfaceAddress, MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT, Transmit};
+
+const FAMILIES: [Family; 2] = [Family::V6, Family::V4];
+const GROUPS: [IpAddr; 2] = [IpAddr::V6(MDNS_GROUP_V6), IpAddr::V4(MDNS_GROUP_V4)];
+
+/// An interface that is served, as it is now.
+#[derive(Debug)]
+pub(crate) struct Served {
+    name: String,
+    pub(crate) public: bool,
+    pub(crate) addresses: Vec<InterfaceAddress>,
+    sockets: [Option<MulticastSocket>; 2],
+}
+
+impl Served {
+    fn has(&self, family: Family) -> bool {
+        self.addresses.iter().any(|a| Family::of(&a.address) == family)
+    }
+}
+
+/// A change to tell the core of.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Change {
+    Present { index: u32, addresses: Vec<InterfaceAddress>, public: bool },
+    Gone(u32),
+    Own(Vec<IpAddr>),
+}
+
+/// The interfaces and their sockets.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    /// Names of the interfaces to serve, and whether their addresses are for the mesh.
+    wanted: BTreeMap<String, bool>,
+    served: BTreeMap<u32, Served>,
+    own: Vec<IpAddr>,
+    /// Sockets that could not be opened, for people.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Links {
+    pub(crate) fn want(&mut self, wanted: BTreeMap<String, bool>) {
+        self.wanted = wanted;
+    }
+
+    /// Looks at the kernel's interfaces and addresses anew and says what changed. Each poller token is
+    /// `first_token` + twice the index, + 1 for IPv4.
+    pub(crate) fn refresh(
+        &mut self,
+        kernel: &mut Rtnetlink,
+        poller: &Poller,
+        first_token: u64,
+    ) -> Result<Vec<Change>, netlink::Error> {
+        let links = kernel.links()?;
+        let addresses = kernel.addresses()?;
+        let of = |index| {
+            let usable = addresses.iter().filter(move |a| a.index == index && !a.tentative);
+            usable.map(|a| InterfaceAddress { address: a.ip, prefix_len: a.prefix_len })
+        };
+        let mut changes = Vec::new();
+        let mut seen = BTreeSet::new();
+        self.problems.clear();
+        for link in &links {
+            if link.is_loopback() {
+                let mut own: Vec<IpAddr> =
+                    of(link.index).map(|a| a.address).filter(|a| names::is_reachable(*a)).collect();
+                own.sort_by_key(|a| (a.is_ipv4(), *a));
+                if own != self.own {
+                    self.own.clone_from(&own);
+                    changes.push(Change::Own(own));
+                }
+                continue;
+            }
+            let Some(public) = self.wanted.get(&link.name).copied().filter(|_| link.running()) else { continue };
+            seen.insert(link.index);
+            let mut addresses: Vec<_> = of(link.index).collect();
+            addresses.sort();
+            if let Some(old) = self.served.get_mut(&link.index)
+                && old.name == link.name
+            {
+                if old.addresses != addresses || old.public != public {
+                    (old.addresses, old.public) = (addresses.clone(), public);
+                    changes.push(Change::Present { index: link.index, addresses, public });
+                }
+            } else {
+                let served = Served {
+                    name: link.name.clone(),
+                    public,
+                    addresses: addresses.clone(),
+                    sockets: [None, None],
+                };
+                self.served.insert(link.index, served);
+                changes.push(Change::Present { index: link.index, addresses, public });
+            }
+        }
+        for index in self.served.keys().copied().filter(|i| !seen.contains(i)).collect::<Vec<_>>() {
+            self.served.remove(&index);
+            changes.push(Change::Gone(index));
+        }
+        self.open_missing(poller, first_token);
+        Ok(changes)
+    }
+
+    fn open_missing(&mut self, poller: &Poller, first_token: u64) {
+        for (index, served) in &mut self.served {
+            for (at, family) in FAMILIES.into_iter().enumerate() {
+                if !served.has(family) || served.sockets.get(at).is_none_or(Option::is_some) {
+                    continue;
+                }
+                let token = first_token + u64::from(*index) * 2 + at as u64;
+                match open(&served.name, *index, family, poller, token) {
+                    Ok(socket) => {
+                        if let Some(slot) = served.sockets.get_mut(at) {
+                            *slot = Some(socket);
+                        }
+                    }
+                    Err(e) => self.problems.push(format!(
+                        "mDNS on {} ({family:?}): {e}; the name is not answered for there, it is tried again",
+                        served.name
+                    )),
+                }
+            }
+        }
+    }
+
+    /// The socket of that token.
+    pub(crate) fn socket(&self, offset: u64) -> Option<(u32, &MulticastSocket)> {
+        let index = u32::try_from(offset / 2).ok()?;
+        let socket = self.served.get(&index)?.sockets.get((offset % 2) as usize)?.as_ref()?;
+        Some((index, socket))
+    }
+
+    /// Closes a socket that failed; the next refresh opens it again.
+    pub(crate) fn close(&mut self, offset: u64) {
+        let index = u32::try_from(offset / 2).unwrap_or(u32::MAX);
+        if let Some(slot) = self.served.get_mut(&index).and_then(|s| s.sockets.get_mut((offset % 2) as usize)) {
+            *slot = None;
+        }
+    }
+
+    /// Sends over both families, or to one host. Failures pass: mDNS repeats what matters.
+    pub(crate) fn send(&self, t: &Transmit) {
+        let Some(served) = self.served.get(&t.interface) else { return };
+        for (socket, group) in served.sockets.iter().zip(GROUPS) {
+            let Some(socket) = socket.as_ref().filter(|s| served.has(s.family())) else { continue };
+            let result = match t.to {
+                Destination::Multicast => socket.send_to_group(&t.payload, group, None),
+                Destination::Unicast(to) if Family::of(&to.ip()) == socket.family() => {
+                    socket.send_to(&t.payload, to, None)
+                }
+                Destination::Unicast(_) => continue,
+            };
+            if let Err(e) = result {
+                log::debug!("{}: sending {:?}: {e}", served.name, t.to);
+            }
+        }
+    }
+
+    /// Whether the address is this machine's or in a prefix of a served interface.
+    pub(crate) fn is_near(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+            || self.own.contains(&address)
+            || self.served.values().any(|s| s.addresses.iter().any(|a| a.covers(address)))
+    }
+
+    pub(crate) fn name_of(&self, index: u32) -> &str {
+        self.served.get(&index).map_or("a link", |s| &s.name)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.served.len()
+    }
+}
+
+fn open(
+    interface: &str,
+    index: u32,
+    family: Family,
+    poller: &Poller,
+    token: u64,
+) -> io::Result<MulticastSocket> {
+    let socket = MulticastSocket::open(&MulticastConfig {
+        family,
+        interface,
+        index,
+        port: MDNS_PORT,
+        groups: &GROUPS,
+        hop_limit: 255,
+        // Other responders and clients on this machine hear us too (RFC 6762 §15).
+        loopback: true,
+        traffic_class: 0,
+    })?;
+    poller.add(&socket, token, false)?;
+    Ok(socket)
+}

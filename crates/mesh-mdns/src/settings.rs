@@ -1,0 +1,87 @@
+//! The command line, the configuration and the node's identity, as one set of decisions.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use mesh_sys::identity;
+use mesh_sys::service::{Args, Flag};
+use mesh_types::{NodeId, NodeName};
+
+/// The flags beyond those of every service.
+pub(crate) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "--interface",
+        value: Some("IF"),
+        many: true,
+        help: "interfaces to serve (default: those mesh-radio names)",
+    },
+    Flag { name: "--name", value: Some("NAME"), many: false, help: "the name (default: the host name)" },
+    Flag {
+        name: "--dns",
+        value: Some("ADDR:PORT"),
+        many: true,
+        help: "where DNS clients are answered (default 127.0.0.1:53 [::1]:53)",
+    },
+];
+
+/// What the service is to do.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `None`: as mesh-radio says.
+    pub(crate) interfaces: Option<BTreeSet<String>>,
+    pub(crate) name: NodeName,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) dns: Vec<SocketAddr>,
+    pub(crate) run_dir: PathBuf,
+    /// What a person should know about all this.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Settings {
+    /// Reads everything; an error is for people.
+    pub(crate) fn new(args: &Args) -> Result<Self, String> {
+        let loaded = mesh_config::load(&args.config);
+        let mut problems = loaded.problem_lines(&args.config);
+        let node = match identity::load_or_create(&args.state_dir) {
+            Ok(identity) => Some(identity.node_id()),
+            Err(e) => {
+                problems.push(format!("{e}; until then the name is known on the links only"));
+                None
+            }
+        };
+        let name = match args.one("--name") {
+            Some(text) => NodeName::new(text).map_err(|e| format!("--name {text:?}: {e}"))?,
+            None => host_name(node, &mut problems),
+        };
+        let dns = match args.all("--dns") {
+            [] => vec![(Ipv4Addr::LOCALHOST, 53).into(), (Ipv6Addr::LOCALHOST, 53).into()],
+            texts => texts
+                .iter()
+                .map(|t| t.parse().map_err(|_| format!("--dns {t:?}: not an address and a port, as 127.0.0.1:53")))
+                .collect::<Result<_, _>>()?,
+        };
+        let interfaces = match args.all("--interface") {
+            [] => None,
+            names => Some(names.iter().cloned().collect()),
+        };
+        Ok(Self { interfaces, name, node, dns, run_dir: args.run_dir.clone(), problems })
+    }
+}
+
+/// The machine's host name, or one made from the identity if that is not usable.
+fn host_name(node: Option<NodeId>, problems: &mut Vec<String>) -> NodeName {
+    let uname = rustix::system::uname();
+    let text = uname.nodename().to_string_lossy();
+    let label = text.split('.').next().unwrap_or_default();
+    let fault = match NodeName::new(label) {
+        Ok(name) if name.as_str() != "localhost" => return name,
+        Ok(_) => "every machine is called that".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    let [a, b, ..] = *node.unwrap_or(NodeId::from_digest([0; 32])).as_bytes();
+    let made = format!("mesh-{a:02x}{b:02x}");
+    problems.push(format!("host name {label:?}: {fault}; {made} is used, set `hostname` in p2pmesh.toml"));
+    // "mesh-" and four digits are a name.
+    NodeName::new(&made).unwrap_or_else(|_| unreachable!("{made} is a name"))
+}
