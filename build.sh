@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# The one command: builds, tests, runs, flashes. Each verb's work is in ci/; this file only finds it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+  cat <<'END'
+usage: ./build.sh [VERB] [OPTIONS]        (each verb: ./build.sh VERB --help)
+
+  image     build the SD-card image into build/deploy (default)
+  test      lint, unit tests, namespace tests, emulated Pis
+  run       boot emulated Pis with the console in this terminal
+  flash     write the image to an SD card, and read it back
+  bench     print the figures: sizes, times, memory
+  lint      formatting, warnings, shell and Python checks, licences
+  setup     only fetch and install what the other verbs need
+  clean     remove build/ (the download cache stays)
+  yocto     the image from source, with Yocto (comes later)
+  help      this text
+
+Environment: P2PMESH_CACHE (downloads; default ~/.cache/p2pmesh), P2PMESH_MIRROR (a Debian mirror; default: the
+machine's own), P2PMESH_VERSION (of the image), SOURCE_DATE_EPOCH (time of its files).
+END
+}
+
+help_for() {
+  case "$1" in
+    image) echo "usage: ./build.sh image [RECIPE...]
+Sets up, then builds build/deploy/p2pmesh-rpi-arm64-<version>.img with .img.xz, .bmap, .slot, SHA256SUMS and manifest.
+Only what changed is built again. RECIPE: build only these (for example mesh-router)." ;;
+    test) echo "usage: ./build.sh test [--quick] [STAGE...]
+Sets up, then runs all tests (--quick: lint, unit and provider tests). Logs are in build/test-logs." ;;
+    run) echo "usage: ./build.sh run [--nodes N] [OPTIONS]
+Builds the image if there is none, then boots N emulated Raspberry Pi 3 (default 1) with the console here."
+      if [ -f ci/emulator/run.py ]; then python3 ci/emulator/run.py --help | sed -n '2,$p'; fi ;;
+    flash) exec ci/flash --help ;;
+    bench) echo "usage: ./build.sh bench [image]
+Prints sizes by part, build times, boot phases on the emulated Pi, memory." ;;
+    lint) echo "usage: ./build.sh lint
+rustfmt, clippy, shellcheck, Python syntax, licences and advisories of the crates." ;;
+    setup) echo "usage: ./build.sh setup
+Installs missing host packages with apt (root or sudo), fetches tools, Rust and BitBake's library into the cache." ;;
+    clean) echo "usage: ./build.sh clean [--all]
+Removes build/ and crates/target. --all: the download cache, too." ;;
+    yocto) exec ci/yocto --help ;;
+    *) usage ;;
+  esac
+}
+
+setup() {
+  ci/setup/setup.sh "$@"
+  # shellcheck source=/dev/null
+  . build/env.sh
+}
+
+verb=${1:-image}
+[ $# -eq 0 ] || shift
+for word in "$@"; do
+  if [ "$word" = --help ] || [ "$word" = -h ]; then help_for "$verb"; exit 0; fi
+done
+export PYTHONDONTWRITEBYTECODE=1
+
+case "$verb" in
+  image) setup; exec "$P2PMESH_PYTHON" ci/provider/build.py "$@" ;;
+  test) setup; exec ci/run-tests "$@" ;;
+  run) setup
+    compgen -G 'build/deploy/p2pmesh-*.img' >/dev/null || "$P2PMESH_PYTHON" ci/provider/build.py
+    exec python3 ci/emulator/run.py "$@" ;;
+  flash) exec ci/flash "$@" ;;
+  bench) setup; exec ci/bench "$@" ;;
+  lint) setup --rust-only; exec ci/lint "$@" ;;
+  setup) setup "$@" ;;
+  clean) exec ci/clean "$@" ;;
+  yocto) exec ci/yocto "$@" ;;
+  help | -h | --help) if [ $# -gt 0 ]; then help_for "$1"; else usage; fi ;;
+  *) echo "build.sh: no verb '$verb'" >&2; usage >&2; exit 2 ;;
+esac
