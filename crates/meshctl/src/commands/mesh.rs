@@ -1,0 +1,274 @@
+//! `neighbors`, `routes`, `topology`, `names`, `resolve`, `radio`, `peers`.
+
+use std::net::IpAddr;
+
+use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
+use mesh_ipc::radio::{Plan, RadioRequest, RadioResponse, Role};
+use mesh_ipc::router::{Edge, LinkState, Neighbor, Route, RouterRequest, RouterResponse};
+
+use crate::cli::{Args, Context};
+use crate::client::{self, PATIENCE, Service};
+use crate::failure::Failure;
+use crate::json::{Json, object};
+use crate::out::Out;
+use crate::table::{Table, clean, span};
+
+type Router = Service<RouterRequest, RouterResponse>;
+
+fn router(ctx: &Context) -> Result<Router, Failure> {
+    Service::connect(&ctx.run_dir, "mesh-router", PATIENCE)
+}
+
+pub(crate) fn fetch_neighbors(ctx: &Context) -> Result<Vec<Neighbor>, Failure> {
+    let mut router = router(ctx)?;
+    match router.request(RouterRequest::Neighbors)? {
+        RouterResponse::Neighbors(list) => Ok(list),
+        _ => Err(router.odd()),
+    }
+}
+
+fn fetch_routes(ctx: &Context) -> Result<Vec<Route>, Failure> {
+    let mut router = router(ctx)?;
+    match router.request(RouterRequest::Routes)? {
+        RouterResponse::Routes(list) => Ok(list),
+        _ => Err(router.odd()),
+    }
+}
+
+pub(crate) fn fetch_names(ctx: &Context) -> Result<Vec<Name>, Failure> {
+    let NamesResponse::Names(list) = client::ask(&ctx.run_dir, "mesh-mdns", NamesRequest::List)?;
+    Ok(list)
+}
+
+fn link_state(state: LinkState) -> &'static str {
+    match state {
+        LinkState::Heard => "heard",
+        LinkState::Symmetric => "symmetric",
+        LinkState::Lost => "lost",
+    }
+}
+
+/// Prints `json`, or `table`, or `nothing` if the table is empty.
+fn show(
+    ctx: &Context,
+    out: &mut Out,
+    json: impl FnOnce() -> Json,
+    table: &Table,
+    nothing: &str,
+) -> Result<(), Failure> {
+    if ctx.json {
+        return out.line(&json().to_string());
+    }
+    if table.is_empty() { out.line(nothing) } else { out.text(&table.lines("")) }
+}
+
+pub(crate) fn neighbors(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
+    let list = fetch_neighbors(ctx)?;
+    let mut table =
+        Table::new(&["NEIGHBOR", "INTERFACE", "NODE", "LINK", "COST OUT", "COST IN", "RELAY", "HEARD"]);
+    for n in &list {
+        let relay = match (n.flooding_mpr || n.routing_mpr, n.mpr_selector) {
+            (true, true) => "both",
+            (true, false) => "its",
+            (false, true) => "ours",
+            (false, false) => "-",
+        };
+        let node = n.originator.map_or("?".into(), |o| o.to_string());
+        let heard = format!("{} ago", span(n.last_hello_ms));
+        table.row([
+            n.address.to_string(),
+            n.interface.clone(),
+            node,
+            link_state(n.state).into(),
+            n.metric_out.to_string(),
+            n.metric_in.to_string(),
+            relay.into(),
+            heard,
+        ]);
+    }
+    let json = || {
+        Json::list(&list, |n| {
+            object! {
+                "interface" => &n.interface, "address" => n.address, "originator" => n.originator,
+                "state" => link_state(n.state), "metric_out" => n.metric_out, "metric_in" => n.metric_in,
+                "flooding_mpr" => n.flooding_mpr, "routing_mpr" => n.routing_mpr, "mpr_selector" => n.mpr_selector,
+                "last_hello_ms" => n.last_hello_ms,
+            }
+        })
+    };
+    show(ctx, out, json, &table, "no neighbor yet; meshctl radio shows the interfaces that mesh")
+}
+
+pub(crate) fn routes(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
+    let list = fetch_routes(ctx)?;
+    let mut table = Table::new(&["DESTINATION", "NEXT HOP", "INTERFACE", "HOPS", "COST", "NODE"]);
+    for r in &list {
+        let destination = format!("{}/{}", r.destination, r.prefix_len);
+        table.row([
+            destination,
+            r.next_hop.to_string(),
+            r.interface.clone(),
+            r.hops.to_string(),
+            r.metric.to_string(),
+            r.originator.to_string(),
+        ]);
+    }
+    let json = || {
+        Json::list(&list, |r| {
+            object! {
+                "destination" => format!("{}/{}", r.destination, r.prefix_len), "next_hop" => r.next_hop,
+                "interface" => &r.interface, "hops" => r.hops, "metric" => r.metric, "originator" => r.originator,
+            }
+        })
+    };
+    show(ctx, out, json, &table, "no routes yet; meshctl neighbors shows who is in reach")
+}
+
+pub(crate) fn topology(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let mut router = router(ctx)?;
+    let RouterResponse::Topology(edges) = router.request(RouterRequest::Topology)? else {
+        return Err(router.odd());
+    };
+    if args.has("--dot") {
+        // Names are a nicety: without mesh-mdns the addresses stand.
+        return out.text(&dot(&edges, &fetch_names(ctx).unwrap_or_default()));
+    }
+    let mut table = Table::new(&["FROM", "TO", "COST"]);
+    for e in &edges {
+        table.row([e.from.to_string(), e.to.to_string(), e.metric.to_string()]);
+    }
+    let json = || Json::list(&edges, |e| object! { "from" => e.from, "to" => e.to, "metric" => e.metric });
+    show(ctx, out, json, &table, "no links known yet; meshctl neighbors shows who is in reach")
+}
+
+/// A Graphviz graph; both directions of a link are two edges, since their costs differ.
+fn dot(edges: &[Edge], names: &[Name]) -> String {
+    let quote = |t: &str| clean(t).replace('\\', "\\\\").replace('"', "\\\"");
+    let mut text = String::from("digraph mesh {\n");
+    let mut nodes: Vec<IpAddr> = edges.iter().flat_map(|e| [e.from, e.to]).collect();
+    nodes.sort();
+    nodes.dedup();
+    for node in nodes {
+        if let Some(name) = names.iter().find(|n| n.addresses.contains(&node)) {
+            text.push_str(&format!("  \"{node}\" [label=\"{}\\n{node}\"];\n", quote(&name.name)));
+        }
+    }
+    for e in edges {
+        text.push_str(&format!("  \"{}\" -> \"{}\" [label=\"{}\"];\n", e.from, e.to, e.metric));
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn source(s: Source) -> &'static str {
+    match s {
+        Source::Own => "own",
+        Source::Link => "link",
+        Source::Mesh => "mesh",
+    }
+}
+
+fn name_json(n: &Name) -> Json {
+    object! {
+        "name" => &n.name, "node" => n.node, "addresses" => n.addresses.as_slice(), "hops" => n.hops,
+        "age_ms" => n.age_ms, "source" => source(n.source),
+    }
+}
+
+fn joined(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+pub(crate) fn names(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
+    let list = fetch_names(ctx)?;
+    let mut table = Table::new(&["NAME", "HOPS", "FROM", "HEARD", "ADDRESSES"]);
+    for n in &list {
+        let hops = n.hops.map_or("?".into(), |h| h.to_string());
+        let heard = if n.source == Source::Own { "-".into() } else { format!("{} ago", span(n.age_ms)) };
+        table.row([format!("{}.local", n.name), hops, source(n.source).into(), heard, joined(&n.addresses)]);
+    }
+    show(ctx, out, || Json::list(&list, name_json), &table, "no names known yet")
+}
+
+pub(crate) fn resolve(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let wanted = args.operand(0)?;
+    let NamesResponse::Names(list) =
+        client::ask(&ctx.run_dir, "mesh-mdns", NamesRequest::Resolve(wanted.to_owned()))?;
+    let Some(name) = list.first().filter(|n| !n.addresses.is_empty()) else {
+        return Err(Failure::new(format!(
+            "nobody answers to {wanted:?}; is it spelt as on its own console, and is that node on? \
+             meshctl names lists the names known"
+        )));
+    };
+    if ctx.json {
+        return out.line(&name_json(name).to_string());
+    }
+    name.addresses.iter().try_for_each(|a| out.line(&a.to_string()))
+}
+
+fn role(r: Role) -> &'static str {
+    match r {
+        Role::Mesh => "mesh",
+        Role::AccessPoint => "access point",
+        Role::Uplink => "uplink",
+        Role::Unused => "unused",
+    }
+}
+
+pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
+    let RadioResponse::Plan(plan) = client::ask(&ctx.run_dir, "mesh-radio", RadioRequest::Plan)?;
+    if ctx.json {
+        return out.line(&plan_json(&plan).to_string());
+    }
+    let mut table = Table::new(&["INTERFACE", "ROLE", "LINK", "WHY"]);
+    for i in &plan.interfaces {
+        let link = if i.running { "up" } else { "down" };
+        table.row([i.name.clone(), role(i.role).into(), link.into(), i.reason.clone()]);
+    }
+    if !table.is_empty() {
+        out.text(&table.lines(""))?;
+    }
+    if plan.phys.is_empty() {
+        return out.line("no Wi-Fi radio found; this node meshes over Ethernet");
+    }
+    let mut table = Table::new(&["RADIO", "BANDS (GHz)", "CAN DO", "PLAN"]);
+    for p in &plan.phys {
+        table.row([p.name.clone(), p.bands.join(" "), p.modes.join(", "), p.reason.clone()]);
+    }
+    out.text(&format!("\n{}", table.lines("")))
+}
+
+fn plan_json(plan: &Plan) -> Json {
+    object! {
+        "interfaces" => Json::list(&plan.interfaces, |i| object! {
+            "name" => &i.name, "index" => i.index, "role" => role(i.role), "running" => i.running, "reason" => &i.reason,
+        }),
+        "phys" => Json::list(&plan.phys, |p| object! {
+            "name" => &p.name, "modes" => p.modes.as_slice(), "bands" => p.bands.as_slice(), "reason" => &p.reason,
+        }),
+    }
+}
+
+pub(crate) fn peers(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
+    let routes = fetch_routes(ctx)?;
+    let names = fetch_names(ctx).unwrap_or_default();
+    // A node's own address is the host route that it originates itself; blocks travel over IPv6.
+    let mut nodes: Vec<&Route> =
+        routes.iter().filter(|r| r.destination == r.originator && r.destination.is_ipv6()).collect();
+    nodes.sort_by_key(|r| (r.hops, r.metric, r.destination));
+    nodes.dedup_by_key(|r| r.destination);
+    let name_of = |a: IpAddr| names.iter().find(|n| n.addresses.contains(&a)).map(|n| n.name.clone());
+    let mut table = Table::new(&["NAME", "ADDRESS", "HOPS", "COST"]);
+    for r in &nodes {
+        let name = name_of(r.destination).map_or("?".into(), |n| format!("{n}.local"));
+        table.row([name, r.destination.to_string(), r.hops.to_string(), r.metric.to_string()]);
+    }
+    let json = || {
+        Json::list(&nodes, |r| {
+            object! {
+                "name" => name_of(r.destination), "address" => r.destination, "hops" => r.hops, "metric" => r.metric,
+            }
+        })
+    };
+    show(ctx, out, json, &table, "no other node has a route yet; meshctl neighbors shows who is in reach")
+}

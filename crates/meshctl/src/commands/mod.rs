@@ -1,0 +1,9 @@
+//! What the commands do, a file for each group.
+
+pub(crate) mod help;
+pub(crate) mod info;
+pub(crate) mod logs;
+pub(crate) mod mesh;
+pub(crate) mod store;
+pub(crate) mod support;
+pub(crate) mod update;
