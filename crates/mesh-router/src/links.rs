@@ -32,11 +32,6 @@ impl Links {
         change
     }
 
-    /// The names to be used.
-    pub(crate) fn wanted(&self) -> &BTreeSet<String> {
-        &self.wanted
-    }
-
     /// Forgets all and takes the listed state.
     pub(crate) fn replace(&mut self, links: Vec<Link>, addresses: Vec<Address>) {
         self.links = links.into_iter().map(|l| (l.index, l)).collect();

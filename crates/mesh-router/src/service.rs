@@ -1,5 +1,6 @@
 //! The driver: waits, hands each event to the part it belongs to, and carries out what the cores say.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use mesh_ipc::router::{RouterRequest, RouterResponse};
@@ -50,6 +51,8 @@ pub(crate) struct Service {
     radio: Option<RadioWatch>,
     radio_retry: (Instant, Duration),
     links: Links,
+    /// Interfaces that have the settings routing needs.
+    prepared: BTreeSet<u32>,
     /// IPv6 first, then IPv4.
     instances: Vec<Instance>,
     fib: Fib,
@@ -87,6 +90,7 @@ impl Service {
             radio: None,
             radio_retry: (now, RADIO_PAUSE.0),
             links: Links::default(),
+            prepared: BTreeSet::new(),
             instances,
             fib,
             board: Board::default(),
@@ -128,7 +132,7 @@ impl Service {
             i.input(now, Input::AttachedNetworks(&networks));
         }
         if let Some(names) = self.settings.interfaces.clone() {
-            self.use_interfaces(names);
+            self.links.want(names);
         }
         self.reload(now);
         log::info!(

@@ -11,6 +11,7 @@ mod address;
 mod codec;
 mod link;
 mod monitor;
+mod namespace;
 pub mod nl80211;
 mod route;
 mod socket;
@@ -19,10 +20,12 @@ pub mod sysctl;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 
 pub use address::Address;
 pub use link::Link;
 pub use monitor::{Event, Monitor};
+pub use namespace::NetNamespace;
 pub use route::{Route, RouteFilter, RouteKind, TABLE_MAIN};
 
 use codec::{Builder, flags};
@@ -132,6 +135,38 @@ impl Rtnetlink {
     /// `ENODEV` if it is gone; `EPERM` without `CAP_NET_ADMIN`.
     pub fn set_up(&mut self, index: u32, up: bool) -> Result<(), Error> {
         self.socket.request(link::set_up_request(index, up))
+    }
+
+    /// Makes a pair of virtual Ethernet interfaces: `name` here, `peer` in the namespace `peer_in`.
+    ///
+    /// # Errors
+    /// `EEXIST` if one of the names is taken; `EPERM` without `CAP_NET_ADMIN` in both namespaces.
+    pub fn add_veth(&mut self, name: &str, peer: &str, peer_in: BorrowedFd<'_>) -> Result<(), Error> {
+        self.socket.request(link::veth_request(name, peer, peer_in))
+    }
+
+    /// Makes a bridge.
+    ///
+    /// # Errors
+    /// `EEXIST` if the name is taken; `EPERM` without `CAP_NET_ADMIN`.
+    pub fn add_bridge(&mut self, name: &str) -> Result<(), Error> {
+        self.socket.request(link::bridge_request(name))
+    }
+
+    /// Removes a virtual interface (and its peer).
+    ///
+    /// # Errors
+    /// `ENODEV` if it is gone; `EOPNOTSUPP` for hardware.
+    pub fn remove_link(&mut self, index: u32) -> Result<(), Error> {
+        self.socket.request(link::remove_request(index))
+    }
+
+    /// Puts an interface into a bridge; `None` takes it out.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_master(&mut self, index: u32, bridge: Option<u32>) -> Result<(), Error> {
+        self.socket.request(link::master_request(index, bridge.unwrap_or(0)))
     }
 
     /// All addresses of all interfaces, both families.

@@ -1,6 +1,5 @@
 //! Interfaces and their plan, packets, and what the cores say about them.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
@@ -23,24 +22,6 @@ pub(super) const RADIO_PAUSE: (Duration, Duration) = (Duration::from_millis(250)
 pub(super) type RadioWatch = Watcher<RadioRequest, RadioResponse>;
 
 impl Service {
-    pub(super) fn use_interfaces(&mut self, names: BTreeSet<String>) {
-        for name in names.difference(self.links.wanted()) {
-            // A packet may come in where its answer would not go out, and out where it came in.
-            for (family, key) in [
-                (Family::V4, "rp_filter"),
-                (Family::V4, "send_redirects"),
-                (Family::V4, "accept_redirects"),
-                (Family::V6, "accept_redirects"),
-                (Family::V6, "accept_ra"),
-            ] {
-                if let Err(e) = sysctl::set(family, name, key, "0") {
-                    log::debug!("{name}: {key}: {e}");
-                }
-            }
-        }
-        self.links.want(names);
-    }
-
     pub(super) fn hear_kernel(&mut self, now: Instant) {
         loop {
             match self.monitor.poll_event() {
@@ -69,7 +50,16 @@ impl Service {
         self.fib.check_soon(now);
     }
 
+    /// Brings the instances in step with the interfaces.
     pub(super) fn sync(&mut self, now: Instant) {
+        // IPv4 asks for less, so it sees every interface first.
+        let usable = self.links.usable(Family::V4);
+        self.prepared.retain(|index| usable.contains_key(index));
+        for (index, interface) in &usable {
+            if self.prepared.insert(*index) {
+                prepare(&interface.name);
+            }
+        }
         for at in 0..self.instances.len() {
             let Some(instance) = self.instances.get_mut(at) else { continue };
             let usable = self.links.usable(instance.family);
@@ -111,7 +101,7 @@ impl Service {
                     match answer {
                         Response::Service(RadioResponse::Plan(plan)) => {
                             let mesh = plan.interfaces.into_iter().filter(|i| i.role == Role::Mesh);
-                            self.use_interfaces(mesh.map(|i| i.name).collect());
+                            self.links.want(mesh.map(|i| i.name).collect());
                             self.sync(now);
                         }
                         Response::Error(e) => log::warn!("mesh-radio: {e}"),
@@ -170,6 +160,21 @@ impl Service {
                 }
             }
             Event::RecordReceived(_) | Event::RecordExpired { .. } => {}
+        }
+    }
+}
+
+/// Settings without which routing over an interface does not work: a packet may come in where its answer
+/// would not go out, and go out where it came in.
+fn prepare(interface: &str) {
+    for (family, key) in [
+        (Family::V4, "rp_filter"),
+        (Family::V4, "send_redirects"),
+        (Family::V4, "accept_redirects"),
+        (Family::V6, "accept_redirects"),
+    ] {
+        if let Err(e) = sysctl::set(family, interface, key, "0") {
+            log::warn!("{interface}: {key}: {e}");
         }
     }
 }

@@ -9,6 +9,7 @@ pub(super) mod flags {
     pub(in crate::netlink) const ACK: u16 = 0x4;
     pub(in crate::netlink) const DUMP: u16 = 0x300;
     pub(in crate::netlink) const REPLACE: u16 = 0x100;
+    pub(in crate::netlink) const EXCLUSIVE: u16 = 0x200;
     pub(in crate::netlink) const CREATE: u16 = 0x400;
     /// In an answer: the dump is inconsistent, the table changed meanwhile.
     pub(in crate::netlink) const DUMP_INTERRUPTED: u16 = 0x10;
@@ -119,25 +120,16 @@ impl Builder {
         bytes.extend_from_slice(&(flags | flags::REQUEST).to_ne_bytes());
         bytes.extend_from_slice(&[0; 8]);
         bytes.extend_from_slice(fixed);
-        let mut this = Self { bytes };
-        this.pad();
-        this
+        pad(&mut bytes);
+        Self { bytes }
     }
 
     pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
-        let len = (value.len() + 4) as u16; // ours are short
-        self.bytes.extend_from_slice(&len.to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(value);
-        self.pad();
+        push_attribute(&mut self.bytes, kind, value);
     }
 
     pub(super) fn attribute_u32(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_ne_bytes());
-    }
-
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
     /// The message's bytes, with `extra` flags and that sequence number.
@@ -151,6 +143,39 @@ impl Builder {
             }
         }
         self.bytes
+    }
+}
+
+fn pad(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+fn push_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let len = (value.len() + 4) as u16; // ours are short
+    bytes.extend_from_slice(&len.to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    pad(bytes);
+}
+
+/// The value of an attribute that holds attributes.
+#[derive(Debug, Default)]
+pub(super) struct Nest {
+    bytes: Vec<u8>,
+}
+
+impl Nest {
+    /// One that begins with a header of its own.
+    pub(super) fn with_header(fixed: &[u8]) -> Self {
+        Self { bytes: fixed.to_vec() }
+    }
+
+    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
+        push_attribute(&mut self.bytes, kind, value);
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

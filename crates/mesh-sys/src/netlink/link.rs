@@ -1,7 +1,9 @@
 //! Interfaces (RTM_NEWLINK and its kin).
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use super::Error;
-use super::codec::{Builder, attributes, text_of, u16_at, u32_at, u32_of};
+use super::codec::{Builder, Nest, attributes, flags, text_of, u16_at, u32_at, u32_of};
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -9,6 +11,9 @@ const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
 /// Leave the statistics out of dumps.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -57,13 +62,61 @@ pub(super) fn dump_request() -> Builder {
 }
 
 pub(super) fn set_up_request(index: u32, up: bool) -> Builder {
-    let mut fixed = [0; HEADER];
+    let mut fixed = about(index);
     let mask = libc::IFF_UP as u32;
-    let words = [index, if up { mask } else { 0 }, mask];
-    for (room, word) in fixed.chunks_exact_mut(4).skip(1).zip(words) {
+    for (room, word) in fixed.chunks_exact_mut(4).skip(2).zip([if up { mask } else { 0 }, mask]) {
         room.copy_from_slice(&word.to_ne_bytes());
     }
     Builder::new(libc::RTM_NEWLINK, 0, &fixed)
+}
+
+/// An `ifinfomsg` about that interface and nothing else.
+fn about(index: u32) -> [u8; HEADER] {
+    let mut fixed = [0; HEADER];
+    for (room, byte) in fixed.iter_mut().skip(4).zip(index.to_ne_bytes()) {
+        *room = byte;
+    }
+    fixed
+}
+
+fn name_value(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
+}
+
+/// A request for a new interface of that kind; `data` holds the kind's own attributes.
+fn new_request(name: &str, kind: &str, data: Option<&Nest>) -> Builder {
+    let mut b = Builder::new(libc::RTM_NEWLINK, flags::CREATE | flags::EXCLUSIVE, &about(0));
+    b.attribute(IFLA_IFNAME, &name_value(name));
+    let mut info = Nest::default();
+    info.attribute(IFLA_INFO_KIND, kind.as_bytes());
+    if let Some(data) = data {
+        info.attribute(IFLA_INFO_DATA, data.bytes());
+    }
+    b.attribute(IFLA_LINKINFO, info.bytes());
+    b
+}
+
+pub(super) fn veth_request(name: &str, peer: &str, peer_in: BorrowedFd<'_>) -> Builder {
+    let mut other = Nest::with_header(&about(0));
+    other.attribute(IFLA_IFNAME, &name_value(peer));
+    other.attribute(IFLA_NET_NS_FD, &peer_in.as_raw_fd().to_ne_bytes());
+    let mut data = Nest::default();
+    data.attribute(VETH_INFO_PEER, other.bytes());
+    new_request(name, "veth", Some(&data))
+}
+
+pub(super) fn bridge_request(name: &str) -> Builder {
+    new_request(name, "bridge", None)
+}
+
+pub(super) fn remove_request(index: u32) -> Builder {
+    Builder::new(libc::RTM_DELLINK, 0, &about(index))
+}
+
+pub(super) fn master_request(index: u32, bridge: u32) -> Builder {
+    let mut b = Builder::new(libc::RTM_NEWLINK, 0, &about(index));
+    b.attribute_u32(IFLA_MASTER, bridge);
+    b
 }
 
 /// Reads the body of an RTM_NEWLINK or RTM_DELLINK.

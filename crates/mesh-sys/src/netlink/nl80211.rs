@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_kernel_without_wifi_is_no_error() {
         match Nl80211::open().unwrap() {
-            None => eprintln!("SKIP: this kernel has no nl80211"),
+            None => {}
             Some(mut nl) => {
                 let wiphys = nl.wiphys().unwrap();
                 assert!(nl.interfaces().unwrap().iter().all(|i| wiphys.iter().any(|w| w.index == i.wiphy)));

@@ -1,20 +1,16 @@
 //! Against the kernel, in a network namespace of the test's own.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::*;
 
 /// Puts this test's thread into a new network namespace; false (and says why) where that is not allowed.
 fn own_namespace() -> bool {
-    use rustix::thread::UnshareFlags;
-    // The other threads of the test process keep their namespace; nothing here shares what unshare splits.
-    #[allow(unsafe_code)]
-    // SAFETY: CLONE_NEWNET and CLONE_NEWUSER affect the calling thread only and invalidate no memory.
-    let unshare = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
-    match unshare(UnshareFlags::NEWNET) {
+    match NetNamespace::new().and_then(|n| n.enter()) {
         Ok(()) => true,
         Err(e) => {
-            eprintln!("SKIP: no network namespace for this test: {e} (run as root or under unshare -rn)");
+            eprintln!("SKIPPED: no network namespace for this test: {e} (run as root or under unshare -rn)");
             false
         }
     }
@@ -130,4 +126,39 @@ fn refusals_carry_the_kernels_words() {
     let error = nl.replace_route(&route).unwrap_err();
     assert!(error.errno().is_some(), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[test]
+fn veth_pairs_and_bridges_come_and_go() {
+    if !own_namespace() {
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let mut monitor = Monitor::new().unwrap();
+    nl.add_veth("left", "right", other.as_fd()).unwrap();
+    nl.add_bridge("br0").unwrap();
+    assert_eq!(nl.add_bridge("br0").unwrap_err().errno(), Some(libc::EEXIST));
+    let (left, bridge) = (nl.link("left").unwrap().unwrap(), nl.link("br0").unwrap().unwrap());
+    assert_eq!((left.kind.as_deref(), bridge.kind.as_deref()), (Some("veth"), Some("bridge")));
+    nl.set_master(left.index, Some(bridge.index)).unwrap();
+    wait_for(
+        &mut monitor,
+        |e| matches!(e, Event::Link(l) if l.name == "left" && l.master == Some(bridge.index)),
+    );
+    nl.set_master(left.index, None).unwrap();
+    nl.set_up(left.index, true).unwrap();
+    let mut there = std::thread::scope(|s| {
+        s.spawn(|| {
+            other.enter().unwrap();
+            Rtnetlink::new().unwrap()
+        })
+        .join()
+        .unwrap()
+    });
+    let right = there.link("right").unwrap().unwrap();
+    there.set_up(right.index, true).unwrap();
+    wait_for(&mut monitor, |e| matches!(e, Event::Link(l) if l.name == "left" && l.running()));
+    there.remove_link(right.index).unwrap();
+    wait_for(&mut monitor, |e| matches!(e, Event::LinkGone(l) if l.name == "left"));
 }

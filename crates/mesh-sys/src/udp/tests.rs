@@ -65,7 +65,7 @@ fn unicast_v6_on_loopback_tells_destination_and_hop_limit() {
     let socket = match MulticastSocket::open(&config) {
         Ok(s) => s,
         Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-            eprintln!("SKIP: this kernel has no IPv6");
+            eprintln!("SKIPPED: UDP over IPv6: this kernel has no IPv6");
             return;
         }
         Err(e) => panic!("{e}"),
