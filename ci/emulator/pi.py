@@ -1,0 +1,262 @@
+"""One emulated Raspberry Pi: QEMU, its SD card, its two serial ports, its network cards.
+
+    with EmulatedPi(folder, "pi1", card) as pi:
+        pi.start()
+        pi.expect(r"node is ready", 60)
+        pi.login()
+        print(pi.run("meshctl status"))
+
+Everything the Pi prints goes to folder/pi1.log with a time stamp (seconds since power-on); waiting is always
+for a pattern with a deadline, and a deadline that passes shows the log's tail and where the whole log is.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+# Parked virtual processors would burn the host, and QEMU's threads fight for its few cores.
+QEMU_CPU = ["-accel", "tcg,thread=single"]
+BOARDS = {
+    "raspi3b": {"dtb": "bcm2837-rpi-3-b.dtb", "extra": ["-global", "bcm2837.enabled-cpus=1"]},
+}
+# The kernel must not wait for processors that were never started; a real board uses all of its own.
+EMULATION_ARGUMENTS = "maxcpus=1"
+
+
+class Deadline(AssertionError):
+    """Something did not appear in time, or the emulator ended."""
+
+
+class EmulatedPi:
+    """One Pi. `networks` are the values of QEMU's -netdev without their id (see hub.Hub.plug): eth0, eth1, ..."""
+
+    def __init__(self, folder, name, card, *, networks=(), direct=False, board="raspi3b", arguments="", hostname=None):
+        self.folder, self.name, self.card = Path(folder), name, card
+        self.networks, self.direct, self.board = list(networks), direct, board
+        self.arguments = f"{EMULATION_ARGUMENTS} {arguments}".strip()
+        self.hostname = hostname or name
+        self.log_path = self.folder / f"{name}.log"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Socket paths are limited to 107 bytes, so they do not live in the folder.
+        self.run_folder = Path(tempfile.mkdtemp(prefix="pi-"))
+        self.process, self.powered = None, 0.0
+        self._log = open(self.log_path, "a", encoding="utf-8")  # noqa: SIM115  (closed in close)
+        self._lock = threading.Condition()
+        self._text = ""      # all the console said since power-on
+        self._position = 0   # how far expect() has read
+        self._marks = []     # (length of _text, seconds since power-on) at each arrival
+        self._console = None
+        self._threads = []
+        self.tap = None      # called with every piece of console output, for a terminal
+
+    # --- power ------------------------------------------------------------------------------------------
+
+    def prepare(self, toml=None):
+        """Writes what the emulation needs to the card's FAT partition: kernel arguments and a host name, since
+        all emulated boards have the same serial number."""
+        self.card.put_file("boot-extra.txt", f"bootargs_extra={self.arguments}\n")
+        self.card.put_file("p2pmesh.toml", toml if toml is not None else f'hostname = "{self.hostname}"\n')
+
+    def command(self):
+        """The QEMU command line."""
+        board = BOARDS[self.board]
+        command = ["qemu-system-aarch64", "-M", self.board, *QEMU_CPU, *board["extra"], "-display", "none", "-monitor", "none",
+                   "-drive", f"file={self.card.path},if=sd,format=raw,cache=unsafe",
+                   "-dtb", self._extract(board["dtb"], lambda: self.card.get_file(board["dtb"]))]
+        if self.direct:
+            header = self.card.header("A")
+            line = (f"console=ttyS1,115200 quiet panic=10 oops=panic p2pmesh.slot=A p2pmesh.part={self.card.partition_uuid(2)} "
+                    f"p2pmesh.version={header['S_VER']} p2pmesh.root={header['S_ROOT']} {self.arguments}")
+            command += ["-kernel", self._extract("kernel", lambda: self.card.part("A", "K")),
+                        "-initrd", self._extract("initramfs", lambda: self.card.part("A", "I")), "-append", line]
+        else:
+            command += ["-kernel", self._extract("u-boot.bin", lambda: self.card.get_file("u-boot.bin"))]
+        for number, network in enumerate(self.networks):
+            command += ["-netdev", f"{network},id=net{number}", "-device", f"usb-net,netdev=net{number},mac={self.mac(number)}"]
+        return command
+
+    def mac(self, number):
+        """The address of network card `number`: locally administered, from the Pi's name."""
+        tail = "".join(f":{b:02x}" for b in (hash_byte(self.name, 0), hash_byte(self.name, 1), hash_byte(self.name, 2)))
+        return f"52:54:{number:02x}{tail}"
+
+    def _extract(self, name, read):
+        path = self.run_folder / name
+        path.write_bytes(read())
+        return str(path)
+
+    def start(self):
+        """Power on."""
+        if self.process is not None:
+            raise RuntimeError(f"{self.name} is already on")
+        command, listeners = self.command(), []
+        for port in (0, 1):
+            path = self.run_folder / f"uart{port}"
+            path.unlink(missing_ok=True)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(path))
+            listener.listen(1)
+            listener.settimeout(30)
+            listeners.append(listener)
+            command += ["-serial", f"unix:{path}"]
+        with self._lock:
+            self._text, self._position, self._marks = "", 0, []
+        self.powered = time.monotonic()
+        self._write_log("power", "on: " + " ".join(command))
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._threads = [threading.Thread(target=self._read_emulator, daemon=True)]
+        for port, listener in enumerate(listeners):
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError as error:
+                self.kill()
+                raise Deadline(f"QEMU did not start: {self.tail()}") from error
+            finally:
+                listener.close()
+            # The mini UART is U-Boot's and the board's console; the PL011 shows U-Boot's first lines.
+            if port == 1:
+                self._console = connection
+            self._threads.append(threading.Thread(target=self._read_port, args=(port, connection), daemon=True))
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def kill(self):
+        """Pulls the plug: nothing is written any more, nothing is shut down."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self._write_log("power", "off")
+            self.process = None
+            for thread in self._threads:
+                thread.join(5)
+
+    def restart(self):
+        """Pulls the plug and plugs it in again, with the same card."""
+        self.kill()
+        return self.start()
+
+    def close(self):
+        """Power off and clean up; the card and the log stay."""
+        self.kill()
+        self._log.close()
+        shutil.rmtree(self.run_folder, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # --- console ----------------------------------------------------------------------------------------
+
+    def _write_log(self, source, line):
+        if not self._log.closed:
+            self._log.write(f"{time.monotonic() - self.powered:9.3f} {source:7} {line}\n")
+            self._log.flush()
+
+    def _read_emulator(self):
+        for line in self.process.stdout:
+            self._write_log("qemu", line.decode(errors="replace").rstrip())
+
+    def _read_port(self, port, connection):
+        pending, source = "", ("uart0", "console")[port]
+        while True:
+            try:
+                data = connection.recv(4096)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            if port == 1 and self.tap:
+                self.tap(data)
+            text = data.decode("utf-8", "replace").replace("\r", "")
+            now = time.monotonic() - self.powered
+            with self._lock:
+                pending += text
+                *lines, pending = pending.split("\n")
+                for line in lines:
+                    self._write_log(source, line)
+                if port == 1:
+                    self._text += text
+                    self._marks.append((len(self._text), now))
+                    self._lock.notify_all()
+        if pending:
+            self._write_log(source, pending)
+        connection.close()
+        with self._lock:
+            self._lock.notify_all()
+
+    def tail(self, count=40):
+        """The end of the log, for people."""
+        lines = self.log_path.read_text(errors="replace").splitlines()[-count:]
+        return "\n".join([f"--- the last lines of {self.log_path} ---", *lines])
+
+    def expect(self, pattern, deadline):
+        """Waits until the console says `pattern` (a regular expression), at most `deadline` seconds, and returns
+        the match. What came before is behind us: the next call looks only at what follows."""
+        compiled, end = re.compile(pattern, re.M), time.monotonic() + deadline
+        with self._lock:
+            while True:
+                if found := compiled.search(self._text, self._position):
+                    self._position = found.end()
+                    return found
+                if self.process is None or self.process.poll() is not None:
+                    raise Deadline(f"{self.name}: the emulator ended while waiting for '{pattern}'\n{self.tail()}")
+                if (left := end - time.monotonic()) <= 0:
+                    raise Deadline(f"{self.name}: no '{pattern}' within {deadline} s\n{self.tail()}")
+                self._lock.wait(min(left, 0.5))
+
+    def seen(self, pattern):
+        """Whether the console has said `pattern` since power-on."""
+        with self._lock:
+            return re.search(pattern, self._text, re.M) is not None
+
+    def time_of(self, pattern):
+        """Seconds from power-on to the first `pattern`, or None."""
+        with self._lock:
+            found = re.search(pattern, self._text, re.M)
+            return found and next(when for length, when in self._marks if length >= found.end())
+
+    def send(self, text):
+        """Types `text` on the serial console."""
+        self._console.sendall(text.encode())
+
+    def login(self, user="root", password="root", deadline=60):
+        """Logs in on the serial console."""
+        self.send("\n")
+        self.expect(r"login: ", deadline)
+        self.send(f"{user}\n")
+        self.expect(r"assword: ", 15)
+        self.send(f"{password}\n")
+        self.expect(r"[#$] $", 15)
+        # A prompt that no output can be taken for, and no echo of what is typed.
+        self.send("PS1='pi''> '; stty -echo 2>/dev/null\n")
+        self.expect(r"^pi> ", 10)
+
+    def run(self, command, deadline=30, check=True):
+        """Runs a shell command on the console after login() and returns what it printed. With `check`, an exit
+        code other than 0 is an error."""
+        self.send(f"{command}; echo \"[rc\"\"=$?]\"\n")
+        with self._lock:
+            start = self._position
+        found = self.expect(r"\[rc=(\d+)\]\n(.*\n)*?pi> ", deadline)
+        with self._lock:
+            output = self._text[start:found.start()]
+        if check and found.group(1) != "0":
+            raise AssertionError(f"{self.name}: '{command}' ended with {found.group(1)}:\n{output}")
+        return output.strip("\n")
+
+
+def hash_byte(name, index):
+    """A byte that depends on a Pi's name and is the same in every run."""
+    value = 0xcbf29ce484222325
+    for byte in name.encode() + bytes([index]):
+        value = (value ^ byte) * 0x100000001b3 % (1 << 64)
+    return value >> 24 & 0xff
