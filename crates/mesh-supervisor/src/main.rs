@@ -1,3 +1,73 @@
-//! First boot, services with back-off and limits, watchdog (level 4)
+//! The first and the last process of a node's own: sets the card and the system up, runs the services, ends
+//! them (level 4).
+//!
+//! `setup` runs once, early, from busybox init; `run` is kept running by it; `finish` is called when the
+//! machine goes down. The rules are in `core.rs` (services) and `setup/` (card); the rest is their drivers.
 
-fn main() {}
+mod accounts;
+mod board;
+mod console;
+mod control;
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod hotplug;
+mod kept;
+mod logger;
+mod options;
+mod problems;
+mod ready;
+mod ring;
+mod run;
+mod service;
+mod setup;
+mod table;
+
+use std::process::ExitCode;
+
+use mesh_sys::service::{Start, complain, parse, print};
+
+use options::Options;
+
+const ABOUT: &str = "set-up and supervision of a node; the first word is what to do: setup, run or finish";
+
+fn main() -> ExitCode {
+    let mut argv = std::env::args_os().skip(1).peekable();
+    let word = argv.next_if(|w| !w.as_encoded_bytes().starts_with(b"-"));
+    let word = word.and_then(|w| w.into_string().ok()).unwrap_or_else(|| "run".into());
+    let args = match parse(run::NAME, env!("CARGO_PKG_VERSION"), ABOUT, options::FLAGS, argv) {
+        Start::Run(args) => args,
+        Start::Print(text) => {
+            print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Start::Wrong(text) => {
+            complain(&text);
+            return ExitCode::from(2);
+        }
+    };
+    if args.check_config {
+        let (good, text) = mesh_config::check(&args.config);
+        print(&text);
+        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let options = Options::new(&args);
+    logger::start(&options);
+    let result = match word.as_str() {
+        "setup" => setup::setup(&options),
+        "run" => run::run(options),
+        "finish" => setup::finish(&options),
+        other => {
+            complain(&format!("mesh-supervisor: {other:?} is neither setup, run nor finish"));
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            log::error!("{why}");
+            complain(&format!("mesh-supervisor: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -342,6 +342,14 @@ pub fn end_and_wait(pid: u32, patience: std::time::Duration) -> io::Result<bool>
     Ok(!events.is_empty())
 }
 
+/// Sets the host name of the machine.
+///
+/// # Errors
+/// What sethostname(2) says.
+pub fn set_hostname(name: &str) -> io::Result<()> {
+    Ok(rustix::system::sethostname(name.as_bytes())?)
+}
+
 /// True if this process may do what only root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -1,0 +1,133 @@
+//! Kernel modules for the devices that are there and that come later.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::path::Path;
+
+use mesh_sys::poll::{Event, Poller};
+use mesh_sys::process::{Child, Spec};
+use mesh_sys::uevent::{Uevent, Uevents};
+
+/// At most that many aliases wait to be looked up; a new scan finds what was dropped.
+const MAX_WAITING: usize = 512;
+/// At most that many go to one modprobe.
+const BATCH: usize = 64;
+
+/// Loads modules as devices appear, one modprobe at a time.
+#[derive(Debug)]
+pub(crate) struct Hotplug {
+    events: Uevents,
+    token: u64,
+    waiting: VecDeque<String>,
+    running: Option<Child>,
+}
+
+impl Hotplug {
+    /// Listens under `token` (and uses the next one), and looks at what is there already.
+    pub(crate) fn start(poller: &Poller, token: u64) -> std::io::Result<Self> {
+        let events = Uevents::open()?;
+        poller.add(&events, token, false)?;
+        // Listen first, then look: nothing can slip through between the two.
+        let waiting = aliases(Path::new("/sys/devices")).into_iter().take(MAX_WAITING).collect();
+        let mut new = Self { events, token, waiting, running: None };
+        new.go_on(poller);
+        Ok(new)
+    }
+
+    /// True if `token` is one of ours.
+    pub(crate) const fn owns(&self, token: u64) -> bool {
+        token == self.token || token == self.token + 1
+    }
+
+    /// Does what `event` asks for and returns the devices that came or went.
+    pub(crate) fn handle(&mut self, poller: &Poller, event: Event) -> Vec<Uevent> {
+        let mut seen = Vec::new();
+        if event.token == self.token {
+            while let Some(e) = self.events.next() {
+                let new = e.action == "add" && !e.modalias.is_empty();
+                if new && self.waiting.len() < MAX_WAITING && !self.waiting.contains(&e.modalias) {
+                    self.waiting.push_back(e.modalias.clone());
+                }
+                seen.push(e);
+                if seen.len() >= MAX_WAITING {
+                    break;
+                }
+            }
+        } else if let Some(child) = &mut self.running
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            // Most aliases have no module; modprobe's code says nothing.
+            self.running = None;
+        }
+        self.go_on(poller);
+        seen
+    }
+
+    fn go_on(&mut self, poller: &Poller) {
+        if self.running.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let batch: Vec<_> = self.waiting.drain(..self.waiting.len().min(BATCH)).collect();
+        let mut args = vec!["-abq".into()];
+        args.extend(batch.into_iter().map(Into::into));
+        let spec = Spec { program: "/sbin/modprobe".into(), args, ..Spec::default() };
+        match Child::spawn(&spec) {
+            Ok(child) => {
+                if let Err(e) = poller.add(&child, self.token + 1, false) {
+                    log::warn!("modprobe can't be watched: {e}");
+                }
+                self.running = Some(child);
+            }
+            Err(e) => log::error!("/sbin/modprobe can't be run: {e}; new devices stay without drivers"),
+        }
+    }
+}
+
+/// The module aliases of all devices below `dir` that have no driver yet, each once.
+fn aliases(dir: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![(dir.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let alias = fs::read_to_string(folder.join("modalias")).unwrap_or_default();
+        if !alias.trim().is_empty() && !folder.join("driver").exists() {
+            found.insert(alias.trim().to_owned());
+        }
+        if depth >= 24 {
+            continue;
+        }
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // Links lead out of the tree or in circles.
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                folders.push((entry.path(), depth + 1));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_without_a_driver_name_their_module() {
+        let dir = std::env::temp_dir().join(format!("mesh-supervisor-hotplug-{}", std::process::id()));
+        let device = |path: &str, alias: &str, driver: bool| {
+            let at = dir.join(path);
+            fs::create_dir_all(&at).unwrap();
+            fs::write(at.join("modalias"), alias).unwrap();
+            if driver {
+                fs::create_dir_all(at.join("driver")).unwrap();
+            }
+        };
+        device("a", "of:NusbT(null)Cbrcm,bcm2835-usb\n", false);
+        device("a/b", "usb:v1D6Bp0002", true);
+        device("a/b/c", "usb:v0525pA4A2", false);
+        device("d", "of:NusbT(null)Cbrcm,bcm2835-usb\n", false);
+        device("e", "\n", false);
+        std::os::unix::fs::symlink(&dir, dir.join("a/loop")).unwrap();
+        let found: Vec<_> = aliases(&dir).into_iter().collect();
+        assert_eq!(found, ["of:NusbT(null)Cbrcm,bcm2835-usb", "usb:v0525pA4A2"]);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

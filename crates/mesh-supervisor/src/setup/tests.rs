@@ -1,0 +1,1 @@
+//! The data partition, with e2fsprogs on files in place of a card.
