@@ -80,9 +80,9 @@ impl<X: Extension> Nhdp<X> {
         core::mem::take(&mut self.changed)
     }
 
-    /// How many entries were refused or pushed out for want of room.
-    pub fn refused(&self) -> u64 {
-        self.refused
+    /// How many entries were refused or pushed out for want of room since the last call.
+    pub fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused)
     }
 
     /// When [`Nhdp::handle_timeout`] is wanted next.
@@ -97,6 +97,11 @@ impl<X: Extension> Nhdp<X> {
         self.interfaces.iter().map(|(index, i)| (*index, i))
     }
 
+    /// The same, to change the extension's parts.
+    pub fn interfaces_mut(&mut self) -> impl Iterator<Item = (u32, &mut Interface<X>)> {
+        self.interfaces.iter_mut().map(|(index, i)| (*index, i))
+    }
+
     /// One interface.
     pub fn interface(&self, index: u32) -> Option<&Interface<X>> {
         self.interfaces.get(&index)
@@ -105,6 +110,11 @@ impl<X: Extension> Nhdp<X> {
     /// The Neighbor Set.
     pub fn neighbors(&self) -> impl Iterator<Item = (NeighborId, &Neighbor<X>)> {
         self.neighbors.iter().map(|(id, n)| (*id, n))
+    }
+
+    /// The same, to change the extension's part.
+    pub fn neighbors_mut(&mut self) -> impl Iterator<Item = (NeighborId, &mut Neighbor<X>)> {
+        self.neighbors.iter_mut().map(|(id, n)| (*id, n))
     }
 
     /// One neighbour.

@@ -140,4 +140,9 @@ impl<X: Extension> Interface<X> {
     pub fn links(&self) -> impl Iterator<Item = (LinkId, &Link<X>)> {
         self.links.iter().map(|(id, link)| (*id, link))
     }
+
+    /// The same, to change the extension's part.
+    pub fn links_mut(&mut self) -> impl Iterator<Item = (LinkId, &mut Link<X>)> {
+        self.links.iter_mut().map(|(id, link)| (*id, link))
+    }
 }

@@ -162,6 +162,8 @@ pub struct Limits {
     pub records: usize,
     /// Kinds of application records of one originator.
     pub records_per_originator: usize,
+    /// Bytes of all records' payloads.
+    pub record_bytes: usize,
 }
 
 impl Limits {
@@ -177,6 +179,7 @@ impl Limits {
         forward_queue: 65_536,
         records: 16_384,
         records_per_originator: 16,
+        record_bytes: 2 * 1024 * 1024,
     };
 }
 

@@ -9,8 +9,20 @@ extern crate alloc;
 
 mod config;
 mod counters;
+mod ext;
+mod flood;
+mod generate;
 mod io;
+mod mpr;
+mod outbox;
+mod receive;
+mod records;
 mod router;
+mod routes;
+mod tc;
+mod topology;
+mod update;
+mod views;
 
 pub use config::{Config, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing};
 pub use counters::Counters;

@@ -1,88 +1,297 @@
-//! The router: one address family's whole OLSRv2 state.
+//! The router: one address family's whole OLSRv2 state, its inputs and its clock.
 
-use mesh_types::Instant;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
+use mesh_types::{Duration, Instant};
+use nhdp::{Nhdp, Rng};
+use rfc5444::NetAddr;
+
+use crate::ext::Olsr;
+use crate::flood::SeenSet;
+use crate::outbox::Outbox;
+use crate::records::Records;
+use crate::tc::{Advertised, Gateway};
+use crate::topology::Topology;
 use crate::{
-    AttachedView, Config, Counters, Input, InputError, NeighborView, Output, Record, Route, Sequences,
-    TopologyEdge,
+    AttachedNetwork, Config, Counters, Event, Input, InputError, LinkQuality, MetricMode, Output, Route,
+    Sequences,
 };
 
-/// One OLSRv2 router.
+/// One OLSRv2 router. The rules live in the modules beside this one: `receive` (packets in), `generate`
+/// (messages out), `update` (what follows from a change), `views` (what can be asked).
 #[derive(Debug)]
 pub struct Router {
-    config: Config,
-    counters: Counters,
+    pub(crate) config: Config,
+    pub(crate) counters: Counters,
+    pub(crate) rng: Rng,
+    pub(crate) nhdp: Nhdp<Olsr>,
+    pub(crate) topology: Topology,
+    pub(crate) records: Records,
+    /// Per interface: its queue and its Received Set.
+    pub(crate) ports: BTreeMap<u32, Port>,
+    pub(crate) processed: SeenSet,
+    pub(crate) forwarded: SeenSet,
+    pub(crate) attached: Vec<AttachedNetwork>,
+    pub(crate) routes: BTreeMap<NetAddr, Route>,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) sequences: Sequences,
+    pub(crate) tc: TcSchedule,
+    /// Neighbourhood changed: metrics, MPRs, advertised neighbours and routes must be looked at.
+    pub(crate) neighborhood_dirty: bool,
+    /// Topology or attached networks changed: routes must be computed.
+    pub(crate) routes_dirty: bool,
+    /// When records that were news are repeated.
+    pub(crate) push_at: Option<Instant>,
 }
+
+/// What is kept per interface besides NHDP's part.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) outbox: Outbox,
+    pub(crate) received: SeenSet,
+    /// All records are repeated for a new neighbour after each of the next so many HELLOs (which make the
+    /// link symmetric for it, too), except those heard since it is there.
+    pub(crate) sync: Option<(u8, Instant)>,
+    pub(crate) last_sync: Option<Instant>,
+}
+
+/// When TCs go out and what the last one said (§16.2, §17.4).
+#[derive(Debug, Default)]
+pub(crate) struct TcSchedule {
+    pub(crate) due: Option<Instant>,
+    pub(crate) last: Option<Instant>,
+    pub(crate) neighbors: Vec<Advertised>,
+    pub(crate) gateways: Vec<Gateway>,
+    /// Until when empty TCs follow (A_HOLD_TIME).
+    pub(crate) empty_until: Option<Instant>,
+}
+
+/// Messages of one restart must not look older than those before it: skip as many numbers as could have
+/// been used since they were saved.
+const RESTART_GAP: u16 = 4096;
 
 impl Router {
     /// A router without interfaces. `seed` feeds jitter and first sequence numbers; two nodes need
     /// different ones.
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
-        let _ = (seed, now);
-        Self { config, counters: Counters::default() }
+        let _ = now;
+        let mut rng = Rng::new(seed);
+        let sequences = match config.sequences {
+            Some(s) => Sequences {
+                message: s.message.wrapping_add(RESTART_GAP),
+                ansn: s.ansn.wrapping_add(RESTART_GAP),
+                packet: s.packet.wrapping_add(RESTART_GAP),
+            },
+            None => {
+                let mut draw = || (rng.next_u64() >> 48) as u16;
+                Sequences { message: draw(), ansn: draw(), packet: draw() }
+            }
+        };
+        let nhdp = Nhdp::new(nhdp_config(&config), rng.next_u64());
+        let hold = config.timing.message_hold;
+        let seen = || SeenSet::new(hold, config.limits.messages);
+        Self {
+            counters: Counters::default(),
+            nhdp,
+            topology: Topology::new(config.limits.routers),
+            records: Records::new(config.limits),
+            ports: BTreeMap::new(),
+            processed: seen(),
+            forwarded: seen(),
+            attached: Vec::new(),
+            routes: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            sequences,
+            tc: TcSchedule::default(),
+            neighborhood_dirty: false,
+            routes_dirty: false,
+            push_at: None,
+            rng,
+            config,
+        }
     }
 
-    /// Takes one input. On an error nothing changed.
+    /// Takes one input. On an error nothing changed, except that a malformed packet is counted.
     ///
     /// # Errors
     /// [`InputError`] says which input is no good; the router stays usable.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) -> Result<(), InputError> {
-        let _ = (now, input);
+        match input {
+            Input::Packet { interface, source, bytes } => self.packet(now, interface, source, bytes)?,
+            Input::InterfaceUp { interface, addresses }
+            | Input::AddressesChanged { interface, addresses } => {
+                self.interface_up(now, interface, addresses)?;
+            }
+            Input::InterfaceDown { interface } => {
+                self.nhdp.remove_interface(now, interface);
+                self.ports.remove(&interface).ok_or(InputError::UnknownInterface(interface))?;
+            }
+            Input::LinkLost { interface, address } => {
+                self.known(interface)?;
+                self.nhdp.link_lost(now, interface, address);
+            }
+            Input::LinkQuality { interface, address, quality } => {
+                self.known(interface)?;
+                self.link_quality(now, interface, address, quality);
+            }
+            Input::AttachedNetworks(networks) => self.set_attached(networks)?,
+            Input::Publish { kind, sequence, payload, validity } => {
+                self.records.publish(now, kind, sequence, payload, validity)?;
+            }
+            Input::Withdraw { kind } => self.records.withdraw(kind),
+        }
+        self.run(now);
         Ok(())
     }
 
     /// Does what is due at `now`. Calling it too early does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.run(now);
     }
 
     /// The next output, `None` when there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.outputs.pop_front()
     }
 
     /// When [`Router::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let ports = self.ports.values().map(|p| p.outbox.due());
+        let rest = [
+            self.nhdp.poll_timeout(),
+            self.topology.next_expiry(),
+            self.records_due(),
+            self.tc.due,
+            self.push_at,
+        ];
+        ports.chain(rest).flatten().min()
     }
 
-    /// The configuration it was made with.
-    pub fn config(&self) -> &Config {
-        &self.config
+    /// Records of ours can't be flooded without an interface; don't wake up for them then.
+    fn records_due(&self) -> Option<Instant> {
+        if self.ports.is_empty() { None } else { self.records.next() }
     }
 
-    /// Every link, by interface and address.
-    pub fn neighbors(&self) -> impl Iterator<Item = NeighborView> + '_ {
-        core::iter::empty()
+    /// Everything that follows from an input or from time passing, in the order of RFC 7181 §17.
+    fn run(&mut self, now: Instant) {
+        self.nhdp.handle_timeout(now);
+        self.routes_dirty |= self.topology.expire(now);
+        for (originator, kind) in self.records.expire(now) {
+            self.outputs.push_back(Output::Event(Event::RecordExpired { originator, kind }));
+        }
+        self.update(now);
+        self.generate(now);
+        self.flush(now);
     }
 
-    /// The routing set, by prefix.
-    pub fn routes(&self) -> impl Iterator<Item = &Route> + '_ {
-        core::iter::empty()
+    fn known(&self, interface: u32) -> Result<(), InputError> {
+        if self.ports.contains_key(&interface) {
+            Ok(())
+        } else {
+            Err(InputError::UnknownInterface(interface))
+        }
     }
 
-    /// Links between routers as advertised in TCs; our own links are in [`Router::neighbors`].
-    pub fn topology(&self) -> impl Iterator<Item = TopologyEdge> + '_ {
-        core::iter::empty()
+    fn interface_up(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        addresses: &[NetAddr],
+    ) -> Result<(), InputError> {
+        let family = self.config.originator.is_ipv4();
+        if addresses.iter().any(|a| a.ip().is_ipv4() != family) {
+            return Err(InputError::WrongFamily);
+        }
+        let own = [NetAddr::host(self.config.originator)];
+        let hosts: Vec<NetAddr> = addresses.iter().map(|a| NetAddr::host(a.ip())).collect();
+        let addresses = if hosts.is_empty() { &own[..] } else { &hosts };
+        if !self.nhdp.set_interface(now, interface, addresses) {
+            return Err(InputError::TooManyInterfaces);
+        }
+        let packet_seq = self.sequences.packet;
+        let (hold, limit) = (self.config.timing.message_hold, self.config.limits.messages);
+        self.ports.entry(interface).or_insert_with(|| Port {
+            outbox: Outbox::new(packet_seq),
+            received: SeenSet::new(hold, limit),
+            sync: None,
+            last_sync: None,
+        });
+        Ok(())
     }
 
-    /// Networks announced by others.
-    pub fn attached_networks(&self) -> impl Iterator<Item = AttachedView> + '_ {
-        core::iter::empty()
+    fn link_quality(&mut self, now: Instant, interface: u32, address: IpAddr, news: LinkQuality) {
+        let Some((id, _)) = self.nhdp.link_to(interface, address) else { return };
+        if self.config.metric == MetricMode::External
+            && let (Some(metric), Some(link)) = (news.metric_in, self.nhdp.link_mut(interface, id))
+        {
+            // What is told to others is what is used here (§6.2).
+            let metric = mesh_types::Metric::from_compressed(metric.to_compressed());
+            self.neighborhood_dirty |= link.ext.metric_in != metric;
+            link.ext.metric_in = metric;
+        }
+        if let Some(quality) = news.quality {
+            self.nhdp.set_quality(now, interface, id, quality);
+        }
     }
 
-    /// Records of others that are valid now.
-    pub fn records(&self) -> impl Iterator<Item = &Record> + '_ {
-        core::iter::empty()
+    fn set_attached(&mut self, networks: &[AttachedNetwork]) -> Result<(), InputError> {
+        let family = self.config.originator.is_ipv4();
+        if networks.iter().any(|n| n.prefix.ip().is_ipv4() != family) {
+            return Err(InputError::WrongFamily);
+        }
+        let mut new: Vec<AttachedNetwork> = networks
+            .iter()
+            .map(|n| AttachedNetwork { prefix: n.prefix.network(), ..*n })
+            .take(self.config.limits.per_router)
+            .collect();
+        new.sort();
+        new.dedup_by_key(|n| n.prefix);
+        if new != self.attached {
+            self.attached = new;
+            self.neighborhood_dirty = true;
+        }
+        Ok(())
     }
 
-    /// Counts since the start.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// A random part of `max`.
+    pub(crate) fn jitter(&mut self, max: Duration) -> Duration {
+        self.rng.up_to(max)
     }
 
-    /// Numbers to save for the next start ([`Config::sequences`]).
-    pub fn sequences(&self) -> Sequences {
-        Sequences::default()
+    /// The next message sequence number (RFC 7181 §5.4.8 wants one counter per router).
+    pub(crate) fn next_message_seq(&mut self) -> u16 {
+        self.sequences.message = self.sequences.message.wrapping_add(1);
+        self.sequences.message
+    }
+
+    pub(crate) fn addr_len(&self) -> u8 {
+        if self.config.originator.is_ipv4() { 4 } else { 16 }
+    }
+}
+
+fn nhdp_config(config: &Config) -> nhdp::Config {
+    let (t, l) = (config.timing, config.limits);
+    nhdp::Config {
+        addr_len: if config.originator.is_ipv4() { 4 } else { 16 },
+        other_addresses: [NetAddr::host(config.originator)].into(),
+        hello_interval: t.hello_interval,
+        hello_min_interval: t.hello_min_interval,
+        hello_hold: t.hello_hold,
+        lost_hold: t.lost_hold,
+        trigger_jitter: t.trigger_jitter,
+        quality: nhdp::Quality {
+            accept: config.quality.accept,
+            reject: config.quality.reject,
+            initial: config.quality.initial,
+        },
+        limits: nhdp::Limits {
+            interfaces: l.interfaces,
+            links: l.links,
+            neighbor_addresses: l.neighbor_addresses,
+            two_hops: l.two_hops,
+            lost: l.links * 4,
+        },
     }
 }

@@ -1,0 +1,245 @@
+//! What OLSRv2 keeps with NHDP's tuples (RFC 7181 §8) and how it speaks in HELLOs (§15).
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use mesh_types::Metric;
+use nhdp::{Extension, Hello, HelloEntry, Status};
+use rfc5444::{Attribute, NetAddr, Tlv};
+
+/// MPR_WILLING message TLV type.
+const MPR_WILLING: u8 = 7;
+/// LINK_METRIC address block TLV type; LINK_METRIC_TYPE is extension 0.
+pub(crate) const LINK_METRIC: u8 = 7;
+/// MPR address block TLV type; its value is a bit field (RFC 7188 §4.3.2).
+const MPR: u8 = 8;
+const FLOODING: u8 = 1;
+const ROUTING: u8 = 2;
+
+/// Marks NHDP's tuples as OLSRv2's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Olsr;
+
+impl Extension for Olsr {
+    type Link = LinkExt;
+    type Neighbor = NeighborExt;
+    type TwoHop = TwoHopExt;
+}
+
+/// RFC 7181 §8.1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkExt {
+    /// L_in_metric.
+    pub(crate) metric_in: Metric,
+    /// L_out_metric.
+    pub(crate) metric_out: Metric,
+    /// L_mpr_selector.
+    pub(crate) mpr_selector: bool,
+}
+
+impl Default for LinkExt {
+    fn default() -> Self {
+        Self { metric_in: crate::DEFAULT_METRIC, metric_out: Metric::UNKNOWN, mpr_selector: false }
+    }
+}
+
+/// RFC 7181 §8.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NeighborExt {
+    /// N_orig_addr.
+    pub(crate) originator: Option<IpAddr>,
+    /// N_in_metric.
+    pub(crate) metric_in: Metric,
+    /// N_out_metric.
+    pub(crate) metric_out: Metric,
+    /// N_will_flooding.
+    pub(crate) will_flooding: u8,
+    /// N_will_routing.
+    pub(crate) will_routing: u8,
+    /// N_flooding_mpr.
+    pub(crate) flooding_mpr: bool,
+    /// N_routing_mpr.
+    pub(crate) routing_mpr: bool,
+    /// N_mpr_selector; N_advertised is the same (§17.3 allows it).
+    pub(crate) mpr_selector: bool,
+}
+
+impl Default for NeighborExt {
+    fn default() -> Self {
+        Self {
+            originator: None,
+            metric_in: Metric::UNKNOWN,
+            metric_out: Metric::UNKNOWN,
+            will_flooding: 0,
+            will_routing: 0,
+            flooding_mpr: false,
+            routing_mpr: false,
+            mpr_selector: false,
+        }
+    }
+}
+
+/// RFC 7181 §8.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TwoHopExt {
+    /// N2_in_metric.
+    pub(crate) metric_in: Metric,
+    /// N2_out_metric.
+    pub(crate) metric_out: Metric,
+}
+
+impl Default for TwoHopExt {
+    fn default() -> Self {
+        Self { metric_in: Metric::UNKNOWN, metric_out: Metric::UNKNOWN }
+    }
+}
+
+/// The four metrics an address may carry (RFC 7181 §13.3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Metrics {
+    pub(crate) link_in: Option<Metric>,
+    pub(crate) link_out: Option<Metric>,
+    pub(crate) neighbor_in: Option<Metric>,
+    pub(crate) neighbor_out: Option<Metric>,
+}
+
+impl Metrics {
+    /// Adds one LINK_METRIC value (short ones are filled up with zeros, RFC 7188 §4); `false` if it
+    /// contradicts what was there.
+    pub(crate) fn add(&mut self, value: &[u8]) -> bool {
+        let byte = |i: usize| value.get(i).copied().unwrap_or(0);
+        let bits = u16::from_be_bytes([byte(0), byte(1)]);
+        let metric = Metric::from_compressed(bits & 0xfff);
+        let slots = [&mut self.link_in, &mut self.link_out, &mut self.neighbor_in, &mut self.neighbor_out];
+        let mut agree = true;
+        for (slot, bit) in slots.into_iter().zip([0x8000u16, 0x4000, 0x2000, 0x1000]) {
+            if bits & bit != 0 {
+                agree &= *slot.get_or_insert(metric) == metric;
+            }
+        }
+        agree
+    }
+
+    /// The metrics of a HELLO's address; `None` if they contradict each other.
+    pub(crate) fn of(entry: &HelloEntry) -> Option<Self> {
+        let mut metrics = Self::default();
+        let own = entry.attributes.iter().filter(|a| a.kind == LINK_METRIC && a.ext == 0);
+        own.into_iter().all(|a| metrics.add(a.value())).then_some(metrics)
+    }
+
+    /// The TLVs that say this, one per distinct value.
+    pub(crate) fn attributes(&self) -> Vec<Attribute> {
+        let all = [
+            (self.link_in, 0x8000u16),
+            (self.link_out, 0x4000),
+            (self.neighbor_in, 0x2000),
+            (self.neighbor_out, 0x1000),
+        ];
+        let mut values: Vec<u16> = Vec::new();
+        for (metric, bit) in all {
+            let Some(metric) = metric.filter(|m| *m != Metric::UNKNOWN) else { continue };
+            let code = metric.to_compressed();
+            match values.iter_mut().find(|v| **v & 0xfff == code) {
+                Some(same) => *same |= bit,
+                None => values.push(bit | code),
+            }
+        }
+        values.iter().map(|v| Attribute::new(LINK_METRIC, &v.to_be_bytes())).collect()
+    }
+}
+
+/// The MPR TLV for these roles, if any.
+pub(crate) fn mpr_attribute(flooding: bool, routing: bool) -> Option<Attribute> {
+    let bits = (if flooding { FLOODING } else { 0 }) | (if routing { ROUTING } else { 0 });
+    (bits != 0).then(|| Attribute::new(MPR, &[bits]))
+}
+
+/// What an address' MPR TLVs say: selected as flooding MPR, as routing MPR.
+pub(crate) fn mpr_roles(entry: &HelloEntry) -> (bool, bool) {
+    let own = entry.attributes.iter().filter(|a| a.kind == MPR && a.ext == 0);
+    let bits = own.fold(0, |bits, a| bits | a.value().first().copied().unwrap_or(0));
+    (bits & FLOODING != 0, bits & ROUTING != 0)
+}
+
+/// The MPR_WILLING TLV.
+pub(crate) fn willing_tlv(flooding: u8, routing: u8) -> Tlv {
+    Tlv::new(MPR_WILLING, &[(flooding.min(15) << 4) | routing.min(15)])
+}
+
+/// OLSRv2's view of a HELLO that may be processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// Willingness, if the sender runs OLSRv2 at all.
+    pub(crate) willing: Option<(u8, u8)>,
+}
+
+/// Why OLSRv2 refuses a HELLO (RFC 7181 §15.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Invalid;
+
+/// RFC 7181 §15.3.1. `ours` are the receiving interface's addresses.
+pub(crate) fn check_hello(hello: &Hello, originator: IpAddr, ours: &[NetAddr]) -> Result<Checked, Invalid> {
+    let willing = hello.message_tlv(MPR_WILLING).map_err(|_| Invalid)?;
+    if let Some(sender) = hello.originator {
+        if sender.overlaps(NetAddr::host(originator)) {
+            return Err(Invalid);
+        }
+        let names_itself = |e: &HelloEntry| e.link_status.is_some() || e.other_neighb.is_some();
+        if hello.entries.iter().any(|e| names_itself(e) && e.address.overlaps(sender)) {
+            return Err(Invalid);
+        }
+    }
+    let mut on_us = Metrics::default();
+    for entry in &hello.entries {
+        let metrics = Metrics::of(entry).ok_or(Invalid)?;
+        if ours.contains(&entry.address) && !merge(&mut on_us, &metrics) {
+            return Err(Invalid);
+        }
+        // RFC 7188: a bit that is clear says nothing, so a value of zero is no association.
+        if mpr_roles(entry) != (false, false) && entry.link_status != Some(Status::Symmetric) {
+            return Err(Invalid);
+        }
+    }
+    let willing = willing.map(|v| v.first().copied().unwrap_or(0)).map(|v| (v >> 4, v & 0x0f));
+    Ok(Checked { willing })
+}
+
+fn merge(into: &mut Metrics, from: &Metrics) -> bool {
+    let pairs = [
+        (&mut into.link_in, from.link_in),
+        (&mut into.link_out, from.link_out),
+        (&mut into.neighbor_in, from.neighbor_in),
+        (&mut into.neighbor_out, from.neighbor_out),
+    ];
+    pairs.into_iter().all(|(slot, value)| value.is_none_or(|v| *slot.get_or_insert(v) == v))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc7181_13_3_2_metric_bits_and_values() {
+        let mut m = Metrics::default();
+        assert!(m.add(&[0x3f, 0xff]));
+        assert_eq!(
+            (m.link_in, m.neighbor_in, m.neighbor_out),
+            (None, Some(Metric::MAX_LINK), Some(Metric::MAX_LINK))
+        );
+        assert!(m.add(&[0x80, 0x00]));
+        assert_eq!(m.link_in, Some(Metric::MIN));
+        assert!(!m.add(&[0x80, 0x01]), "a second value of the same kind");
+        let mut back = Metrics::default();
+        for a in (Metrics { link_in: Some(Metric::MIN), ..m }).attributes() {
+            assert!(back.add(a.value()));
+        }
+        assert_eq!(back, Metrics { link_in: Some(Metric::MIN), ..m });
+    }
+
+    #[test]
+    fn rfc7188_4_metric_value_without_kind_says_nothing() {
+        let mut m = Metrics::default();
+        assert!(m.add(&[0x0f, 0xff]) && m.add(&[]) && m.add(&[0x00]));
+        assert_eq!(m, Metrics::default());
+    }
+}

@@ -1,0 +1,251 @@
+//! Messages out: HELLO (RFC 7181 §15.1), TC (§16.1, §16.2), records, and their packing into packets.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use mesh_types::{Duration, Instant, Metric};
+use nhdp::{Hello, LinkStatus, NeighborId, Status};
+use rfc5444::{Message, NetAddr};
+
+use crate::ext::{Metrics, mpr_attribute, willing_tlv};
+use crate::records::Header;
+use crate::router::Router;
+use crate::tc::Tc;
+use crate::{Event, Output};
+
+/// Least time between two repetitions of all records on an interface.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// How often all records are repeated for a new neighbour; packets get lost.
+const SYNC_ROUNDS: u8 = 2;
+
+impl Router {
+    /// Queues every message that is due.
+    pub(crate) fn generate(&mut self, now: Instant) {
+        while let Some(event) = self.nhdp.poll_event() {
+            match event {
+                nhdp::Event::HelloDue { interface } => self.send_hello(now, interface),
+                nhdp::Event::Link { interface, address, symmetric, neighbor } => {
+                    let originator = neighbor.and_then(|n| n.originator);
+                    self.link_event(now, interface, address.ip(), symmetric, originator);
+                }
+            }
+        }
+        if self.tc.due.is_some_and(|due| due <= now) {
+            self.send_tc(now);
+        }
+        self.send_records(now);
+    }
+
+    fn link_event(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        address: IpAddr,
+        symmetric: bool,
+        originator: Option<IpAddr>,
+    ) {
+        // When a link comes up, the originator is learnt from the same HELLO, after the event was noted.
+        let known = self.nhdp.link_to(interface, address).and_then(|(_, l)| self.nhdp.neighbor(l.neighbor?));
+        let originator = known.and_then(|n| n.ext.originator).or(originator);
+        let event = if symmetric {
+            Event::NeighborUp { interface, address, originator }
+        } else {
+            Event::NeighborDown { interface, address, originator }
+        };
+        self.outputs.push_back(Output::Event(event));
+        if let Some(port) = self.ports.get_mut(&interface).filter(|_| symmetric) {
+            port.sync = Some((SYNC_ROUNDS, now));
+        }
+    }
+
+    fn send_hello(&mut self, now: Instant, interface: u32) {
+        let Some(mut hello) = self.nhdp.generate(interface) else { return };
+        hello.originator = Some(NetAddr::host(self.config.originator));
+        hello.tlvs.push(willing_tlv(self.config.will_flooding, self.config.will_routing));
+        self.add_metrics_and_mprs(interface, &mut hello);
+        self.counters.hellos_out += 1;
+        self.queue(now, Some(interface), &hello.to_message(self.addr_len()));
+        self.sync_records(now, interface);
+    }
+
+    /// §15.1: each metric and each MPR role on one of the addresses it may be on.
+    fn add_metrics_and_mprs(&self, interface: u32, hello: &mut Hello) {
+        let Some(port) = self.nhdp.interface(interface) else { return };
+        for (id, link) in port.links() {
+            let status = link.status();
+            let mut entry =
+                hello.entries.iter_mut().filter(|e| e.link == Some(id) && e.link_status.is_some());
+            let Some(entry) = entry.next() else { continue };
+            if !matches!(status, LinkStatus::Heard | LinkStatus::Symmetric) {
+                continue;
+            }
+            let symmetric = status == LinkStatus::Symmetric;
+            let mut metrics = Metrics {
+                link_in: Some(link.ext.metric_in),
+                link_out: symmetric.then_some(link.ext.metric_out),
+                ..Metrics::default()
+            };
+            let neighbor = link.neighbor.and_then(|n| Some((n, self.nhdp.neighbor(n)?)));
+            if let Some((_, n)) = neighbor.filter(|_| symmetric) {
+                entry.attributes.extend(mpr_attribute(n.ext.flooding_mpr, n.ext.routing_mpr));
+                let only = n.addresses.iter().all(|a| link.addresses.contains(a));
+                if only {
+                    metrics.neighbor_in = Some(n.ext.metric_in);
+                    metrics.neighbor_out = Some(n.ext.metric_out);
+                }
+            }
+            entry.attributes.extend(metrics.attributes());
+        }
+        for (id, n) in self.nhdp.neighbors().filter(|(_, n)| n.symmetric) {
+            self.add_neighbor_metrics(id, n.ext.originator, (n.ext.metric_in, n.ext.metric_out), hello);
+        }
+    }
+
+    /// The neighbour metrics go on the originator address if that is among those told, so that a 2-hop
+    /// neighbour counts once.
+    fn add_neighbor_metrics(
+        &self,
+        id: NeighborId,
+        originator: Option<IpAddr>,
+        metric: (Metric, Metric),
+        hello: &mut Hello,
+    ) {
+        let fits = |e: &&mut nhdp::HelloEntry| e.neighbor == Some(id) && e.is_symmetric();
+        let preferred = hello
+            .entries
+            .iter()
+            .position(|e| e.neighbor == Some(id) && e.is_symmetric() && Some(e.address.ip()) == originator);
+        let entry = match preferred {
+            Some(at) => hello.entries.get_mut(at),
+            None => hello.entries.iter_mut().find(fits),
+        };
+        let Some(entry) = entry else { return };
+        let already = Metrics::of(entry).is_some_and(|m| m.neighbor_in.is_some());
+        if already {
+            return;
+        }
+        debug_assert!(entry.link_status != Some(Status::Lost));
+        let metrics =
+            Metrics { neighbor_in: Some(metric.0), neighbor_out: Some(metric.1), ..Metrics::default() };
+        entry.attributes.extend(metrics.attributes());
+    }
+
+    /// §16.2: sends a complete TC and plans the next.
+    fn send_tc(&mut self, now: Instant) {
+        let timing = self.config.timing;
+        self.tc.due = None;
+        let empty = self.tc.neighbors.is_empty() && self.tc.gateways.is_empty();
+        if !empty {
+            self.tc.empty_until = Some(now + timing.advertise_hold);
+        } else if self.tc.empty_until.is_none_or(|until| until <= now) {
+            self.tc.empty_until = None;
+            return;
+        }
+        if self.ports.is_empty() {
+            return;
+        }
+        let tc = Tc {
+            originator: self.config.originator,
+            seq: self.next_message_seq(),
+            validity: timing.tc_hold,
+            ansn: Some((self.sequences.ansn, true)),
+            neighbors: self.tc.neighbors.clone(),
+            gateways: self.tc.gateways.clone(),
+        };
+        let message = tc.to_message(self.addr_len(), self.config.tc_hop_limit, timing.tc_interval);
+        self.counters.tcs_out += 1;
+        self.queue(now, None, &message);
+        self.tc.last = Some(now);
+        let jitter = self.jitter(timing.tc_interval.divided_by(4));
+        self.tc.due = Some(now + timing.tc_interval.saturating_sub(jitter));
+    }
+
+    /// Wants a TC soon, TC_MIN_INTERVAL after the last at the earliest (§16.2).
+    pub(crate) fn trigger_tc(&mut self, now: Instant) {
+        let soon = now + self.jitter(self.config.timing.trigger_jitter);
+        let min = self.config.timing.tc_min_interval;
+        let earliest = self.tc.last.map_or(Instant::ZERO, |last| last + min);
+        let at = soon.max(earliest);
+        self.tc.due = Some(self.tc.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn send_records(&mut self, now: Instant) {
+        if self.ports.is_empty() {
+            return;
+        }
+        let draw = self.rng.next_u64();
+        let due = self.records.due(now, |max| nhdp::Rng::new(draw).up_to(max));
+        for kind in due {
+            let header =
+                Header { seq: self.next_message_seq(), hop_limit: self.config.tc_hop_limit, hop_count: 0 };
+            let message = self.records.own(kind).map(|c| c.to_message(self.config.originator, header));
+            if let Some(message) = message {
+                self.counters.records_out += 1;
+                self.queue(now, None, &message);
+            }
+        }
+        if self.push_at.is_some_and(|at| at <= now) {
+            self.push_at = None;
+            let all: Vec<u32> = self.ports.keys().copied().collect();
+            all.into_iter().for_each(|interface| self.repeat_records(now, interface, None));
+            self.records.clear_push();
+        }
+    }
+
+    /// Repeats all records behind a HELLO, if a new neighbour is waiting for them.
+    fn sync_records(&mut self, now: Instant, interface: u32) {
+        let Some(port) = self.ports.get_mut(&interface) else { return };
+        let Some((rounds, since)) = port.sync else { return };
+        if port.last_sync.is_some_and(|last| last + SYNC_INTERVAL > now) {
+            return;
+        }
+        port.last_sync = Some(now);
+        port.sync = if rounds > 1 { Some((rounds - 1, since)) } else { None };
+        self.repeat_records(now, interface, Some(since));
+    }
+
+    /// Repeats records one hop far; ours among them if a new neighbour is the reason.
+    fn repeat_records(&mut self, now: Instant, interface: u32, since: Option<Instant>) {
+        let mut messages: Vec<Message> = self.records.repeats(now, interface, since).collect();
+        if since.is_some() {
+            for kind in self.records.own_kinds() {
+                let seq = self.next_message_seq();
+                let header = Header { seq, hop_limit: 1, hop_count: 0 };
+                let own = self.records.own(kind);
+                messages.extend(own.map(|c| c.to_message(self.config.originator, header)));
+            }
+        }
+        messages.iter().for_each(|m| self.queue(now, Some(interface), m));
+    }
+
+    /// Queues a message of ours on one interface or on all, to go now.
+    fn queue(&mut self, now: Instant, interface: Option<u32>, message: &Message) {
+        let mut bytes = Vec::new();
+        if message.emit(&mut bytes).is_err() {
+            // More than 65,535 bytes: the tables' limits keep it from happening.
+            self.counters.queue_full += 1;
+            return;
+        }
+        let limit = self.config.limits.forward_queue;
+        for (index, port) in &mut self.ports {
+            if interface.is_none_or(|i| i == *index) && !port.outbox.push(bytes.clone(), now, limit) {
+                self.counters.queue_full += 1;
+            }
+        }
+    }
+
+    /// Gives out the packets of every interface with a message that is due.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        for (interface, port) in &mut self.ports {
+            if port.outbox.due().is_none_or(|due| due > now) {
+                continue;
+            }
+            for bytes in port.outbox.flush(self.config.mtu) {
+                self.counters.packets_out += 1;
+                self.counters.bytes_out += bytes.len() as u64;
+                self.outputs.push_back(Output::Transmit { interface: *interface, bytes });
+            }
+            self.sequences.packet = port.outbox.packet_seq();
+        }
+    }
+}

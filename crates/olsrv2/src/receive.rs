@@ -1,0 +1,311 @@
+//! Packets in: HELLO processing (RFC 7181 §15.3), flooding (§14) and what floods carry.
+
+use core::net::IpAddr;
+
+use mesh_types::{Duration, Instant, Metric};
+use nhdp::{HELLO, Hello, HelloEntry, LinkId, LinkStatus, NeighborId, Status};
+use rfc5444::{MessageView, NetAddr, PacketView, RawMessage};
+
+use crate::ext::{Checked, Metrics, TwoHopExt, check_hello, mpr_roles};
+use crate::flood::MessageKey;
+use crate::records::{Content, Header, Taken};
+use crate::router::Router;
+use crate::tc::{TC, Tc};
+use crate::{Event, InputError, Output, RECORD_MESSAGE};
+
+impl Router {
+    pub(crate) fn packet(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        source: IpAddr,
+        bytes: &[u8],
+    ) -> Result<(), InputError> {
+        if !self.ports.contains_key(&interface) {
+            return Err(InputError::UnknownInterface(interface));
+        }
+        if source.is_ipv4() != self.config.originator.is_ipv4() {
+            return Err(InputError::WrongFamily);
+        }
+        self.counters.packets_in += 1;
+        self.counters.bytes_in += bytes.len() as u64;
+        let packet = match PacketView::parse(bytes) {
+            Ok(packet) => packet,
+            Err(e) => {
+                self.counters.packets_malformed += 1;
+                return Err(InputError::Packet(e));
+            }
+        };
+        // One delay for all messages of a packet, so that they stay together (§13.2).
+        let jitter = self.jitter(self.config.timing.forward_jitter);
+        for raw in packet.messages() {
+            match raw.kind() {
+                HELLO => self.hello(now, interface, source, &raw),
+                TC | RECORD_MESSAGE => self.flooded(now, interface, source, &raw, jitter),
+                _ => self.counters.unknown_messages += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, now: Instant, interface: u32, source: IpAddr, raw: &RawMessage<'_>) {
+        let parsed = raw.check().ok().and_then(|m| Hello::parse(&m, self.addr_len()).ok());
+        if parsed.and_then(|hello| self.process_hello(now, interface, source, hello)).is_some() {
+            self.counters.hellos_in += 1;
+        } else {
+            self.counters.messages_invalid += 1;
+        }
+    }
+
+    /// §15.3; `None` if the HELLO is discarded.
+    fn process_hello(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        source: IpAddr,
+        mut hello: Hello,
+    ) -> Option<()> {
+        let ours = self.nhdp.interface(interface)?.addresses.clone();
+        let checked = check_hello(&hello, self.config.originator, &ours).ok()?;
+        withhold_unmetered(&mut hello, &ours);
+        let (link, neighbor) = self.nhdp.process(now, interface, source, &hello).ok()?;
+        if let Some(originator) = well_defined_originator(&hello, source)
+            && checked.willing.is_some()
+        {
+            self.adopt(now, interface, link, neighbor, originator, checked, &hello);
+        }
+        Some(())
+    }
+
+    /// §15.3.2 step 1.
+    #[allow(clippy::too_many_arguments)] // the RFC's "current" tuples and the message's parts
+    fn adopt(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        link: LinkId,
+        neighbor: NeighborId,
+        originator: IpAddr,
+        checked: Checked,
+        hello: &Hello,
+    ) {
+        let double = |(id, n): (NeighborId, &nhdp::Neighbor<crate::ext::Olsr>)| {
+            (id != neighbor && n.ext.originator == Some(originator)).then_some(id)
+        };
+        let doubles: alloc::vec::Vec<NeighborId> = self.nhdp.neighbors().filter_map(double).collect();
+        doubles.into_iter().for_each(|id| self.nhdp.remove_neighbor(now, id));
+
+        let mut on_us = OnUs::default();
+        for entry in self.nhdp.entries_on_us(interface, hello) {
+            on_us.note(entry);
+        }
+        let dirty = self.nhdp.link_mut(interface, link).is_some_and(|l| {
+            let before = (l.ext.metric_out, l.ext.mpr_selector);
+            if l.status() == LinkStatus::Symmetric && on_us.present {
+                l.ext.metric_out = on_us.metric.unwrap_or(Metric::UNKNOWN);
+            }
+            if let Some((flooding, _)) = on_us.mpr {
+                l.ext.mpr_selector = flooding;
+            }
+            let mut dirty = before != (l.ext.metric_out, l.ext.mpr_selector);
+            for (address, two_hop) in l.two_hops_mut() {
+                let Ok(at) = hello.entries.binary_search_by(|e| e.address.cmp(address)) else { continue };
+                let Some(metrics) = hello.entries.get(at).and_then(Metrics::of) else { continue };
+                let new = TwoHopExt {
+                    metric_in: metrics.neighbor_in.unwrap_or(Metric::UNKNOWN),
+                    metric_out: metrics.neighbor_out.unwrap_or(Metric::UNKNOWN),
+                };
+                dirty |= core::mem::replace(&mut two_hop.ext, new) != new;
+            }
+            dirty
+        });
+        self.neighborhood_dirty |= dirty;
+        if let Some(n) = self.nhdp.neighbor_mut(neighbor) {
+            let before = n.ext;
+            n.ext.originator = Some(originator);
+            if let Some((flooding, routing)) = checked.willing {
+                (n.ext.will_flooding, n.ext.will_routing) = (flooding, routing);
+            }
+            if let Some((_, routing)) = on_us.mpr {
+                n.ext.mpr_selector = routing && n.symmetric;
+            }
+            self.neighborhood_dirty |= before != n.ext;
+        }
+    }
+
+    /// §14.1 to §14.3. The order matters: the sender first, then the Received Set of the interface, then
+    /// the Forwarded Set; and a message is forwarded only if this very sender chose us as flooding MPR,
+    /// whichever copy came first.
+    fn flooded(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        source: IpAddr,
+        raw: &RawMessage<'_>,
+        jitter: Duration,
+    ) {
+        let Some((originator, seq)) = raw.originator().and_then(|a| a.net_addr()).zip(raw.seq()) else {
+            self.counters.messages_invalid += 1;
+            return;
+        };
+        if originator.ip() == self.config.originator {
+            return;
+        }
+        let key = (raw.kind(), originator.ip(), seq);
+        let link = self.nhdp.link_to(interface, source);
+        let Some((_, link)) = link.filter(|(_, l)| l.status() == LinkStatus::Symmetric) else {
+            self.counters.not_symmetric += 1;
+            return;
+        };
+        let mpr_selector = link.ext.mpr_selector;
+        let Ok(message) = raw.check() else {
+            self.counters.messages_invalid += 1;
+            return;
+        };
+        let mut forward = true;
+        if self.processed.insert(now, key) {
+            forward = self.process_flooded(now, interface, &message, key);
+        } else if raw.kind() == RECORD_MESSAGE {
+            self.records.heard(now, interface, originator.ip(), seq);
+        }
+        let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
+        if forward && hops_left {
+            self.consider_forwarding(now, interface, raw, key, mpr_selector, jitter);
+        }
+    }
+
+    /// Processes a message seen for the first time; `false` if it must not be forwarded either.
+    fn process_flooded(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        message: &MessageView<'_>,
+        key: MessageKey,
+    ) -> bool {
+        if message.header().kind() == RECORD_MESSAGE {
+            return self.record(now, interface, message, key);
+        }
+        let Ok(tc) = Tc::parse(message, self.addr_len(), self.config.limits.per_router) else {
+            self.counters.messages_invalid += 1;
+            return true;
+        };
+        self.counters.tcs_in += 1;
+        let own = self.config.originator;
+        let nhdp = &self.nhdp;
+        let outcome =
+            self.topology.apply(now, &tc, |a| (a.is_host() && nhdp.is_ours(a)) || a == NetAddr::host(own));
+        self.routes_dirty |= outcome.changed;
+        self.counters.table_full += u64::from(outcome.full);
+        true
+    }
+
+    fn record(&mut self, now: Instant, interface: u32, message: &MessageView<'_>, key: MessageKey) -> bool {
+        let Some(content) = Content::parse(message) else {
+            self.counters.messages_invalid += 1;
+            return false;
+        };
+        if !self.records.within_rate(now, key.1) {
+            self.counters.queue_full += 1;
+            return false;
+        }
+        self.counters.records_in += 1;
+        let raw = message.header();
+        let (hop_limit, hop_count) = (raw.hop_limit().unwrap_or(1), raw.hop_count().unwrap_or(0));
+        let header = Header { seq: key.2, hop_limit, hop_count };
+        match self.records.take(now, interface, key.1, header, &content) {
+            Taken::News(record) => {
+                self.outputs.push_back(Output::Event(Event::RecordReceived(record)));
+                if hop_limit <= 1 && self.push_at.is_none() {
+                    let delay = self.jitter(self.config.timing.trigger_jitter);
+                    self.push_at = Some(now + delay);
+                }
+            }
+            Taken::Known => {}
+            Taken::Full => self.counters.table_full += 1,
+        }
+        true
+    }
+
+    /// §14.3.
+    fn consider_forwarding(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        raw: &RawMessage<'_>,
+        key: MessageKey,
+        mpr_selector: bool,
+        jitter: Duration,
+    ) {
+        let Some(port) = self.ports.get_mut(&interface) else { return };
+        if !port.received.insert(now, key) || self.forwarded.contains(now, &key) {
+            self.counters.duplicates += 1;
+            return;
+        }
+        if !mpr_selector {
+            return;
+        }
+        let mut copy = alloc::vec::Vec::with_capacity(raw.bytes().len());
+        if !raw.forward(&mut copy) {
+            return;
+        }
+        self.forwarded.insert(now, key);
+        self.counters.forwarded += 1;
+        let limit = self.config.limits.forward_queue;
+        for port in self.ports.values_mut() {
+            if !port.outbox.push(copy.clone(), now + jitter, limit) {
+                self.counters.queue_full += 1;
+            }
+        }
+    }
+}
+
+/// What a HELLO says of the link to us and of our role.
+#[derive(Default)]
+struct OnUs {
+    present: bool,
+    metric: Option<Metric>,
+    /// Flooding and routing MPR; `None` if the HELLO is silent on it (§15.3.2.3).
+    mpr: Option<(bool, bool)>,
+}
+
+impl OnUs {
+    fn note(&mut self, entry: &HelloEntry) {
+        self.present = true;
+        let metric = Metrics::of(entry).and_then(|m| m.link_in);
+        self.metric = self.metric.or(metric);
+        let (flooding, routing) = mpr_roles(entry);
+        if flooding || routing || entry.link_status == Some(Status::Symmetric) {
+            let (f, r) = self.mpr.unwrap_or_default();
+            self.mpr = Some((f || flooding, r || routing));
+        }
+    }
+}
+
+/// §17.2: without an incoming metric from its other end a link must not count as symmetric. A HELLO that
+/// names us but gives none is therefore read as if the link were lost to its sender.
+fn withhold_unmetered(hello: &mut Hello, ours: &[NetAddr]) {
+    let on_us = |e: &&mut HelloEntry| ours.contains(&e.address);
+    let metered =
+        hello.entries.iter_mut().filter(on_us).any(|e| Metrics::of(e).is_some_and(|m| m.link_in.is_some()));
+    if metered {
+        return;
+    }
+    for entry in hello.entries.iter_mut().filter(on_us) {
+        if matches!(entry.link_status, Some(Status::Heard | Status::Symmetric)) {
+            entry.link_status = Some(Status::Lost);
+        }
+    }
+}
+
+/// §15.1, §15.3.2: told in the header, or the only local address, or the sending address.
+fn well_defined_originator(hello: &Hello, source: IpAddr) -> Option<IpAddr> {
+    if let Some(originator) = hello.originator {
+        return Some(originator.ip());
+    }
+    let mut local = hello.entries.iter().filter(|e| e.local_if.is_some());
+    match (local.next(), local.next()) {
+        (None, _) => Some(source),
+        (Some(only), None) if only.address.is_host() => Some(only.address.ip()),
+        _ => None,
+    }
+}

@@ -1,0 +1,245 @@
+//! What follows from a change (RFC 7181 §17): metrics, MPRs, advertised neighbours, routes.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use mesh_types::{Instant, Metric};
+use nhdp::{Link, LinkStatus, NeighborId};
+use rfc5444::NetAddr;
+
+use crate::Output;
+use crate::ext::{NeighborExt, Olsr};
+use crate::mpr::{Candidate, select};
+use crate::router::Router;
+use crate::routes::{FirstHop, compute, diff};
+use crate::tc::{Advertised, Gateway, ORIGINATOR, ROUTABLE, is_routable};
+
+/// A link that may carry traffic (§18.4, "reachable").
+fn usable(link: &Link<Olsr>) -> bool {
+    link.status() == LinkStatus::Symmetric && link.ext.metric_out != Metric::UNKNOWN
+}
+
+impl Router {
+    pub(crate) fn update(&mut self, now: Instant) {
+        self.neighborhood_dirty |= self.nhdp.take_changed();
+        self.counters.table_full += self.nhdp.take_refused();
+        if core::mem::take(&mut self.neighborhood_dirty) {
+            self.settle_links();
+            self.settle_neighbors();
+            if self.select_mprs() {
+                self.nhdp.trigger_all(now);
+            }
+            self.advertise(now);
+            self.routes_dirty = true;
+        }
+        if core::mem::take(&mut self.routes_dirty) {
+            self.recompute_routes();
+        }
+    }
+
+    /// §17.2.
+    fn settle_links(&mut self) {
+        for (_, interface) in self.nhdp.interfaces_mut() {
+            for (_, link) in interface.links_mut() {
+                if link.status() != LinkStatus::Symmetric {
+                    link.ext.mpr_selector = false;
+                    link.ext.metric_out = Metric::UNKNOWN;
+                }
+            }
+        }
+    }
+
+    /// §17.3.
+    fn settle_neighbors(&mut self) {
+        let mut best: BTreeMap<NeighborId, (Metric, Metric)> = BTreeMap::new();
+        for (_, interface) in self.nhdp.interfaces() {
+            for (_, link) in interface.links().filter(|(_, l)| l.status() == LinkStatus::Symmetric) {
+                let Some(neighbor) = link.neighbor else { continue };
+                let entry = best.entry(neighbor).or_insert((Metric::UNKNOWN, Metric::UNKNOWN));
+                entry.0 = entry.0.min(link.ext.metric_in);
+                entry.1 = entry.1.min(link.ext.metric_out);
+            }
+        }
+        for (id, neighbor) in self.nhdp.neighbors_mut() {
+            let (metric_in, metric_out) =
+                best.get(&id).copied().unwrap_or((Metric::UNKNOWN, Metric::UNKNOWN));
+            neighbor.ext.metric_in = metric_in;
+            neighbor.ext.metric_out = metric_out;
+            if !neighbor.symmetric {
+                let NeighborExt { originator, will_flooding, will_routing, .. } = neighbor.ext;
+                neighbor.ext =
+                    NeighborExt { originator, will_flooding, will_routing, ..NeighborExt::default() };
+            }
+        }
+    }
+
+    /// §18; `true` if a set changed.
+    fn select_mprs(&mut self) -> bool {
+        let mut flooding: Vec<NeighborId> = Vec::new();
+        let interfaces: Vec<u32> = self.nhdp.interfaces().map(|(index, _)| index).collect();
+        for interface in interfaces {
+            self.flooding_mprs(interface, &mut flooding);
+        }
+        let routing = self.routing_mprs();
+        let mut changed = false;
+        for (id, neighbor) in self.nhdp.neighbors_mut() {
+            let new = (flooding.contains(&id), routing.contains(&id));
+            changed |= new != (neighbor.ext.flooding_mpr, neighbor.ext.routing_mpr);
+            (neighbor.ext.flooding_mpr, neighbor.ext.routing_mpr) = new;
+        }
+        changed
+    }
+
+    /// §18.4 with option B: hops, not metrics. Those chosen for earlier interfaces are preferred.
+    fn flooding_mprs(&self, interface: u32, chosen: &mut Vec<NeighborId>) {
+        let Some(links) = self.nhdp.interface(interface) else { return };
+        let mut near: Vec<NetAddr> = Vec::new();
+        for link in links.links().map(|(_, l)| l).filter(|l| usable(l)) {
+            near.extend(link.neighbor.and_then(|n| self.nhdp.neighbor(n)).iter().flat_map(|n| &n.addresses));
+        }
+        near.sort_unstable();
+        let mut far: BTreeMap<NetAddr, usize> = BTreeMap::new();
+        let mut names = Vec::new();
+        let mut candidates = Vec::new();
+        for link in links.links().map(|(_, l)| l).filter(|l| usable(l)) {
+            let Some((id, n)) = link.neighbor.and_then(|id| Some((id, self.nhdp.neighbor(id)?))) else {
+                continue;
+            };
+            if n.ext.will_flooding == 0 {
+                continue;
+            }
+            let known = link.two_hops().filter(|(_, t)| t.ext.metric_out != Metric::UNKNOWN);
+            // A 2-hop neighbour that is also a neighbour needs no MPR when hops are counted.
+            let beyond = known.map(|(a, _)| *a).filter(|a| near.binary_search(a).is_err());
+            let covers = beyond.map(|a| (number(&mut far, a), 1)).collect();
+            let current = n.ext.flooding_mpr || chosen.contains(&id);
+            candidates.push(Candidate { will: n.ext.will_flooding, distance: 1, covers, current });
+            names.push(id);
+        }
+        let set = select(&candidates, &vec![None; far.len()]);
+        chosen.extend(names.iter().zip(set).filter(|(_, is)| *is).map(|(id, _)| *id));
+    }
+
+    /// §18.5, with incoming metrics throughout (the RFC's "N2_out_metric" in d2 can only be meant as
+    /// N2_in_metric: the set must keep the shortest ways towards us).
+    fn routing_mprs(&self) -> Vec<NeighborId> {
+        let mut direct: BTreeMap<NetAddr, Metric> = BTreeMap::new();
+        let reachable = |n: &nhdp::Neighbor<Olsr>| n.symmetric && n.ext.metric_in != Metric::UNKNOWN;
+        for (_, n) in self.nhdp.neighbors().filter(|(_, n)| reachable(n)) {
+            for address in &n.addresses {
+                direct.insert(*address, n.ext.metric_in);
+            }
+        }
+        let mut covers: BTreeMap<NeighborId, BTreeMap<NetAddr, Metric>> = BTreeMap::new();
+        for link in self.nhdp.interfaces().flat_map(|(_, i)| i.links()).map(|(_, l)| l) {
+            let Some(id) = link.neighbor else { continue };
+            let entry = covers.entry(id).or_default();
+            for (address, two_hop) in link.two_hops().filter(|(_, t)| t.ext.metric_in != Metric::UNKNOWN) {
+                let metric = entry.entry(*address).or_insert(two_hop.ext.metric_in);
+                *metric = (*metric).min(two_hop.ext.metric_in);
+            }
+        }
+        let mut far: BTreeMap<NetAddr, usize> = BTreeMap::new();
+        let mut names = Vec::new();
+        let mut candidates = Vec::new();
+        for (id, n) in self.nhdp.neighbors().filter(|(_, n)| reachable(n) && n.ext.will_routing > 0) {
+            let mine = covers.get(&id).into_iter().flatten();
+            let covers = mine.map(|(a, metric)| (number(&mut far, *a), metric.value())).collect();
+            candidates.push(Candidate {
+                will: n.ext.will_routing,
+                distance: n.ext.metric_in.value(),
+                covers,
+                current: n.ext.routing_mpr,
+            });
+            names.push(id);
+        }
+        let mut near = vec![None; far.len()];
+        for (address, at) in &far {
+            if let (Some(metric), Some(slot)) = (direct.get(address), near.get_mut(*at)) {
+                *slot = Some(metric.value());
+            }
+        }
+        let set = select(&candidates, &near);
+        names.iter().zip(set).filter(|(_, is)| *is).map(|(id, _)| *id).collect()
+    }
+
+    /// §17.4: what TCs say; a change counts up the ANSN and wants a TC.
+    fn advertise(&mut self, now: Instant) {
+        let mut neighbors: BTreeMap<NetAddr, Advertised> = BTreeMap::new();
+        let mut add = |address: NetAddr, kind: u8, metric: Metric| {
+            let new = Advertised { address, kind: 0, metric: Some(metric) };
+            neighbors.entry(address).or_insert(new).kind |= kind;
+        };
+        let limit = self.config.limits.per_router.saturating_sub(self.attached.len());
+        for (_, n) in self.nhdp.neighbors().filter(|(_, n)| n.symmetric && n.ext.mpr_selector) {
+            let Some(originator) = n.ext.originator.filter(|_| n.ext.metric_out != Metric::UNKNOWN) else {
+                continue;
+            };
+            add(NetAddr::host(originator), ORIGINATOR, n.ext.metric_out);
+            for address in n.addresses.iter().filter(|a| is_routable(a.ip())) {
+                add(*address, ROUTABLE, n.ext.metric_out);
+            }
+        }
+        let neighbors: Vec<Advertised> = neighbors.into_values().take(limit).collect();
+        let gateway = |n: &crate::AttachedNetwork| {
+            let metric = Metric::from_compressed(n.metric.to_compressed());
+            Gateway { prefix: n.prefix, dist: n.dist, metric: Some(metric) }
+        };
+        let gateways: Vec<Gateway> = self.attached.iter().map(gateway).collect();
+        if neighbors != self.tc.neighbors || gateways != self.tc.gateways {
+            self.tc.neighbors = neighbors;
+            self.tc.gateways = gateways;
+            self.sequences.ansn = self.sequences.ansn.wrapping_add(1);
+            self.trigger_tc(now);
+        }
+    }
+
+    /// §19.
+    fn recompute_routes(&mut self) {
+        self.counters.route_runs += 1;
+        let first_hops = self.first_hops();
+        let (nhdp, attached) = (&self.nhdp, &self.attached);
+        let skip = |a: NetAddr| (a.is_host() && nhdp.is_ours(a)) || attached.iter().any(|n| n.prefix == a);
+        let new = compute(self.config.originator, &first_hops, &self.topology, skip);
+        for change in diff(&self.routes, &new) {
+            self.counters.route_changes += 1;
+            self.outputs.push_back(Output::Route(change));
+        }
+        self.routes = new;
+    }
+
+    fn first_hops(&self) -> Vec<FirstHop> {
+        let mut best: BTreeMap<NeighborId, (u32, &Link<Olsr>)> = BTreeMap::new();
+        for (index, interface) in self.nhdp.interfaces() {
+            for link in interface.links().map(|(_, l)| l).filter(|l| usable(l)) {
+                let Some(id) = link.neighbor else { continue };
+                let better = best.get(&id).is_none_or(|(_, old)| link.ext.metric_out < old.ext.metric_out);
+                if better {
+                    best.insert(id, (index, link));
+                }
+            }
+        }
+        let hop = |(id, (interface, link)): (&NeighborId, &(u32, &Link<Olsr>))| {
+            let n = self.nhdp.neighbor(*id)?;
+            let two_hops = link.two_hops().filter(|(_, t)| t.ext.metric_out != Metric::UNKNOWN);
+            let two_hops = two_hops.filter(|_| n.ext.will_routing > 0).map(|(a, t)| (*a, t.ext.metric_out));
+            Some(FirstHop {
+                router: n.ext.originator?,
+                interface: *interface,
+                next_hop: link.addresses.first()?.ip(),
+                metric: n.ext.metric_out,
+                addresses: n.addresses.clone(),
+                two_hops: two_hops.collect(),
+            })
+        };
+        let mut hops: Vec<FirstHop> = best.iter().filter_map(hop).collect();
+        hops.sort_by_key(|h| (h.router, h.interface, h.next_hop));
+        hops
+    }
+}
+
+fn number(all: &mut BTreeMap<NetAddr, usize>, address: NetAddr) -> usize {
+    let next = all.len();
+    *all.entry(address).or_insert(next)
+}

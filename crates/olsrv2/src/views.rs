@@ -1,0 +1,88 @@
+//! What can be asked of a router.
+
+use mesh_types::Metric;
+
+use crate::router::Router;
+use crate::{
+    AttachedNetwork, AttachedView, Config, Counters, LinkStatus, NeighborView, Record, Route, Sequences,
+    TopologyEdge,
+};
+
+impl Router {
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Every link, by interface.
+    pub fn neighbors(&self) -> impl Iterator<Item = NeighborView> + '_ {
+        let links = self.nhdp.interfaces().flat_map(|(index, i)| i.links().map(move |(_, l)| (index, l)));
+        links.filter_map(|(interface, link)| {
+            let neighbor = link.neighbor.and_then(|n| self.nhdp.neighbor(n)).map(|n| n.ext);
+            let ext = neighbor.unwrap_or_default();
+            Some(NeighborView {
+                interface,
+                address: link.addresses.first()?.ip(),
+                originator: ext.originator,
+                status: link.status().into(),
+                quality: link.quality,
+                metric_in: link.ext.metric_in,
+                metric_out: link.ext.metric_out,
+                willingness: (ext.will_flooding, ext.will_routing),
+                mpr: (ext.flooding_mpr, ext.routing_mpr),
+                mpr_selector: (link.ext.mpr_selector, ext.mpr_selector),
+                two_hops: link.two_hops().filter(|(_, t)| t.ext.metric_out != Metric::UNKNOWN).count(),
+                expires: link.heard_until,
+            })
+        })
+    }
+
+    /// The routing set, by prefix.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> + '_ {
+        self.routes.values()
+    }
+
+    /// Links between routers as advertised in TCs; our own links are in [`Router::neighbors`].
+    pub fn topology(&self) -> impl Iterator<Item = TopologyEdge> + '_ {
+        self.topology.routers().flat_map(|(from, router)| {
+            let edges = router.neighbors.iter().filter(|e| e.is_router());
+            edges.map(move |e| TopologyEdge { from, to: e.to.ip(), metric: e.metric })
+        })
+    }
+
+    /// Networks announced by others.
+    pub fn attached_networks(&self) -> impl Iterator<Item = AttachedView> + '_ {
+        self.topology.routers().flat_map(|(router, known)| {
+            known.networks.iter().map(move |n| AttachedView {
+                router,
+                network: AttachedNetwork { prefix: n.prefix, dist: n.dist, metric: n.metric },
+            })
+        })
+    }
+
+    /// Records of others that are valid now, by originator and kind.
+    pub fn records(&self) -> impl Iterator<Item = &Record> + '_ {
+        self.records.iter()
+    }
+
+    /// Counts since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Numbers to save for the next start ([`Config::sequences`]).
+    pub fn sequences(&self) -> Sequences {
+        self.sequences
+    }
+}
+
+impl From<nhdp::LinkStatus> for LinkStatus {
+    fn from(status: nhdp::LinkStatus) -> Self {
+        match status {
+            nhdp::LinkStatus::Pending => Self::Pending,
+            nhdp::LinkStatus::Lost => Self::Lost,
+            nhdp::LinkStatus::Heard => Self::Heard,
+            nhdp::LinkStatus::Symmetric => Self::Symmetric,
+        }
+    }
+}
