@@ -63,6 +63,7 @@ class Metadata:
 
     def _configuration(self, settings: dict[str, str]):
         d = bb.data.init()
+        d.enableTracking()   # so that mistakes can be shown with file and line
         d.setVar("BBPATH", f"{STANDIN}:{self.layer}")
         d.setVar("TOPDIR", str(self.tree))
         for name, value in settings.items():

@@ -2,7 +2,9 @@
 IMAGE_CLASSES ?= ""
 inherit ${IMAGE_CLASSES}
 
-IMAGE_ROOTFS = "${BUILDDIR}/rootfs"
+IMAGE_ROOTFS = "${WORKDIR}/rootfs"
+# Where people and tests look for it.
+IMAGE_ROOTFS:pn-p2pmesh-image = "${BUILDDIR}/rootfs"
 IMGDEPLOYDIR = "${BUILDDIR}/deploy"
 IMAGE_FSTYPES ?= ""
 
