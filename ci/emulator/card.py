@@ -16,6 +16,17 @@ CHUNK = 1 << 20
 STATE = (0x2000, 0x4000)
 
 
+def find_image():
+    """The SD-card image to test: $P2PMESH_IMAGE, else the newest in build/deploy."""
+    if chosen := os.environ.get("P2PMESH_IMAGE"):
+        return Path(chosen)
+    images = (Path(__file__).resolve().parents[2] / "build/deploy").glob("p2pmesh-*.img")
+    newest = sorted(images, key=lambda path: path.stat().st_mtime)
+    if not newest:
+        raise FileNotFoundError("no image in build/deploy; make one with ./build.sh image")
+    return newest[-1]
+
+
 class Card:
     """An SD-card image that belongs to one emulated Pi."""
 
@@ -108,6 +119,10 @@ class Card:
     def part(self, slot, letter):
         """The bytes of a slot's initramfs (I) or kernel (K)."""
         return self.read(self.part_offset(slot, letter), int(self.header(slot)[f"S_{letter}LEN"], 16))
+
+    def put_slot(self, slot, data):
+        """Writes a whole slot (what ci/image's slot.build makes)."""
+        self.write(self.slot_offset(slot), data)
 
     def copy_slot(self, source, target):
         """Makes slot `target` the same as slot `source`, as the update service does."""

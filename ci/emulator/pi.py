@@ -110,7 +110,7 @@ class EmulatedPi:
         self.powered = time.monotonic()
         self._write_log("power", "on: " + " ".join(command))
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self._threads = [threading.Thread(target=self._read_emulator, daemon=True)]
+        self._threads = [threading.Thread(target=self._read_emulator, args=(self.process.stdout,), daemon=True)]
         for port, listener in enumerate(listeners):
             try:
                 connection, _ = listener.accept()
@@ -133,9 +133,10 @@ class EmulatedPi:
             self.process.kill()
             self.process.wait()
             self._write_log("power", "off")
-            self.process = None
+            process, self.process = self.process, None
             for thread in self._threads:
                 thread.join(5)
+            process.stdout.close()
 
     def restart(self):
         """Pulls the plug and plugs it in again, with the same card."""
@@ -161,8 +162,8 @@ class EmulatedPi:
             self._log.write(f"{time.monotonic() - self.powered:9.3f} {source:7} {line}\n")
             self._log.flush()
 
-    def _read_emulator(self):
-        for line in self.process.stdout:
+    def _read_emulator(self, output):
+        for line in output:
             self._write_log("qemu", line.decode(errors="replace").rstrip())
 
     def _read_port(self, port, connection):
