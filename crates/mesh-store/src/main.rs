@@ -1,3 +1,158 @@
-//! mesh-store service (level 4)
+//! The content store of a node (level 4): blocks by CID over HTTP, for browsers, for IPFS tools and
+//! for other nodes, and a control socket to add, read and pin.
+//!
+//! | file | what |
+//! |---|---|
+//! | `gateway`, `target`, `media`, `listing` | HTTP requests and answers |
+//! | `http`, `body` | connections and their bounds |
+//! | `node`, `fetch`, `peers` | blocks from here or from other nodes |
+//! | `control`, `add`, `frames` | the control socket |
+//! | `storage`, `disk` | the store's thread and files |
 
-fn main() {}
+mod add;
+mod body;
+mod control;
+mod disk;
+mod fetch;
+mod frames;
+mod gateway;
+mod http;
+mod listing;
+mod media;
+mod node;
+mod peers;
+mod settings;
+mod storage;
+mod target;
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use mesh_sys::service::{self, Start};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::control::Control;
+use crate::disk::FileDisk;
+use crate::gateway::Gateway;
+use crate::node::{Counters, Node};
+use crate::peers::Peers;
+use crate::settings::{FLAGS, Settings};
+use crate::storage::Storage;
+
+const NAME: &str = "mesh-store";
+
+fn main() -> ExitCode {
+    let about = "keeps content by its address and serves it over HTTP";
+    let argv = std::env::args_os().skip(1);
+    let args = match service::parse(NAME, env!("CARGO_PKG_VERSION"), about, FLAGS, argv) {
+        Start::Run(args) => args,
+        Start::Print(text) => {
+            service::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Start::Wrong(text) => {
+            service::complain(&text);
+            return ExitCode::from(2);
+        }
+    };
+    if args.check_config {
+        let (good, text) = mesh_config::check(&args.config);
+        service::print(&text);
+        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    service::start_log();
+    let settings = match Settings::from_args(&args) {
+        Ok(settings) => settings,
+        Err(why) => {
+            service::complain(&format!("{NAME}: {why}"));
+            return ExitCode::from(2);
+        }
+    };
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            log::error!(target: "store", "{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until SIGTERM.
+fn run(settings: Settings) -> io::Result<()> {
+    let disk = FileDisk::open(&settings.blocks).map_err(|e| at(&settings.blocks, &e))?;
+    let config = settings.store_config();
+    let (store, recovery) = store_core::Store::open(disk, config, mesh_sys::entropy::seed()?)
+        .map_err(|e| io::Error::other(format!("{}: {e}", settings.blocks.display())))?;
+    log::info!(
+        target: "store",
+        "{} blocks, quota {} MiB; {} bytes of an unfinished write dropped, {} damaged places skipped",
+        recovery.blocks, config.quota >> 20, recovery.torn_bytes, recovery.damaged
+    );
+    let (storage, thread) = Storage::start(store)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(settings, storage));
+    // ends all tasks and with them the last handles on the store, whose thread then syncs and ends
+    drop(runtime);
+    let _ = thread.join();
+    result
+}
+
+async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
+    let socket = settings.control_socket();
+    let listener = bind_control(&socket)?;
+    let peers = Peers::new(settings.peers.clone(), settings.router_socket());
+    let node = Arc::new(Node { storage, peers: Arc::new(peers), counters: Counters::default() });
+    let gateway = Arc::new(Gateway::new(Arc::clone(&node)));
+    let turns = http::turns();
+    for address in &settings.listen {
+        tokio::spawn(http::serve(*address, Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns)));
+    }
+    let control = Arc::new(Control {
+        node,
+        started: Instant::now(),
+        identity: settings.identity.as_ref().map(|i| (i.peer_id.clone(), i.public_key.clone())),
+        addresses: settings.identity.as_ref().map(|i| i.addresses.clone()).unwrap_or_default(),
+        path: settings.blocks.display().to_string(),
+        problems: settings.problems.clone(),
+    });
+    tokio::spawn(control::serve(listener, control));
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    std::future::poll_fn(|context| match terminate.poll_recv(context) {
+        Poll::Pending => interrupt.poll_recv(context),
+        ready => ready,
+    })
+    .await;
+    log::info!(target: "store", "ends: asked to");
+    let _ = fs::remove_file(&socket);
+    Ok(())
+}
+
+/// Opens the control socket for the owner and its group, in place of one left behind.
+fn bind_control(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|e| at(folder, &e))?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        let text = format!("another mesh-store already answers at {}; stop it first", path.display());
+        return Err(io::Error::new(ErrorKind::AddrInUse, text));
+    }
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(at(path, &e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(|e| at(path, &e))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+fn at(path: &Path, e: &io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+}

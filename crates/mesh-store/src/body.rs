@@ -1,0 +1,102 @@
+//! The body of a response: nothing, bytes, or bytes that come from a task.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// A client that takes nothing for that long is cut off.
+const STALL: Duration = Duration::from_secs(30);
+/// Bytes handed over at once: with [`STALL`] the slowest rate that is served.
+const SLICE: usize = 64 * 1024;
+
+/// What a response carries.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Empty,
+    Full(Bytes),
+    Stream { bytes: mpsc::Receiver<io::Result<Bytes>>, left: u64 },
+}
+
+/// The writing end of a stream. Dropped early, it breaks the connection off: the client sees that
+/// the body is not whole.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    bytes: mpsc::Sender<io::Result<Bytes>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Body {
+    /// A body of `length` bytes that a task writes. `permit` bounds how many there are.
+    pub(crate) fn stream(length: u64, permit: OwnedSemaphorePermit) -> (Self, Writer) {
+        let (send, bytes) = mpsc::channel(1);
+        (Self::Stream { bytes, left: length }, Writer { bytes: send, _permit: permit })
+    }
+}
+
+impl Writer {
+    /// Hands bytes over; `false` when the client is gone or too slow.
+    pub(crate) async fn write(&self, bytes: Vec<u8>) -> bool {
+        let mut bytes = Bytes::from(bytes);
+        while !bytes.is_empty() {
+            let slice = bytes.split_to(bytes.len().min(SLICE));
+            match tokio::time::timeout(STALL, self.bytes.send(Ok(slice))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Breaks the connection off.
+    pub(crate) async fn fail(self, reason: String) {
+        let _ = tokio::time::timeout(STALL, self.bytes.send(Err(io::Error::other(reason)))).await;
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                let frame = if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) };
+                Poll::Ready(frame)
+            }
+            Self::Stream { left: 0, .. } => Poll::Ready(None),
+            Self::Stream { bytes, left } => match std::task::ready!(bytes.poll_recv(context)) {
+                Some(Ok(bytes)) => {
+                    *left = left.saturating_sub(bytes.len() as u64);
+                    Poll::Ready(Some(Ok(Frame::data(bytes))))
+                }
+                Some(Err(e)) => Poll::Ready(Some(Err(e))),
+                None => Poll::Ready(Some(Err(io::Error::other("the body ended early")))),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            Self::Empty => 0,
+            Self::Full(bytes) => bytes.len() as u64,
+            Self::Stream { left, .. } => *left,
+        })
+    }
+}

@@ -1,0 +1,434 @@
+//! The control socket: `<run-dir>/mesh-store.sock`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use content_id::Cid;
+use content_id::export::links;
+use content_id::unixfs::Kind;
+use mesh_ipc::store::{
+    DATA_MAX, Entry, EntryKind, LIST_MAX, PinEntry, PinKind, Stat, StoreRequest, StoreResponse,
+};
+use mesh_ipc::{Request, Response, ServiceStatus};
+use store_core::Pin;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::add::Add;
+use crate::frames::Frames;
+use crate::node::{Node, NodeError, Scope};
+use crate::target::Target;
+
+/// Clients at the same time.
+const MAX_CLIENTS: usize = 32;
+/// Entries that are listed of one directory.
+const MAX_LISTED: usize = 100_000;
+
+/// What the control socket needs beside the node.
+pub(crate) struct Control {
+    pub(crate) node: Arc<Node>,
+    pub(crate) started: Instant,
+    /// Peer identifier and public key as libp2p writes them.
+    pub(crate) identity: Option<(String, String)>,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) path: String,
+    pub(crate) problems: Vec<String>,
+}
+
+type Reply = Response<StoreResponse>;
+
+/// How a request ends: the client is gone, or is told why it failed.
+enum End {
+    Gone,
+    Failed(String),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<NodeError> for End {
+    fn from(e: NodeError) -> Self {
+        Self::Failed(e.to_string())
+    }
+}
+
+impl From<store_core::StoreError> for End {
+    fn from(e: store_core::StoreError) -> Self {
+        Self::Failed(e.to_string())
+    }
+}
+
+/// Answers clients for ever.
+pub(crate) async fn serve(listener: UnixListener, control: Arc<Control>) {
+    let turns = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let control = Arc::clone(&control);
+                tokio::spawn(async move {
+                    control.client(socket).await;
+                    drop(turn);
+                });
+            }
+            Err(e) => {
+                log::warn!(target: "control", "a client could not be accepted: {e}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+impl Control {
+    async fn client(&self, socket: UnixStream) {
+        let mut frames = Frames::new(socket);
+        loop {
+            let request = match frames.read::<Request<StoreRequest>>().await {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                Err(e) => {
+                    let _ = frames.write(&Reply::Error(e.to_string())).await;
+                    return;
+                }
+            };
+            let is_add = matches!(request, Request::Service(StoreRequest::AddBegin(_)));
+            let result = match request {
+                Request::Status => frames.write(&Reply::Status(self.status().await)).await.map_err(End::from),
+                Request::Service(request) => self.answer(&mut frames, request).await,
+            };
+            match result {
+                Ok(()) => {}
+                Err(End::Gone) => return,
+                Err(End::Failed(why)) => {
+                    // the rest of a failed add would be out of step
+                    if frames.write(&Reply::Error(why)).await.is_err() || is_add {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, frames: &mut Frames, request: StoreRequest) -> Result<(), End> {
+        match request {
+            StoreRequest::AddBegin(options) => return self.add(frames, options).await,
+            StoreRequest::AddEntry { .. } | StoreRequest::Data(_) | StoreRequest::AddEnd => {
+                return Err(End::Failed("no add is under way".into()));
+            }
+            StoreRequest::Cat { path, offset, length } => {
+                self.cat(frames, &path, offset, length).await?;
+            }
+            StoreRequest::Resolve { path } => {
+                let (target, cid) = self.resolve(&path).await?;
+                let entry = self.describe(target.name().to_owned(), &cid, true).await?;
+                return send(frames, StoreResponse::Entries(vec![entry])).await;
+            }
+            StoreRequest::Ls { path } => self.ls(frames, &path).await?,
+            StoreRequest::Refs { path, recursive, unique } => {
+                self.refs(frames, &path, recursive, unique).await?;
+            }
+            StoreRequest::PinAdd { path, recursive } => return self.pin(frames, &path, recursive).await,
+            StoreRequest::PinRemove { path } => return self.unpin(frames, &path).await,
+            StoreRequest::PinList { indirect } => self.pins(frames, indirect).await?,
+            StoreRequest::Gc => return self.collect(frames).await,
+            StoreRequest::Stat => return send(frames, StoreResponse::Stat(self.stat().await?)).await,
+            StoreRequest::Identity => {
+                let Some((peer_id, public_key)) = self.identity.clone() else {
+                    return Err(End::Failed("this node has no identity; see meshctl status".into()));
+                };
+                let addresses = self.addresses.clone();
+                return send(frames, StoreResponse::Identity { peer_id, public_key, addresses }).await;
+            }
+            StoreRequest::Peers => {
+                let peers = self.node.peers.candidates().await;
+                let name = |a: &std::net::SocketAddr| multiaddr(*a);
+                return send(frames, StoreResponse::Peers(peers.iter().map(name).collect())).await;
+            }
+        }
+        send(frames, StoreResponse::Done).await
+    }
+
+    async fn add(&self, frames: &mut Frames, options: mesh_ipc::store::AddOptions) -> Result<(), End> {
+        let mut add = Add::begin(Arc::clone(&self.node), options).map_err(End::Failed)?;
+        loop {
+            let done = match frames.read::<Request<StoreRequest>>().await? {
+                Some(Request::Service(StoreRequest::AddEntry { path, kind })) => {
+                    add.entry(&path, &kind).await
+                }
+                Some(Request::Service(StoreRequest::Data(bytes))) => add.data(&bytes).await,
+                Some(Request::Service(StoreRequest::AddEnd)) => {
+                    for answer in add.end().await.map_err(End::Failed)? {
+                        send(frames, answer).await?;
+                    }
+                    return Ok(());
+                }
+                Some(_) => Err("another request in the middle of an add".into()),
+                None => return Err(End::Gone),
+            };
+            done.map_err(End::Failed)?;
+            while let Some(answer) = add.answers.pop_front() {
+                send(frames, answer).await?;
+            }
+        }
+    }
+
+    async fn resolve(&self, path: &str) -> Result<(Target, Cid), End> {
+        let target = Target::from_text(path).map_err(|e| End::Failed(e.to_string()))?;
+        let cid = self.node.resolve(&target.root, &target.segments, Scope::Mesh).await?;
+        Ok((target, cid))
+    }
+
+    async fn cat(
+        &self,
+        frames: &mut Frames,
+        path: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<(), End> {
+        let (_, cid) = self.resolve(path).await?;
+        let end = length.map_or(u64::MAX, |n| offset.saturating_add(n));
+        let mut reader = self.node.read(cid, offset, end, Scope::Mesh);
+        while let Some(bytes) = reader.next().await? {
+            for piece in bytes.chunks(DATA_MAX) {
+                send(frames, StoreResponse::Data(piece.to_vec())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ls(&self, frames: &mut Frames, path: &str) -> Result<(), End> {
+        let (_, cid) = self.resolve(path).await?;
+        let entry = self.node.entry(&cid, Scope::Mesh).await?;
+        let children = match entry.data.kind {
+            Kind::Directory | Kind::HamtShard => self.node.list(&cid, MAX_LISTED, Scope::Mesh).await?,
+            _ => entry.links,
+        };
+        let mut entries = Vec::new();
+        for child in children {
+            entries.push(self.describe(child.name.unwrap_or_default(), &child.cid, false).await?);
+            if entries.len() >= LIST_MAX {
+                send(frames, StoreResponse::Entries(std::mem::take(&mut entries))).await?;
+            }
+        }
+        if entries.is_empty() { Ok(()) } else { send(frames, StoreResponse::Entries(entries)).await }
+    }
+
+    /// What a CID leads to. A block that can't be had is an error if it is `needed`.
+    async fn describe(&self, name: String, cid: &Cid, needed: bool) -> Result<Entry, End> {
+        let mut described = Entry { name, cid: cid.to_string(), size: 0, kind: None };
+        match self.node.entry(cid, Scope::Mesh).await {
+            Ok(entry) => {
+                described.size = entry.size;
+                described.kind = Some(match entry.data.kind {
+                    Kind::File | Kind::Raw => EntryKind::File,
+                    Kind::Directory | Kind::HamtShard => EntryKind::Directory,
+                    Kind::Symlink => {
+                        let target = entry.data.data.unwrap_or_default();
+                        EntryKind::Symlink(String::from_utf8_lossy(&target).into_owned())
+                    }
+                });
+                Ok(described)
+            }
+            Err(e) if needed => Err(e.into()),
+            Err(_) => Ok(described),
+        }
+    }
+
+    async fn refs(&self, frames: &mut Frames, path: &str, recursive: bool, unique: bool) -> Result<(), End> {
+        let (_, root) = self.resolve(path).await?;
+        let mut seen = BTreeSet::new();
+        let mut open = vec![root];
+        let mut found = Vec::new();
+        let mut depth_first = true;
+        while let (Some(cid), true) = (open.pop(), depth_first) {
+            let block = self.node.block(&cid, Scope::Mesh).await?;
+            let children = links(cid.codec(), &block).map_err(NodeError::from)?;
+            for child in children.iter().rev().filter(|_| recursive) {
+                open.push(child.clone());
+            }
+            for child in children {
+                if !unique || seen.insert(child.clone()) {
+                    found.push(child.to_string());
+                }
+            }
+            if found.len() >= LIST_MAX {
+                for part in std::mem::take(&mut found).chunks(LIST_MAX) {
+                    send(frames, StoreResponse::Refs(part.to_vec())).await?;
+                }
+            }
+            depth_first = recursive;
+        }
+        send(frames, StoreResponse::Refs(found)).await
+    }
+
+    async fn pin(&self, frames: &mut Frames, path: &str, recursive: bool) -> Result<(), End> {
+        let (_, cid) = self.resolve(path).await?;
+        let pin = if recursive { Pin::Recursive } else { Pin::Direct };
+        // nothing may be collected between the fetch and the pin
+        self.node.counters.adding.fetch_add(1, Ordering::Relaxed);
+        let result = self.fetch_and_pin(&cid, pin).await;
+        self.node.counters.adding.fetch_sub(1, Ordering::Relaxed);
+        result?;
+        send(frames, StoreResponse::Pins(vec![PinEntry { cid: cid.to_string(), kind: kind_of(pin) }])).await
+    }
+
+    async fn fetch_and_pin(&self, cid: &Cid, pin: Pin) -> Result<(), End> {
+        match pin {
+            Pin::Recursive => drop(self.node.fetch_all(cid).await?),
+            Pin::Direct => drop(self.node.block(cid, Scope::Mesh).await?),
+        }
+        let wanted = cid.clone();
+        self.node.storage.call(move |store| store.pin(&wanted, pin)).await??;
+        Ok(self.node.storage.commit().await?)
+    }
+
+    async fn unpin(&self, frames: &mut Frames, path: &str) -> Result<(), End> {
+        let (_, cid) = self.resolve(path).await?;
+        let wanted = cid.clone();
+        let was = self
+            .node
+            .storage
+            .call(move |store| {
+                let was = store.pinned(&wanted);
+                store.unpin(&wanted).map(|_| was)
+            })
+            .await??;
+        let Some(was) = was else {
+            return Err(End::Failed(format!("{cid} is not pinned, or only as a part of something pinned")));
+        };
+        self.node.storage.commit().await?;
+        send(frames, StoreResponse::Pins(vec![PinEntry { cid: cid.to_string(), kind: kind_of(was) }])).await
+    }
+
+    async fn pins(&self, frames: &mut Frames, indirect: bool) -> Result<(), End> {
+        let pins: Vec<(Cid, Pin)> =
+            self.node.storage.call(|store| store.pins().map(|(c, p)| (c.clone(), p)).collect()).await?;
+        let entry = |(cid, pin): &(Cid, Pin)| PinEntry { cid: cid.to_string(), kind: kind_of(*pin) };
+        for part in pins.chunks(LIST_MAX) {
+            send(frames, StoreResponse::Pins(part.iter().map(entry).collect())).await?;
+        }
+        if indirect {
+            self.indirect_pins(frames, pins).await?;
+        }
+        Ok(())
+    }
+
+    /// Everything below recursive pins that is not pinned itself.
+    async fn indirect_pins(&self, frames: &mut Frames, pins: Vec<(Cid, Pin)>) -> Result<(), End> {
+        let mut open: Vec<Cid> =
+            pins.iter().filter(|(_, pin)| *pin == Pin::Recursive).map(|(cid, _)| cid.clone()).collect();
+        let mut seen: BTreeSet<Cid> = pins.into_iter().map(|(cid, _)| cid).collect();
+        while let Some(cid) = open.pop() {
+            if cid.codec() == content_id::Codec::RAW {
+                continue;
+            }
+            let Ok(block) = self.node.block(&cid, Scope::Local).await else { continue };
+            let mut found = Vec::new();
+            for child in links(cid.codec(), &block).map_err(NodeError::from)? {
+                if seen.insert(child.clone()) {
+                    found.push(PinEntry { cid: child.to_string(), kind: PinKind::Indirect });
+                    open.push(child);
+                }
+            }
+            for part in found.chunks(LIST_MAX) {
+                send(frames, StoreResponse::Pins(part.to_vec())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn collect(&self, frames: &mut Frames) -> Result<(), End> {
+        let node = Arc::clone(&self.node);
+        let collected = self
+            .node
+            .storage
+            .call(move |store| {
+                let busy = node.counters.adding.load(Ordering::Relaxed);
+                if busy == 0 { Ok(store.collect()) } else { Err(busy) }
+            })
+            .await?;
+        match collected {
+            Ok(done) => {
+                let done = done?;
+                log::info!(target: "store", "collected {} blocks, {} bytes given back", done.blocks, done.bytes);
+                send(frames, StoreResponse::Collected { blocks: done.blocks, bytes: done.bytes }).await
+            }
+            Err(busy) => Err(End::Failed(format!(
+                "{busy} adds or pins are under way, and what they store is not pinned yet; try again when they are done"
+            ))),
+        }
+    }
+
+    async fn stat(&self) -> Result<Stat, End> {
+        let stat = self.node.storage.call(|store| store.stat()).await?;
+        Ok(Stat {
+            blocks: stat.blocks,
+            bytes: stat.bytes,
+            quota: stat.quota,
+            pins: stat.pins,
+            path: self.path.clone(),
+        })
+    }
+
+    async fn status(&self) -> ServiceStatus {
+        let counters = &self.node.counters;
+        let load = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
+        let (stat, read_only) =
+            self.node.storage.call(|s| (s.stat(), s.is_read_only())).await.unwrap_or_default();
+        let mut problems = self.problems.clone();
+        if read_only {
+            problems.push(store_core::StoreError::ReadOnly.to_string());
+        }
+        if stat.quota > 0 && stat.bytes > stat.quota / 10 * 9 {
+            problems.push("the store is more than 90 % full; remove pins and run meshctl gc".into());
+        }
+        if stat.corrupt > 0 {
+            problems.push(format!(
+                "{} blocks went bad on the disk and were dropped; the card may be at its end",
+                stat.corrupt
+            ));
+        }
+        let counter = |name: &str, value: u64| (name.to_owned(), value);
+        ServiceStatus {
+            service: "mesh-store".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            problems,
+            counters: vec![
+                counter("blocks", stat.blocks),
+                counter("bytes", stat.bytes),
+                counter("quota_bytes", stat.quota),
+                counter("pins", stat.pins),
+                counter("corrupt_blocks", stat.corrupt),
+                counter("http_requests", load(&counters.requests)),
+                counter("http_connections", load(&counters.connections)),
+                counter("fetched_blocks", load(&counters.fetched)),
+                counter("fetched_bytes", load(&counters.fetched_bytes)),
+                counter("fetch_failures", load(&counters.not_fetched)),
+            ],
+        }
+    }
+}
+
+/// An address of a gateway as libp2p writes it.
+pub(crate) fn multiaddr(address: std::net::SocketAddr) -> String {
+    let family = if address.is_ipv6() { "ip6" } else { "ip4" };
+    format!("/{family}/{}/tcp/{}/http", address.ip(), address.port())
+}
+
+const fn kind_of(pin: Pin) -> PinKind {
+    match pin {
+        Pin::Direct => PinKind::Direct,
+        Pin::Recursive => PinKind::Recursive,
+    }
+}
+
+async fn send(frames: &mut Frames, response: StoreResponse) -> Result<(), End> {
+    Ok(frames.write(&Reply::Service(response)).await?)
+}

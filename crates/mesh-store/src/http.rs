@@ -1,0 +1,109 @@
+//! Listening sockets and connections, all bounded: how many, how long, how much.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::gateway::Gateway;
+use crate::node::Node;
+
+/// Connections at the same time, over all listeners; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 64;
+/// Time for a request's head; also how long a connection may be idle.
+const HEAD: Duration = Duration::from_secs(15);
+/// Bytes a request's head may have; also the read buffer's size.
+const MAX_HEAD: usize = 16 * 1024;
+/// Header fields a request may have.
+const MAX_FIELDS: usize = 64;
+/// Time after which a busy port is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A listening socket; an IPv6 one does not take the IPv4 port.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves the gateway on `address` for ever. A port in use is tried again: it is free once the
+/// other program ends.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    node: Arc<Node>,
+    turns: Arc<Semaphore>,
+) {
+    let mut complained = false;
+    let listener = loop {
+        match listen(address) {
+            Ok(listener) => break listener,
+            Err(e) => {
+                if !complained {
+                    log::error!(target: "gateway", "can't listen on {address}: {e}; it is tried again every 5 s");
+                    complained = true;
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
+    let local = listener.local_addr().unwrap_or(address);
+    log::info!(target: "gateway", "serves http://{local}/ipfs/");
+    loop {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let (gateway, node) = (Arc::clone(&gateway), Arc::clone(&node));
+                tokio::spawn(async move {
+                    node.counters.connections.fetch_add(1, Ordering::Relaxed);
+                    connection(socket, gateway).await;
+                    node.counters.connections.fetch_sub(1, Ordering::Relaxed);
+                    drop(turn);
+                });
+            }
+            Err(e) => {
+                log::warn!(target: "gateway", "a connection could not be accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Bounds the connections of all listeners together.
+pub(crate) fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+}
+
+async fn connection(socket: TcpStream, gateway: Arc<Gateway>) {
+    let _ = socket.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, Infallible>(gateway.handle(request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .half_close(false)
+        .serve_connection(TokioIo::new(socket), service)
+        .await;
+    if let Err(e) = served {
+        log::debug!(target: "gateway", "a connection ended: {e}");
+    }
+}

@@ -1,0 +1,256 @@
+//! Blocks from here or from other nodes, and the walks over them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use content_id::dagpb::Link;
+use content_id::export::{DirectoryReader, ExportError, FileReader, PathResolver, links};
+use content_id::unixfs::Entry;
+use content_id::{Block, Cid, VerifyError};
+use store_core::StoreError;
+use tokio::task::JoinHandle;
+
+use crate::fetch::{FetchError, fetch};
+use crate::peers::Peers;
+use crate::storage::Storage;
+
+/// Blocks of a remote file that are asked for ahead of the reader.
+const AHEAD: usize = 4;
+
+/// Where blocks may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// This node's store only.
+    Local,
+    /// Any node in reach.
+    Mesh,
+}
+
+/// Why a walk did not end well.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum NodeError {
+    /// A block is not held here, and only this store was asked.
+    NotLocal(Cid),
+    /// No node in reach has a block.
+    NotFound(Cid),
+    /// Nodes that may have a block did not answer.
+    NoAnswer(Cid),
+    /// The block's hash function is not supported.
+    Unverifiable(VerifyError),
+    /// The content is not what the walk expects.
+    Content(ExportError),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLocal(cid) => write!(f, "block {cid} is not held on this node"),
+            Self::NotFound(cid) => write!(f, "no node in reach has block {cid}"),
+            Self::NoAnswer(cid) => {
+                write!(f, "block {cid} was not found: some nodes did not answer in time; try again later")
+            }
+            Self::Unverifiable(e) => e.fmt(f),
+            Self::Content(e) => e.fmt(f),
+            Self::Store(e) => e.fmt(f),
+        }
+    }
+}
+
+impl From<ExportError> for NodeError {
+    fn from(e: ExportError) -> Self {
+        Self::Content(e)
+    }
+}
+
+impl From<content_id::unixfs::UnixFsError> for NodeError {
+    fn from(e: content_id::unixfs::UnixFsError) -> Self {
+        Self::Content(ExportError::UnixFs(e))
+    }
+}
+
+impl From<StoreError> for NodeError {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+/// What has happened since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) connections: AtomicU64,
+    pub(crate) fetched: AtomicU64,
+    pub(crate) fetched_bytes: AtomicU64,
+    pub(crate) not_fetched: AtomicU64,
+    /// Adds under way; garbage is not collected meanwhile.
+    pub(crate) adding: AtomicU64,
+}
+
+/// The store of this node and the way to those of others.
+pub(crate) struct Node {
+    pub(crate) storage: Storage,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) counters: Counters,
+}
+
+impl Node {
+    /// A block, verified. One that comes from another node is kept, if there is room.
+    pub(crate) async fn block(&self, cid: &Cid, scope: Scope) -> Result<Vec<u8>, NodeError> {
+        self.block_from(cid, scope).await.map(|(data, _)| data)
+    }
+
+    /// As [`Node::block`]; `true` if it came from another node.
+    async fn block_from(&self, cid: &Cid, scope: Scope) -> Result<(Vec<u8>, bool), NodeError> {
+        if let content_id::Multihash::Other { code, .. } = cid.hash() {
+            return Err(NodeError::Unverifiable(VerifyError::UnsupportedHash(*code)));
+        }
+        if let Some(data) = self.storage.get(cid).await? {
+            return Ok((data, false));
+        }
+        if scope == Scope::Local {
+            return Err(NodeError::NotLocal(cid.clone()));
+        }
+        match fetch(&self.peers, cid).await {
+            Ok(data) => {
+                self.counters.fetched.fetch_add(1, Ordering::Relaxed);
+                self.counters.fetched_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                let block = Block { cid: cid.clone(), data: data.clone() };
+                if let Err(e) = self.storage.put(vec![block]).await {
+                    log::debug!(target: "fetch", "{cid} is passed on but not kept: {e}");
+                }
+                Ok((data, true))
+            }
+            Err(e) => {
+                self.counters.not_fetched.fetch_add(1, Ordering::Relaxed);
+                Err(match e {
+                    FetchError::NobodyHas => NodeError::NotFound(cid.clone()),
+                    FetchError::NoAnswer => NodeError::NoAnswer(cid.clone()),
+                })
+            }
+        }
+    }
+
+    /// Follows a path.
+    pub(crate) async fn resolve(
+        &self,
+        root: &Cid,
+        segments: &[String],
+        scope: Scope,
+    ) -> Result<Cid, NodeError> {
+        let mut resolver = PathResolver::new(root.clone(), segments.iter().map(String::as_str))?;
+        while let Some(cid) = resolver.want().cloned() {
+            let block = self.block(&cid, scope).await?;
+            resolver.provide(&block)?;
+        }
+        Ok(resolver.target().clone())
+    }
+
+    /// A UnixFS block, decoded.
+    pub(crate) async fn entry(&self, cid: &Cid, scope: Scope) -> Result<Entry, NodeError> {
+        let block = self.block(cid, scope).await?;
+        Ok(Entry::parse(cid.codec(), &block)?)
+    }
+
+    /// All entries of a directory, by name, `limit` at most.
+    pub(crate) async fn list(&self, cid: &Cid, limit: usize, scope: Scope) -> Result<Vec<Link>, NodeError> {
+        let mut reader = DirectoryReader::new(cid.clone());
+        let mut entries = Vec::new();
+        while let (Some(cid), true) = (reader.want().cloned(), entries.len() < limit) {
+            let block = self.block(&cid, scope).await?;
+            entries.extend(reader.provide(&block)?);
+        }
+        entries.truncate(limit);
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Reads bytes `start .. end` of a file.
+    pub(crate) fn read(self: &Arc<Self>, root: Cid, start: u64, end: u64, scope: Scope) -> Reader {
+        Reader {
+            node: Arc::clone(self),
+            walk: FileReader::new(root, start, end),
+            scope,
+            remote: false,
+            ahead: VecDeque::new(),
+        }
+    }
+
+    /// Makes sure that a block and all below it are held here. Returns how many blocks that are.
+    pub(crate) async fn fetch_all(&self, root: &Cid) -> Result<u64, NodeError> {
+        let mut seen: BTreeSet<Cid> = BTreeSet::new();
+        let mut open = vec![root.clone()];
+        while let Some(cid) = open.pop() {
+            if !seen.insert(cid.clone()) {
+                continue;
+            }
+            let (data, remote) = self.block_from(&cid, Scope::Mesh).await?;
+            if remote {
+                // what could not be kept while it was fetched fails the pin
+                self.storage.put(vec![Block { cid: cid.clone(), data: data.clone() }]).await?;
+            }
+            let children = links(cid.codec(), &data)?;
+            open.extend(children.into_iter().rev().filter(|child| !seen.contains(child)));
+        }
+        Ok(seen.len() as u64)
+    }
+}
+
+type Ahead = JoinHandle<Result<(Vec<u8>, bool), NodeError>>;
+
+/// The bytes of a file, block by block; remote blocks are fetched ahead.
+pub(crate) struct Reader {
+    node: Arc<Node>,
+    walk: FileReader,
+    scope: Scope,
+    remote: bool,
+    ahead: VecDeque<(Cid, Ahead)>,
+}
+
+impl Reader {
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, NodeError> {
+        while let Some(cid) = self.walk.want().cloned() {
+            let (block, remote) = match self.ahead.pop_front() {
+                Some((next, task)) if next == cid => match task.await {
+                    Ok(result) => result?,
+                    Err(_) => self.node.block_from(&cid, self.scope).await?,
+                },
+                other => {
+                    // the walk went elsewhere: what was fetched ahead is of no use
+                    other.into_iter().chain(self.ahead.drain(..)).for_each(|(_, task)| task.abort());
+                    self.node.block_from(&cid, self.scope).await?
+                }
+            };
+            self.remote = remote;
+            let bytes = self.walk.provide(block)?;
+            self.fetch_ahead();
+            if !bytes.is_empty() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    fn fetch_ahead(&mut self) {
+        if !self.remote || self.scope == Scope::Local {
+            return;
+        }
+        let first = self.walk.want();
+        let wanted = first.into_iter().chain(self.walk.upcoming()).take(AHEAD).skip(self.ahead.len());
+        for cid in wanted {
+            let (node, scope, wanted) = (Arc::clone(&self.node), self.scope, cid.clone());
+            let task = tokio::spawn(async move { node.block_from(&wanted, scope).await });
+            self.ahead.push_back((cid.clone(), task));
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.ahead.drain(..).for_each(|(_, task)| task.abort());
+    }
+}

@@ -1,0 +1,194 @@
+//! Which nodes to ask for a block, in which order: the router's list, nearest first.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::SendRequest;
+use mesh_ipc::router::{Route, RouterRequest, RouterResponse};
+use mesh_ipc::{Request, Response};
+use tokio::net::UnixStream;
+
+use crate::body::Body;
+use crate::frames::Frames;
+
+/// The port of every node's gateway.
+pub(crate) const PORT: u16 = 8080;
+/// How long an answer of the router is good for.
+const FRESH: Duration = Duration::from_secs(1);
+/// The router answers within that time or is taken as gone.
+const ROUTER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most nodes that are asked for one block.
+const MAX_PEERS: usize = 64;
+/// Idle connections kept to one node.
+const MAX_IDLE: usize = 2;
+
+/// What is known of a node.
+#[derive(Default)]
+struct Peer {
+    idle: Vec<SendRequest<Body>>,
+    /// It failed or lied: asked last until then.
+    avoid_until: Option<Instant>,
+    last_used: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Nodes in reach, nearest first, as of `asked`.
+    reach: Vec<SocketAddr>,
+    asked: Option<Instant>,
+    known: BTreeMap<SocketAddr, Peer>,
+    /// The node that served a block last.
+    preferred: Option<SocketAddr>,
+}
+
+/// The nodes this one can ask.
+pub(crate) struct Peers {
+    fixed: Vec<SocketAddr>,
+    router: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+impl Peers {
+    /// Nodes named on the command line, and those the router at `router` knows.
+    pub(crate) fn new(fixed: Vec<SocketAddr>, router: PathBuf) -> Self {
+        Self { fixed, router, inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nodes to ask, best first: the one that served last, then nearest first, failed ones last.
+    pub(crate) async fn candidates(&self) -> Vec<SocketAddr> {
+        let stale = self.lock().asked.is_none_or(|asked| asked.elapsed() > FRESH);
+        if stale {
+            // a router that is gone leaves the nodes known before
+            let answer = tokio::time::timeout(ROUTER_TIMEOUT, self.ask_router()).await;
+            let mut inner = self.lock();
+            inner.asked = Some(Instant::now());
+            if let Ok(Ok(routes)) = answer {
+                inner.reach = nearest_first(&routes);
+            }
+        }
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let mut all: Vec<SocketAddr> = self.fixed.clone();
+        all.extend(inner.reach.iter().filter(|a| !self.fixed.contains(a)));
+        all.truncate(MAX_PEERS);
+        inner.known.retain(|address, peer| {
+            all.contains(address) || peer.avoid_until.is_some_and(|until| until > now)
+        });
+        let preferred = inner.preferred;
+        let avoid =
+            |a: &SocketAddr| inner.known.get(a).and_then(|p| p.avoid_until).is_some_and(|until| until > now);
+        all.sort_by_key(|address| (avoid(address), Some(*address) != preferred));
+        all
+    }
+
+    /// Whether `address` served the last block, so that asking it alone is worth a try.
+    pub(crate) fn is_preferred(&self, address: SocketAddr) -> bool {
+        self.lock().preferred == Some(address)
+    }
+
+    /// A connection left open to `address`.
+    pub(crate) fn take_idle(&self, address: SocketAddr) -> Option<SendRequest<Body>> {
+        let mut inner = self.lock();
+        let peer = inner.known.get_mut(&address)?;
+        while let Some(connection) = peer.idle.pop() {
+            if connection.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Notes that `address` served a block; its connection may serve more.
+    pub(crate) fn served(&self, address: SocketAddr) {
+        let mut inner = self.lock();
+        inner.preferred = Some(address);
+        let peer = inner.known.entry(address).or_default();
+        peer.avoid_until = None;
+        peer.last_used = Some(Instant::now());
+    }
+
+    /// Keeps a connection for later.
+    pub(crate) fn keep_idle(&self, address: SocketAddr, connection: SendRequest<Body>) {
+        let mut inner = self.lock();
+        let peer = inner.known.entry(address).or_default();
+        if peer.idle.len() < MAX_IDLE {
+            peer.idle.push(connection);
+        }
+    }
+
+    /// Notes that `address` failed: it is asked last for a while.
+    pub(crate) fn failed(&self, address: SocketAddr, wait: Duration) {
+        let mut inner = self.lock();
+        if inner.preferred == Some(address) {
+            inner.preferred = None;
+        }
+        let peer = inner.known.entry(address).or_default();
+        peer.idle.clear();
+        peer.avoid_until = Some(Instant::now() + wait);
+    }
+
+    async fn ask_router(&self) -> std::io::Result<Vec<Route>> {
+        let mut frames = Frames::new(UnixStream::connect(&self.router).await?);
+        frames.write(&Request::Service(RouterRequest::Routes)).await?;
+        match frames.read::<Response<RouterResponse>>().await? {
+            Some(Response::Service(RouterResponse::Routes(routes))) => Ok(routes),
+            _ => Err(std::io::Error::other("the router gave no routes")),
+        }
+    }
+}
+
+/// The gateways of the routers that `routes` lead to, each once: IPv6 if there is any, fewest hops
+/// and then lowest cost first.
+fn nearest_first(routes: &[Route]) -> Vec<SocketAddr> {
+    let mut best: BTreeMap<IpAddr, (u8, u32)> = BTreeMap::new();
+    for route in routes {
+        let cost = (route.hops, route.metric);
+        let entry = best.entry(route.originator).or_insert(cost);
+        *entry = cost.min(*entry);
+    }
+    if best.keys().any(IpAddr::is_ipv6) {
+        best.retain(|address, _| address.is_ipv6());
+    }
+    let mut sorted: Vec<_> = best.into_iter().collect();
+    sorted.sort_by_key(|(address, cost)| (*cost, *address));
+    sorted.into_iter().take(MAX_PEERS).map(|(address, _)| SocketAddr::new(address, PORT)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(originator: &str, hops: u8, metric: u32) -> Route {
+        let originator: IpAddr = originator.parse().unwrap();
+        Route {
+            destination: originator,
+            prefix_len: 128,
+            next_hop: "fe80::1".parse().unwrap(),
+            interface: "eth0".into(),
+            metric,
+            hops,
+            originator,
+        }
+    }
+
+    #[test]
+    fn nearest_nodes_come_first_and_once() {
+        let routes = [
+            route("fd00:3::1", 3, 30),
+            route("fd00:1::1", 1, 20),
+            route("fd00:2::1", 1, 10),
+            route("fd00:3::1", 2, 99),
+            route("10.64.0.9", 1, 1),
+        ];
+        let order: Vec<String> = nearest_first(&routes).iter().map(|a| a.ip().to_string()).collect();
+        assert_eq!(order, ["fd00:2::1", "fd00:1::1", "fd00:3::1"]);
+        assert_eq!(nearest_first(&routes[4..]), ["10.64.0.9:8080".parse().unwrap()]);
+    }
+}

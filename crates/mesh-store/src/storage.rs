@@ -1,0 +1,123 @@
+//! The store on a thread of its own, so that a slow medium never stops the network.
+//!
+//! Commits that wait at the same time share one sync (group commit). What was cached without a
+//! commit is synced when the store has been idle for a while.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use content_id::{Block, Cid};
+use store_core::{Store, StoreError};
+use tokio::sync::oneshot;
+
+use crate::disk::FileDisk;
+
+/// Idle time after which cached blocks are synced.
+const IDLE: Duration = Duration::from_secs(5);
+/// Jobs done at most before the commits that wait are answered.
+const GROUP: usize = 64;
+
+type Blocks = Store<FileDisk>;
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+enum Job {
+    Call(Box<dyn FnOnce(&mut Blocks) + Send>),
+    Commit(Answer),
+}
+
+/// A handle on the store's thread; the thread ends, all synced, when the last one is dropped.
+#[derive(Clone)]
+pub(crate) struct Storage {
+    jobs: Sender<Job>,
+}
+
+impl Storage {
+    /// Moves the store to its thread.
+    pub(crate) fn start(store: Blocks) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (jobs, queue) = channel();
+        let thread = std::thread::Builder::new().name("blocks".into()).spawn(move || work(store, &queue))?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Runs `job` on the store.
+    pub(crate) async fn call<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Blocks) -> R + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let (send, receive) = oneshot::channel();
+        let boxed = Box::new(move |store: &mut Blocks| drop(send.send(job(store))));
+        self.jobs.send(Job::Call(boxed)).map_err(|_| StoreError::ReadOnly)?;
+        receive.await.map_err(|_| StoreError::ReadOnly)
+    }
+
+    /// The block, if it is held.
+    pub(crate) async fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
+        let cid = cid.clone();
+        self.call(move |store| store.get(&cid)).await?
+    }
+
+    /// Writes blocks; they are durable after a [`Storage::commit`].
+    pub(crate) async fn put(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
+        self.call(move |store| blocks.iter().try_for_each(|b| store.put(&b.cid, &b.data))).await?
+    }
+
+    /// Returns once all that was put before is on the medium.
+    pub(crate) async fn commit(&self) -> Result<(), StoreError> {
+        let (send, receive) = oneshot::channel();
+        self.jobs.send(Job::Commit(send)).map_err(|_| StoreError::ReadOnly)?;
+        receive.await.map_err(|_| StoreError::ReadOnly)?
+    }
+}
+
+fn work(mut store: Blocks, queue: &Receiver<Job>) {
+    let mut idle = true;
+    loop {
+        let first = if idle {
+            queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            queue.recv_timeout(IDLE)
+        };
+        match first {
+            Ok(job) => {
+                let waiting = group(&mut store, job, queue);
+                idle = !waiting.is_empty();
+                if idle {
+                    let result = commit(&mut store);
+                    for answer in waiting {
+                        let _ = answer.send(result);
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let _ = commit(&mut store);
+                idle = true;
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let _ = commit(&mut store);
+                return;
+            }
+        }
+    }
+}
+
+/// Does the jobs that are there; returns the commits among them.
+fn group(store: &mut Blocks, first: Job, queue: &Receiver<Job>) -> Vec<Answer> {
+    let mut waiting = Vec::new();
+    let rest = std::iter::from_fn(|| queue.try_recv().ok());
+    for job in std::iter::once(first).chain(rest).take(GROUP) {
+        match job {
+            Job::Call(job) => job(store),
+            Job::Commit(answer) => waiting.push(answer),
+        }
+    }
+    waiting
+}
+
+fn commit(store: &mut Blocks) -> Result<(), StoreError> {
+    let was = store.is_read_only();
+    let result = store.commit();
+    if let (Err(e), false) = (&result, was) {
+        log::error!(target: "store", "{e}");
+    }
+    result
+}
