@@ -510,11 +510,15 @@ impl Supervisor {
 
     /// Ends services in reverse order, one at a time.
     fn end_next(&mut self, now: Instant) {
+        for s in &mut self.services {
+            if matches!(s.state, State::Waiting | State::BackOff { .. }) {
+                s.state = State::Stopped;
+            }
+        }
         for i in (0..self.services.len()).rev() {
             let Some(s) = self.services.get_mut(i) else { continue };
             match s.state {
-                State::Stopped => {}
-                State::Waiting | State::BackOff { .. } => s.state = State::Stopped,
+                State::Stopped | State::Waiting | State::BackOff { .. } => {}
                 State::Ending { .. } => return,
                 State::Starting { .. } | State::Ready { .. } => {
                     s.state = State::Ending { kill_at: now + self.policy.end_patience };
