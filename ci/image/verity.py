@@ -27,11 +27,15 @@ def build(data, salt, tree_uuid):
     """
     if not data or len(data) % BLOCK:
         raise ValueError("dm-verity needs whole 4096-byte blocks")
-    levels = [_level(data, salt)]
+    if len(data) == BLOCK:
+        levels = [data]  # the block is its own tree
+    else:
+        levels = [_level(data, salt)]
     while len(levels[-1]) > BLOCK:
         levels.append(_level(levels[-1], salt))
     root = hashlib.sha256(salt + levels[-1]).digest()
     superblock = struct.pack(
         "<8sII16s32sIIQH6x256s168x", b"verity\0\0", 1, 1, uuid.UUID(tree_uuid).bytes, b"sha256",
         BLOCK, BLOCK, len(data) // BLOCK, len(salt), salt)
-    return root, superblock.ljust(BLOCK, b"\0") + b"".join(reversed(levels))
+    tree = b"" if len(data) == BLOCK else b"".join(reversed(levels))
+    return root, superblock.ljust(BLOCK, b"\0") + tree
