@@ -47,7 +47,7 @@ pub struct Loaded {
 impl Loaded {
     /// Each problem as one line, with the file's name before it.
     pub fn problem_lines(&self, path: &Path) -> Vec<String> {
-        self.problems.iter().map(|p| format!("{}:{p}", path.display())).collect()
+        self.problems.iter().map(|p| format!("{}: {p}", path.display())).collect()
     }
 }
 

@@ -158,8 +158,8 @@ impl Reader {
                 return n + 1;
             }
         }
-        if self.section.is_some() {
-            problems.push(explain(first, at));
+        if let Some(section) = &self.section {
+            problems.push(explain(first, section, at));
         }
         // The rest of a list that never ends would only give more problems of the same cause.
         let tail = lines.iter().skip(at + 1).take_while(|l| opens && !looks_like_start(l)).count();
@@ -209,7 +209,7 @@ fn value_of(value: &Spanned<DeValue<'_>>) -> Value {
 }
 
 /// Says what is wrong with a line that is no TOML, as far as its looks tell.
-fn explain(line: &str, at: usize) -> Problem {
+fn explain(line: &str, section: &str, at: usize) -> Problem {
     let written = line.trim_end();
     let start = written.len() - written.trim_start().len();
     let (key, value) = match written.split_once('=') {
@@ -237,7 +237,7 @@ fn explain(line: &str, at: usize) -> Problem {
     Problem {
         line: number(at),
         column: column_of(written, offset),
-        key: if key_ok { key.to_owned() } else { String::new() },
+        key: if key_ok { format!("{section}{key}") } else { String::new() },
         meaning: meaning.to_owned(),
         advice,
     }

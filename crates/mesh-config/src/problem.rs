@@ -25,15 +25,15 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `3:1: ap.pasword: there is no such key; did you mean ap.password?`
+    /// `line 3, column 4: ap.pasword: there is no such key; did you mean ap.password?`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line > 0 {
-            write!(f, "{}:{}:", self.line, self.column)?;
+            write!(f, "line {}, column {}: ", self.line, self.column)?;
         }
         if !self.key.is_empty() {
-            write!(f, " {}:", self.key)?;
+            write!(f, "{}: ", self.key)?;
         }
-        write!(f, " {}", self.meaning)?;
+        f.write_str(&self.meaning)?;
         if !self.advice.is_empty() {
             write!(f, "; {}", self.advice)?;
         }

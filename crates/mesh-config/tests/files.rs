@@ -127,88 +127,99 @@ fn an_empty_file_is_all_defaults() {
 #[test]
 fn each_mistake_is_named() {
     for (text, expected) in [
-        ("hostnam = \"x\"", "1:1: hostnam: there is no such key; did you mean hostname?"),
-        ("\nap.pasword = \"x\"", "2:4: ap.pasword: there is no such key; did you mean ap.password?"),
-        ("[mehs]\nid = \"x\"", "2:1: mehs.id: there is no such key; did you mean mesh.id?"),
+        ("hostnam = \"x\"", "line 1, column 1: hostnam: there is no such key; did you mean hostname?"),
+        (
+            "\nap.pasword = \"x\"",
+            "line 2, column 4: ap.pasword: there is no such key; did you mean ap.password?",
+        ),
+        ("[mehs]\nid = \"x\"", "line 2, column 1: mehs.id: there is no such key; did you mean mesh.id?"),
         (
             "[mesh]\nhostname = \"x\"",
-            "2:1: mesh.hostname: there is no such key; hostname belongs above the first line in [brackets]",
+            "line 2, column 1: mesh.hostname: there is no such key; hostname belongs above the first line in [brackets]",
         ),
-        ("ssid = \"x\"", "1:1: ssid: there is no such key; did you mean ap.ssid?"),
+        ("ssid = \"x\"", "line 1, column 1: ssid: there is no such key; did you mean ap.ssid?"),
         (
             "ap = \"x\"",
-            "1:1: ap: this is a group of keys, not a key; write ap.ssid or ap.password or ap.channel",
+            "line 1, column 1: ap: this is a group of keys, not a key; write ap.ssid or ap.password or ap.channel",
         ),
         (
             "hostname = bloor",
-            "1:10: hostname: the value is not in quotes, and it is no number and not true or false; write hostname = \"bloor\"",
+            "line 1, column 10: hostname: the value is not in quotes, and it is no number and not true or false; write hostname = \"bloor\"",
         ),
         (
             "hostname = “bloor”",
-            "1:10: hostname: the quotes are the curly ones of a word processor; write hostname = \"bloor\"",
+            "line 1, column 10: hostname: the quotes are the curly ones of a word processor; write hostname = \"bloor\"",
         ),
-        ("hostname = \"bloor", "1:10: hostname: the closing quote is missing; write hostname = \"…\""),
-        ("hostname =", "1:10: hostname: there is no value after the =; write hostname = \"…\""),
+        (
+            "hostname = \"bloor",
+            "line 1, column 10: hostname: the closing quote is missing; write hostname = \"…\"",
+        ),
+        ("hostname =", "line 1, column 10: hostname: there is no value after the =; write hostname = \"…\""),
         (
             "hostname",
-            "1:1: this line is neither \"key = value\" nor [section] nor a comment; put a # before it if it is a comment",
+            "line 1, column 1: this line is neither \"key = value\" nor [section] nor a comment; put a # before it if it is a comment",
         ),
-        ("= 3", "1:1: there is no key before the =; write key = value"),
+        ("= 3", "line 1, column 1: there is no key before the =; write key = value"),
         (
             "host name = \"x\"",
-            "1:1: the key has a character that no key has; write a key of letters, dots and underscores",
+            "line 1, column 1: the key has a character that no key has; write a key of letters, dots and underscores",
         ),
         (
             "[ap\nssid = \"x\"",
-            "1:1: this line in [brackets] can't be read; the lines below it, up to the next [brackets], are ignored; write for example: [mesh]",
+            "line 1, column 1: this line in [brackets] can't be read; the lines below it, up to the next [brackets], are ignored; write for example: [mesh]",
         ),
         (
             "  gateway.share = \"yes\"",
-            "1:11: gateway.share: the value is a text, not true or false; write true or false, without quotes, for example: gateway.share = true",
+            "line 1, column 11: gateway.share: the value is a text, not true or false; write true or false, without quotes, for example: gateway.share = true",
         ),
         (
             "hostname = 5",
-            "1:1: hostname: the value is a number, not a text in quotes; write one name of letters, digits and hyphens, for example: hostname = \"bloor\"",
+            "line 1, column 1: hostname: the value is a number, not a text in quotes; write one name of letters, digits and hyphens, for example: hostname = \"bloor\"",
         ),
         (
             "hostname = \"a b\"",
-            "1:1: hostname: a name is made of letters, digits and hyphens; ' ' is none of them; write one name of letters, digits and hyphens, for example: hostname = \"bloor\"",
+            "line 1, column 1: hostname: a name is made of letters, digits and hyphens; ' ' is none of them; write one name of letters, digits and hyphens, for example: hostname = \"bloor\"",
         ),
         (
             "ap.password = \"seven77\"",
-            "1:4: ap.password: a Wi-Fi password has 8 to 63 characters, this one has 7; write a text of 8 to 63 letters, digits, signs or spaces, for example: ap.password = \"correct horse\"",
+            "line 1, column 4: ap.password: a Wi-Fi password has 8 to 63 characters, this one has 7; write a text of 8 to 63 letters, digits, signs or spaces, for example: ap.password = \"correct horse\"",
         ),
         (
             "ap.channel = 15",
-            "1:4: ap.channel: there is no channel 15; write a channel number (1 to 14, or 36 to 177) or \"auto\", for example: ap.channel = 6",
+            "line 1, column 4: ap.channel: there is no channel 15; write a channel number (1 to 14, or 36 to 177) or \"auto\", for example: ap.channel = 6",
         ),
         (
             "ap.channel = \"6\"",
-            "1:4: ap.channel: a channel is a number without quotes; write a channel number (1 to 14, or 36 to 177) or \"auto\", for example: ap.channel = 6",
+            "line 1, column 4: ap.channel: a channel is a number without quotes; write a channel number (1 to 14, or 36 to 177) or \"auto\", for example: ap.channel = 6",
         ),
         (
             "ethernet.role = \"wan\"",
-            "1:10: ethernet.role: \"wan\" is none of the choices; write \"auto\", \"uplink\", \"mesh\" or \"off\", for example: ethernet.role = \"auto\"",
+            "line 1, column 10: ethernet.role: \"wan\" is none of the choices; write \"auto\", \"uplink\", \"mesh\" or \"off\", for example: ethernet.role = \"auto\"",
         ),
         (
             "store.quota = \"4 gigs\"",
-            "1:7: store.quota: \"gigs\" is no unit; the units are KiB, MiB and GiB; write a size with its unit in quotes, of at least 1 MiB, for example: store.quota = \"4 GiB\"",
+            "line 1, column 7: store.quota: \"gigs\" is no unit; the units are KiB, MiB and GiB; write a size with its unit in quotes, of at least 1 MiB, for example: store.quota = \"4 GiB\"",
         ),
         (
             "store.quota = 100",
-            "1:7: store.quota: 100 bytes are too few; write a size with its unit in quotes, of at least 1 MiB, for example: store.quota = \"4 GiB\"",
+            "line 1, column 7: store.quota: 100 bytes are too few; write a size with its unit in quotes, of at least 1 MiB, for example: store.quota = \"4 GiB\"",
         ),
         (
             "country = \"CAN\"",
-            "1:1: country: \"CAN\" is no country code; write a country code of two letters, for example: country = \"CA\"",
+            "line 1, column 1: country: \"CAN\" is no country code; write a country code of two letters, for example: country = \"CA\"",
         ),
         (
             "hostname = \"a\"\nhostname = \"b\"",
-            "2:1: hostname: this key is already set in line 1; that one counts; remove one of the two",
+            "line 2, column 1: hostname: this key is already set in line 1; that one counts; remove one of the two",
         ),
     ] {
-        assert_eq!(only_problem(text).trim_start(), expected, "{text:?}");
+        assert_eq!(only_problem(text), expected, "{text:?}");
     }
+}
+
+#[test]
+fn a_broken_value_is_named_with_its_section() {
+    assert!(only_problem("[mesh]\nid = \n").starts_with("line 2, column 4: mesh.id: there is no value"));
 }
 
 #[test]
@@ -334,7 +345,7 @@ fn files_on_disk() {
     std::fs::write(&copy, "hostname = \"kept\"").unwrap();
     std::fs::write(&file, "hostname = \"new\"\nbad").unwrap();
     let (ok, text) = mesh_config::check(&file);
-    assert!(!ok && text.ends_with("p2pmesh.toml:2:1: this line is neither \"key = value\" nor [section] nor a comment; put a # before it if it is a comment\n"), "{text}");
+    assert!(!ok && text.ends_with("p2pmesh.toml: line 2, column 1: this line is neither \"key = value\" nor [section] nor a comment; put a # before it if it is a comment\n"), "{text}");
     let loaded = load_or_last_good(&file, &copy);
     assert_eq!(loaded.config.hostname.unwrap().as_str(), "new");
     assert_eq!(loaded.source.as_deref(), Some(file.as_path()));

@@ -175,7 +175,7 @@ fn slots_are_shown_and_changed() {
          A     0.1.0              2           running, on trial; first choice of the next boot\n\
          B     (no valid system)  0           passed over at boot\n\
          \n\
-         the running slot is confirmed when all is well; waiting for:\n  mesh-radio: it is not running\n"
+         on trial until all is well; waiting for:\n  mesh-radio: it is not running\n"
     );
     assert_eq!(node.good(&["update", "confirm"]), "slot A is confirmed\n");
     assert_eq!(node.bad(&["update", "rollback"], 1), "meshctl: slot B holds no valid system\n");
@@ -226,7 +226,10 @@ fn status_tells_all_and_what_is_missing() {
         "  mesh-router      ready    1.5 MiB  4         65 s\n",
         "  mesh-store       failing  1.5 MiB  4         -\n",
         "  mesh-update      down     -        -         -\n",
-        &format!("  ! {}:1:1: hostnam: there is no such key; did you mean hostname?\n", toml.display()),
+        &format!(
+            "  ! {}: line 1, column 1: hostnam: there is no such key; did you mean hostname?\n",
+            toml.display()
+        ),
         "  ! the access point has the workshop's password",
         "  ! root's password is the workshop's",
         "  ! mesh-store is failing: it last ended with exit code 1, 4 restarts; see meshctl logs mesh-store\n",

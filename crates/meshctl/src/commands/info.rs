@@ -112,7 +112,9 @@ pub(crate) fn overview(ctx: &Context) -> Overview {
     let mut warnings = config_warnings(ctx);
     warnings.extend(identity_trouble);
     warnings.extend(data_warnings(ctx));
-    warnings.extend(service_warnings(&services));
+    // The supervisor tells of the configuration, too; once is enough.
+    let told: Vec<String> = warnings.iter().map(|w| format!("mesh-supervisor: {w}")).collect();
+    warnings.extend(service_warnings(&services).into_iter().filter(|w| !told.contains(w)));
     Overview {
         name: own.map_or_else(system::hostname, |n| n.name.clone()),
         node,

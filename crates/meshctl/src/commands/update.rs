@@ -74,7 +74,7 @@ fn to_text(s: &Slots) -> String {
     }
     let mut text = table.lines("");
     if !s.waiting_for.is_empty() {
-        text.push_str("\nthe running slot is confirmed when all is well; waiting for:\n");
+        text.push_str("\non trial until all is well; waiting for:\n");
         text.extend(s.waiting_for.iter().map(|w| format!("  {}\n", clean(w))));
     }
     text
