@@ -200,8 +200,13 @@ impl Router {
             return;
         }
         port.last_sync = Some(now);
+        let first = rounds == SYNC_ROUNDS;
         port.sync = if rounds > 1 { Some((rounds - 1, since)) } else { None };
         self.repeat_records(now, interface, Some(since));
+        if first && !(self.tc.neighbors.is_empty() && self.tc.gateways.is_empty()) {
+            // What we advertise is new to it as well, and our last TC came too early to be taken.
+            self.trigger_tc(now);
+        }
     }
 
     /// Repeats records one hop far; ours among them if a new neighbour is the reason.

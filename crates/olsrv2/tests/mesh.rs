@@ -4,7 +4,7 @@
 mod net;
 
 use mesh_types::{Duration, Metric};
-use net::{Net, RADIO, originator, prefix};
+use net::{Net, RADIO, WIRE, originator, prefix};
 use olsrv2::{AttachedNetwork, Event, Input, LinkStatus, NetAddr, Timing};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +13,12 @@ const SECOND: Duration = Duration::from_secs(1);
 fn rfc7181_two_nodes_have_a_route_within_a_second_and_a_half() {
     for seed in 0..50 {
         let mut net = Net::line(seed, 2, Timing::RFC7181);
-        let took = net.run_while_not(Duration::from_millis(1500), Net::is_converged);
+        for i in 0..2 {
+            let one = AttachedNetwork { prefix: prefix(i), dist: 0, metric: Metric::new(1) };
+            net.input(i, Input::AttachedNetworks(&[one]));
+        }
+        let done = |net: &Net| net.is_converged() && net.nodes[0].fib.contains_key(&prefix(1));
+        let took = net.run_while_not(Duration::from_millis(1500), done);
         assert!(took <= Duration::from_millis(1500), "{took}");
         let n = net.nodes[0].router.neighbors().next().unwrap();
         assert_eq!((n.status, n.originator), (LinkStatus::Symmetric, Some(originator(1))));
@@ -199,6 +204,74 @@ fn records_reach_a_late_joiner_and_the_other_half_of_a_healed_mesh() {
     for r in net.nodes[late].router.records().filter(|r| r.originator != originator(0)) {
         let source = net.nodes[0].router.records().find(|o| o.originator == r.originator).unwrap();
         assert!(r.expires <= source.expires + SECOND);
+    }
+}
+
+#[test]
+fn ipv4_without_interface_addresses_works_like_ipv6() {
+    let mut net = Net::new(6);
+    net.ipv4 = true;
+    (0..5).for_each(|_| {
+        net.add(|_| {});
+    });
+    (1..5).for_each(|i| net.connect(i - 1, i));
+    net.run_while_not(SECOND.times(20), Net::is_converged);
+    let far = net.nodes[0].fib[&NetAddr::host(net.originator(4))];
+    assert_eq!((far.next_hop, far.interface), (net.originator(1), RADIO));
+    let near = net.nodes[0].fib[&NetAddr::host(net.originator(1))];
+    assert_eq!(near.next_hop, near.prefix.ip(), "on the link");
+}
+
+#[test]
+fn rfc7181_a_chain_over_two_kinds_of_links_has_routes() {
+    for ipv4 in [false, true] {
+        // A –radio– B –wire– C –radio– D, as in the workshop.
+        let mut net = Net::new(8);
+        net.ipv4 = ipv4;
+        (0..4).for_each(|_| {
+            net.add(|_| {});
+        });
+        net.bring_up((1, WIRE));
+        net.bring_up((2, WIRE));
+        net.connect(0, 1);
+        net.connect_ports((1, WIRE), (2, WIRE));
+        net.connect(2, 3);
+        net.run_while_not(SECOND.times(20), Net::is_converged);
+        assert_eq!(net.trace(0, NetAddr::host(net.originator(3))).unwrap(), [0, 1, 2, 3]);
+        assert_eq!(net.nodes[1].fib[&NetAddr::host(net.originator(3))].interface, WIRE);
+        // The wire is unplugged: the carrier says so.
+        net.cut(1, 2);
+        net.input(1, Input::InterfaceDown { interface: WIRE });
+        net.input(2, Input::InterfaceDown { interface: WIRE });
+        let took = net.run_while_not(SECOND.times(3), Net::is_converged);
+        assert!(took < SECOND.times(2), "{took}");
+    }
+}
+
+#[test]
+fn rfc7181_two_links_to_one_neighbour_back_each_other_up() {
+    for ipv4 in [false, true] {
+        let mut net = Net::new(9);
+        net.ipv4 = ipv4;
+        (0..2).for_each(|_| {
+            net.add(|_| {});
+        });
+        net.bring_up((0, WIRE));
+        net.bring_up((1, WIRE));
+        net.connect(0, 1);
+        net.connect_ports((0, WIRE), (1, WIRE));
+        let both = |net: &Net| {
+            net.nodes[0].router.neighbors().filter(|n| n.status == LinkStatus::Symmetric).count() == 2
+        };
+        net.run_while_not(SECOND.times(5), both);
+        assert!(net.is_converged());
+        let to = NetAddr::host(net.originator(1));
+        let used = net.nodes[0].fib[&to].interface;
+        net.input(0, Input::InterfaceDown { interface: used });
+        net.input(1, Input::InterfaceDown { interface: used });
+        assert_ne!(net.nodes[0].fib[&to].interface, used, "moves over at once");
+        net.run_for(SECOND.times(20));
+        assert!(net.is_converged());
     }
 }
 

@@ -9,8 +9,10 @@ use mesh_types::{Duration, Instant};
 use nhdp::Rng;
 use olsrv2::{Config, Event, Input, NetAddr, Output, Route, RouteChange, Router, Timing};
 
-/// The one interface every node has.
+/// The interface every node has from its start.
 pub const RADIO: u32 = 1;
+/// A second one, where a test wants it.
+pub const WIRE: u32 = 2;
 
 pub struct Node {
     pub router: Router,
@@ -22,14 +24,19 @@ pub struct Node {
 }
 
 /// A packet on its way.
-type Delivery = (Instant, u64, usize, usize, Vec<u8>);
+type Delivery = (Instant, u64, Port, Port, Vec<u8>);
+
+/// A node's interface.
+pub type Port = (usize, u32);
 
 pub struct Net {
     pub now: Instant,
     pub seed: u64,
     pub nodes: Vec<Node>,
     /// Directed edges with their loss in 1/256.
-    pub edges: BTreeMap<(usize, usize), u8>,
+    pub edges: BTreeMap<(Port, Port), u8>,
+    /// IPv4 without interface addresses, or IPv6.
+    pub ipv4: bool,
     heap: BinaryHeap<Reverse<Delivery>>,
     sent: u64,
     rng: Rng,
@@ -37,6 +44,10 @@ pub struct Net {
     pub bytes: u64,
     /// Every packet sent, if wanted.
     pub tap: Option<Vec<Vec<u8>>>,
+}
+
+pub fn originator4(node: usize) -> IpAddr {
+    IpAddr::from([10, 64, 3, node as u8 + 1])
 }
 
 pub fn originator(node: usize) -> IpAddr {
@@ -59,6 +70,7 @@ impl Net {
             seed,
             nodes: Vec::new(),
             edges: BTreeMap::new(),
+            ipv4: false,
             heap: BinaryHeap::new(),
             sent: 0,
             rng: Rng::new(seed),
@@ -104,7 +116,7 @@ impl Net {
 
     pub fn add(&mut self, change: impl FnOnce(&mut Config)) -> usize {
         let index = self.nodes.len();
-        let mut config = Config::new(originator(index));
+        let mut config = Config::new(self.originator(index));
         change(&mut config);
         let router = Router::new(config, self.rng.next_u64(), self.now);
         self.nodes.push(Node {
@@ -114,19 +126,40 @@ impl Net {
             route_changes: 0,
             up: true,
         });
-        let addresses = [NetAddr::host(link_local(index))];
-        self.input(index, Input::InterfaceUp { interface: RADIO, addresses: &addresses });
+        self.bring_up((index, RADIO));
         index
     }
 
+    pub fn originator(&self, node: usize) -> IpAddr {
+        if self.ipv4 { originator4(node) } else { originator(node) }
+    }
+
+    /// The address packets come from: the originator's where interfaces are unnumbered.
+    pub fn source(&self, (node, interface): Port) -> IpAddr {
+        match (self.ipv4, interface) {
+            (true, _) => originator4(node),
+            (false, RADIO) => link_local(node),
+            (false, _) => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0xe, 0xff, 0xfe00, node as u16 + 1)),
+        }
+    }
+
+    pub fn bring_up(&mut self, (node, interface): Port) {
+        let address = [NetAddr::host(self.source((node, interface)))];
+        let addresses = if self.ipv4 { &[][..] } else { &address };
+        self.input(node, Input::InterfaceUp { interface, addresses });
+    }
+
     pub fn connect(&mut self, a: usize, b: usize) {
+        self.connect_ports((a, RADIO), (b, RADIO));
+    }
+
+    pub fn connect_ports(&mut self, a: Port, b: Port) {
         self.edges.insert((a, b), 0);
         self.edges.insert((b, a), 0);
     }
 
     pub fn cut(&mut self, a: usize, b: usize) {
-        self.edges.remove(&(a, b));
-        self.edges.remove(&(b, a));
+        self.edges.retain(|((x, _), (y, _)), _| (*x, *y) != (a, b) && (*y, *x) != (a, b));
     }
 
     pub fn set_loss(&mut self, loss: u8) {
@@ -141,10 +174,7 @@ impl Net {
     fn drain(&mut self, node: usize) {
         while let Some(output) = self.nodes[node].router.poll_output() {
             match output {
-                Output::Transmit { interface, bytes } => {
-                    assert_eq!(interface, RADIO);
-                    self.transmit(node, bytes);
-                }
+                Output::Transmit { interface, bytes } => self.transmit((node, interface), bytes),
                 Output::Route(change) => self.apply(node, change),
                 Output::Event(event) => self.nodes[node].events.push((self.now, event)),
             }
@@ -167,23 +197,23 @@ impl Net {
         assert_eq!(before, old, "route change does not fit what was there, seed {seed}");
     }
 
-    fn transmit(&mut self, node: usize, bytes: Vec<u8>) {
+    fn transmit(&mut self, from: Port, bytes: Vec<u8>) {
         self.packets += 1;
         self.bytes += bytes.len() as u64;
         if let Some(tap) = &mut self.tap {
             tap.push(bytes.clone());
         }
-        if !self.nodes[node].up {
+        if !self.nodes[from.0].up {
             return;
         }
-        let to: Vec<(usize, u8)> =
-            self.edges.range((node, 0)..(node + 1, 0)).map(|((_, to), loss)| (*to, *loss)).collect();
+        let ends = self.edges.range((from, (0, 0))..=(from, (usize::MAX, 0)));
+        let to: Vec<(Port, u8)> = ends.map(|((_, to), loss)| (*to, *loss)).collect();
         for (to, loss) in to {
             let lost = (self.rng.next_u64() & 0xff) < u64::from(loss);
             if !lost {
                 let delay = Duration::from_micros(500) + self.rng.up_to(Duration::from_millis(2));
                 self.sent += 1;
-                self.heap.push(Reverse((self.now + delay, self.sent, node, to, bytes.clone())));
+                self.heap.push(Reverse((self.now + delay, self.sent, from, to, bytes.clone())));
             }
         }
     }
@@ -201,12 +231,11 @@ impl Net {
             self.now = self.now.max(next);
             if delivery == Some(next) {
                 let Some(Reverse((_, _, from, to, bytes))) = self.heap.pop() else { break };
-                if self.nodes[to].up && self.edges.contains_key(&(from, to)) {
-                    let source = link_local(from);
-                    let packet = Input::Packet { interface: RADIO, source, bytes: &bytes };
+                if self.nodes[to.0].up && self.edges.contains_key(&(from, to)) {
+                    let packet = Input::Packet { interface: to.1, source: self.source(from), bytes: &bytes };
                     // The interface may be down by now.
-                    let _ = self.nodes[to].router.handle_input(self.now, packet);
-                    self.drain(to);
+                    let _ = self.nodes[to.0].router.handle_input(self.now, packet);
+                    self.drain(to.0);
                 }
             } else if let Some((_, i)) = timeout {
                 self.nodes[i].router.handle_timeout(self.now);
@@ -239,8 +268,10 @@ impl Net {
         dist[from] = Some(0);
         let mut queue = VecDeque::from([from]);
         while let Some(a) = queue.pop_front() {
-            for (_, b) in self.edges.range((a, 0)..(a + 1, 0)).map(|(edge, _)| *edge) {
-                if dist[b].is_none() && self.nodes[b].up && self.edges.contains_key(&(b, a)) {
+            let ends = self.edges.range(((a, 0), (0, 0))..((a + 1, 0), (0, 0)));
+            for (from, to) in ends.map(|(edge, _)| *edge) {
+                let b = to.0;
+                if dist[b].is_none() && self.nodes[b].up && self.edges.contains_key(&(to, from)) {
                     dist[b] = dist[a].map(|d| d + 1);
                     queue.push_back(b);
                 }
@@ -254,7 +285,7 @@ impl Net {
         (0..self.nodes.len()).filter(|i| self.nodes[*i].up).all(|from| {
             let dist = self.distances(from);
             (0..self.nodes.len()).filter(|to| *to != from).all(|to| {
-                let route = self.nodes[from].fib.get(&NetAddr::host(originator(to)));
+                let route = self.nodes[from].fib.get(&NetAddr::host(self.originator(to)));
                 route.map(|r| r.hops) == dist[to]
             })
         })
@@ -265,11 +296,13 @@ impl Net {
         let mut path = vec![from];
         let mut at = from;
         while path.len() <= self.nodes.len() {
-            if to.contains(originator(at)) || prefix(at) == to {
+            if to.contains(self.originator(at)) || prefix(at) == to {
                 return Some(path);
             }
             let route = self.nodes[at].fib.get(&to)?;
-            at = (0..self.nodes.len()).find(|n| link_local(*n) == route.next_hop)?;
+            let from = (at, route.interface);
+            let ends = self.edges.range((from, (0, 0))..=(from, (usize::MAX, 0)));
+            at = ends.map(|((_, to), _)| *to).find(|to| self.source(*to) == route.next_hop)?.0;
             path.push(at);
         }
         None
