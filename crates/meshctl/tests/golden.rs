@@ -237,6 +237,8 @@ fn status_tells_all_and_what_is_missing() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
+    assert_eq!(text.matches("something is odd").count(), 1, "{text}");
+    assert!(text.contains("  ! mesh-supervisor: something is odd\n"));
     let json = String::from_utf8(node.run(&["status", "--json"]).stdout).unwrap();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["hostname"], "bloor");

@@ -112,9 +112,7 @@ pub(crate) fn overview(ctx: &Context) -> Overview {
     let mut warnings = config_warnings(ctx);
     warnings.extend(identity_trouble);
     warnings.extend(data_warnings(ctx));
-    // The supervisor tells of the configuration, too; once is enough.
-    let told: Vec<String> = warnings.iter().map(|w| format!("mesh-supervisor: {w}")).collect();
-    warnings.extend(service_warnings(&services).into_iter().filter(|w| !told.contains(w)));
+    service_warnings(&services, &mut warnings);
     Overview {
         name: own.map_or_else(system::hostname, |n| n.name.clone()),
         node,
@@ -224,11 +222,19 @@ fn data_warnings(ctx: &Context) -> Option<String> {
     })
 }
 
-fn service_warnings(services: &[ServiceView]) -> Vec<String> {
-    let mut list = Vec::new();
+fn service_warnings(services: &[ServiceView], list: &mut Vec<String>) {
+    // Several services read the same file and find the same mistakes in it; once is enough.
+    let mut told = list.clone();
     for s in services {
         match (&s.status, &s.supervised) {
-            (Ok(status), _) => list.extend(status.problems.iter().map(|p| format!("{}: {p}", s.name))),
+            (Ok(status), _) => {
+                for problem in &status.problems {
+                    if !told.contains(problem) {
+                        list.push(format!("{}: {problem}", s.name));
+                        told.push(problem.clone());
+                    }
+                }
+            }
             (Err(_), Some(sup)) if !sup.last_exit.is_empty() => list.push(format!(
                 "{} is {}: it last ended with {}, {} restarts; see meshctl logs {}",
                 s.name,
@@ -240,7 +246,6 @@ fn service_warnings(services: &[ServiceView]) -> Vec<String> {
             (Err(why), _) => list.push(why.clone()),
         }
     }
-    list
 }
 
 impl Overview {

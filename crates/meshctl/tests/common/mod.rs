@@ -108,8 +108,14 @@ impl Fake {
             let poller = Poller::new().unwrap();
             let mut server: Server<Q, A> = Server::bind(&dir, &name, &poller, 0).unwrap();
             ready.send(()).unwrap();
-            let status =
-                ServiceStatus { service: name, version: "9".into(), uptime_ms: 65_000, ..Default::default() };
+            // Every service finds the same fault, as they do in a faulty configuration.
+            let status = ServiceStatus {
+                service: name,
+                version: "9".into(),
+                uptime_ms: 65_000,
+                problems: vec!["something is odd".into()],
+                ..Default::default()
+            };
             let mut events = Vec::new();
             while !ends.load(Ordering::Relaxed) {
                 poller.wait(Some(clock::now() + Duration::from_millis(20)), &mut events).unwrap();
