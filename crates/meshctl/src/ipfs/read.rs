@@ -1,0 +1,188 @@
+//! `ipfs cat`, `get`, `ls`, `refs`.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use mesh_ipc::store::{Entry, EntryKind, StoreRequest, StoreResponse};
+
+use super::args::Flag;
+use super::tab::{columns, shown};
+use super::{Context, Store};
+use crate::failure::Failure;
+
+pub(super) const CAT_FLAGS: &[Flag] = &[
+    Flag { name: "offset", short: "o", value: Some("N"), help: "bytes to skip" },
+    Flag { name: "length", short: "l", value: Some("N"), help: "bytes to write at most" },
+    Flag { name: "progress", short: "p", value: None, help: "accepted; no progress is shown" },
+];
+pub(super) const GET_FLAGS: &[Flag] = &[
+    Flag { name: "output", short: "o", value: Some("PATH"), help: "where to save it" },
+    Flag { name: "progress", short: "p", value: None, help: "accepted; no progress is shown" },
+];
+pub(super) const LS_FLAGS: &[Flag] = &[
+    Flag { name: "headers", short: "v", value: None, help: "print a head line" },
+    Flag { name: "size", short: "", value: None, help: "print sizes (default true)" },
+    Flag { name: "resolve-type", short: "", value: None, help: "accepted; types are always shown" },
+    Flag { name: "stream", short: "s", value: None, help: "accepted" },
+];
+pub(super) const REFS_FLAGS: &[Flag] = &[
+    Flag { name: "recursive", short: "r", value: None, help: "also what is below" },
+    Flag { name: "unique", short: "u", value: None, help: "each CID once" },
+];
+
+/// Folders nest no deeper.
+const MAX_DEPTH: usize = 100;
+
+pub(super) fn cat(context: &mut Context) -> Result<(), Failure> {
+    let paths = context.args.some_operands("ipfs-path")?;
+    let (offset, length) = (context.args.number("offset")?, context.args.number("length")?);
+    let mut store = context.store()?;
+    for path in paths {
+        let request = StoreRequest::Cat { path, offset: offset.unwrap_or(0), length };
+        file(&mut store, request, &mut |bytes| context.out.bytes(bytes))?;
+    }
+    Ok(())
+}
+
+fn file(
+    store: &mut Store,
+    request: StoreRequest,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    store.send(request)?;
+    loop {
+        match store.receive()? {
+            StoreResponse::Data(bytes) => take(&bytes)?,
+            StoreResponse::Done => return Ok(()),
+            _ => return Err(store.odd()),
+        }
+    }
+}
+
+pub(super) fn get(context: &mut Context) -> Result<(), Failure> {
+    let paths = context.args.some_operands("ipfs-path")?;
+    let [path] = paths.as_slice() else {
+        return Err(Failure::Usage("ipfs get takes one path".into()));
+    };
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+    let mut target = context.args.text("output").map_or_else(|| PathBuf::from(name), PathBuf::from);
+    if context.args.text("output").is_some() && target.is_dir() {
+        target.push(name);
+    }
+    let mut store = context.store()?;
+    let answer = store.request(StoreRequest::Resolve { path: path.clone() })?;
+    let StoreResponse::Entries(entries) = answer else { return Err(store.odd()) };
+    let entry = entries.into_iter().next().ok_or_else(|| store.odd())?;
+    context.out.line(&format!("Saving file(s) to {}", target.display()))?;
+    save(&mut store, &entry, &target, 0)
+}
+
+/// Saves an entry at `target`. What is there already is replaced if it is a file, and filled up if
+/// it is a folder.
+fn save(store: &mut Store, entry: &Entry, target: &Path, depth: usize) -> Result<(), Failure> {
+    let bad = |e: &std::io::Error| Failure::write(&target.display().to_string(), e);
+    match &entry.kind {
+        Some(EntryKind::Directory) => {
+            if depth >= MAX_DEPTH {
+                return Err(Failure::new(format!("{}: folders nest too deeply", target.display())));
+            }
+            let there = fs::symlink_metadata(target).is_ok_and(|m| m.is_dir());
+            if !there {
+                fs::create_dir(target).map_err(|e| bad(&e))?;
+            }
+            for child in list(store, &entry.cid)? {
+                // the names come from whoever made the content
+                let unsafe_name = matches!(child.name.as_str(), "" | "." | "..");
+                if unsafe_name || child.name.contains(['/', '\0']) {
+                    let why = format!("{} has an entry {:?}, which is no file name", entry.cid, child.name);
+                    return Err(Failure::new(why));
+                }
+                save(store, &child, &target.join(&child.name), depth + 1)?;
+            }
+            Ok(())
+        }
+        Some(EntryKind::Symlink(to)) => std::os::unix::fs::symlink(to, target).map_err(|e| bad(&e)),
+        Some(EntryKind::File) => save_file(store, &entry.cid, target),
+        None => Err(Failure::new(format!("{} can't be fetched: no node in reach has it", entry.cid))),
+    }
+}
+
+/// The file appears when it is whole; a link at its place is replaced, not followed.
+fn save_file(store: &mut Store, cid: &str, target: &Path) -> Result<(), Failure> {
+    let mut beside = target.as_os_str().to_owned();
+    beside.push(format!(".part{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let bad = |e: std::io::Error| Failure::write(&target.display().to_string(), &e);
+    let mut to = File::create_new(&beside).map_err(bad)?;
+    let request = StoreRequest::Cat { path: cid.to_owned(), offset: 0, length: None };
+    let result = file(store, request, &mut |bytes| to.write_all(bytes).map_err(bad))
+        .and_then(|()| fs::rename(&beside, target).map_err(bad));
+    if result.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    result
+}
+
+fn list(store: &mut Store, path: &str) -> Result<Vec<Entry>, Failure> {
+    store.send(StoreRequest::Ls { path: path.to_owned() })?;
+    let mut entries = Vec::new();
+    loop {
+        match store.receive()? {
+            StoreResponse::Entries(more) => entries.extend(more),
+            StoreResponse::Done => return Ok(entries),
+            _ => return Err(store.odd()),
+        }
+    }
+}
+
+pub(super) fn ls(context: &mut Context) -> Result<(), Failure> {
+    let paths = context.args.some_operands("ipfs-path")?;
+    let mut store = context.store()?;
+    let sizes = context.args.switch("size").unwrap_or(true);
+    let several = paths.len() > 1;
+    for (at, path) in paths.iter().enumerate() {
+        let mut rows = Vec::new();
+        if context.args.on("headers") {
+            let head = if sizes { vec!["Hash", "Size", "Name"] } else { vec!["Hash", "Name"] };
+            rows.push(head.into_iter().map(str::to_owned).collect());
+        }
+        for entry in list(&mut store, path)? {
+            let (size, slash) = match entry.kind {
+                Some(EntryKind::Directory) => ("-".to_owned(), "/"),
+                _ => (entry.size.to_string(), ""),
+            };
+            let mut row = vec![entry.cid];
+            if sizes {
+                row.push(size);
+            }
+            row.push(format!("{}{slash}", shown(&entry.name)));
+            rows.push(row);
+        }
+        if several {
+            context.out.line(&format!("{path}:"))?;
+        }
+        context.out.text(&columns(&rows))?;
+        if several && at + 1 < paths.len() {
+            context.out.line("")?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn refs(context: &mut Context) -> Result<(), Failure> {
+    let paths = context.args.some_operands("ipfs-path")?;
+    let mut store = context.store()?;
+    for path in paths {
+        let (recursive, unique) = (context.args.on("recursive"), context.args.on("unique"));
+        store.send(StoreRequest::Refs { path, recursive, unique })?;
+        loop {
+            match store.receive()? {
+                StoreResponse::Refs(cids) => cids.iter().try_for_each(|cid| context.out.line(cid))?,
+                StoreResponse::Done => break,
+                _ => return Err(store.odd()),
+            }
+        }
+    }
+    Ok(())
+}
