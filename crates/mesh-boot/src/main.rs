@@ -21,7 +21,8 @@ use mesh_sys::kmod;
 use mesh_sys::mount::{self, Options};
 
 use card::BootArguments;
-use header::{SECTOR, SlotHeader};
+use header::RootImage;
+use update_core::SECTOR;
 
 /// How long the card may take to appear.
 const CARD_PATIENCE: Duration = Duration::from_secs(20);
@@ -56,7 +57,7 @@ fn boot() -> Result<std::convert::Infallible, String> {
     say(&format!(
         "slot {} version {}: root verified and mounted, {} s",
         arguments.slot,
-        header.version,
+        header.version(),
         uptime()
     ));
     hand_over()
@@ -107,28 +108,28 @@ fn load_modules() -> Result<(), String> {
     Ok(())
 }
 
-fn read_header(partition: &card::SlotPartition, arguments: &BootArguments) -> Result<SlotHeader, String> {
+fn read_header(partition: &card::SlotPartition, arguments: &BootArguments) -> Result<RootImage, String> {
     let node = partition.node.display();
     let mut sector = [0; SECTOR];
     File::open(&partition.node)
         .and_then(|mut file| file.read_exact(&mut sector))
         .map_err(|e| format!("{node} can't be read: {e}"))?;
-    let header = SlotHeader::parse(&sector, partition.sectors).map_err(|e| format!("{node}: {e}"))?;
-    if header.root_hash != arguments.root_hash {
+    let header = RootImage::parse(&sector, partition.sectors).map_err(|e| format!("{node}: {e}"))?;
+    if header.root_hash() != arguments.root_hash {
         return Err(format!(
             "{node} holds version {}, which is not the one the boot script chose",
-            header.version
+            header.version()
         ));
     }
     Ok(header)
 }
 
 /// dm-linear cuts the root image out of the slot, dm-verity checks every block that is read from it.
-fn verified_device(header: &SlotHeader, partition: &Path) -> Result<PathBuf, String> {
+fn verified_device(header: &RootImage, partition: &Path) -> Result<PathBuf, String> {
     let mapper = DeviceMapper::open().map_err(|e| format!("device-mapper is not there: {e}"))?;
     let partition = partition.display().to_string();
     let layer = |name: &str, kind: &str, parameters: &str| {
-        let target = Target { start: 0, sectors: header.root_sectors, kind, parameters };
+        let target = Target { start: 0, sectors: header.sectors(), kind, parameters };
         mapper.create_read_only(name, &[target]).map_err(|e| format!("dm-{kind} refuses '{parameters}': {e}"))
     };
     let image = layer("p2pmesh-image", "linear", &header.linear(&partition))?;

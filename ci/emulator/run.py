@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""usage: ./build.sh run [--nodes N] [--direct] [--fresh] [--line] [--ports P80,P8080,P22]
+
+Boots emulated Raspberry Pi 3 from the image in build/deploy and connects their serial consoles to this terminal
+(several: to tmux panes if tmux is there, else the first here and the others to the sockets it names). They share one
+Ethernet segment. Ports 80, 8080 and 22 of the first are forwarded to loopback. Ctrl-] ends the emulation.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import console  # noqa: E402
+from card import Card, find_image  # noqa: E402
+from hub import Hub  # noqa: E402
+from pi import Deadline, EmulatedPi  # noqa: E402
+
+FOLDER = Path(__file__).resolve().parents[2] / "build/run"
+GUEST, READY = "10.0.2.15", r"p2pmesh: node is ready"
+
+
+def parser():
+    """The command line."""
+    p = argparse.ArgumentParser(usage=__doc__.split("\n", 1)[0].removeprefix("usage: "), description=__doc__.split("\n", 2)[2],
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--nodes", type=int, default=1, metavar="N", help="how many Pis (default 1)")
+    p.add_argument("--direct", action="store_true", help="start the kernel directly, without U-Boot: 7 s sooner")
+    p.add_argument("--fresh", action="store_true", help="new cards; otherwise those of the last run are used again")
+    p.add_argument("--line", action="store_true", help="only neighbours hear each other: pi1 - pi2 - pi3 ...")
+    p.add_argument("--ports", default="8000,8080,2222", metavar="P80,P8080,P22",
+                   help="loopback ports for 80, 8080 and 22 of the first Pi (default 8000,8080,2222)")
+    p.add_argument("--image", type=Path, help="default: the newest in build/deploy")
+    p.add_argument("--attach", type=Path, metavar="SOCKET", help="connect this terminal to a console that is running")
+    return p
+
+
+def make_card(image, name, fresh):
+    """The Pi's card in build/run: the one of the last run, or a copy of the image if that is newer."""
+    path = FOLDER / f"{name}.img"
+    if fresh or not path.exists() or path.stat().st_mtime < image.stat().st_mtime:
+        return Card.copy(image, path), True
+    return Card(path), False
+
+
+def forwards(text):
+    """QEMU's user network with the three forwarded ports, and the pairs (loopback port, Pi's port)."""
+    pairs = list(zip((int(p) for p in text.split(",")), (80, 8080, 22), strict=True))
+    for port, _ in pairs:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise SystemExit(f"run: port {port} on loopback is in use ({error.strerror}); choose others with --ports") from error
+    rules = ",".join(f"hostfwd=tcp:127.0.0.1:{port}-{GUEST}:{there}" for port, there in pairs)
+    return f"user,ipv6=off,{rules}", pairs
+
+
+def connect_host(pi, pairs):
+    """Waits until the first Pi is ready, then gives its second network card the address that the forwarded ports lead
+    to. A node has no address on that card by itself, so this is typed on its console."""
+    try:
+        pi.expect(READY, 300)
+        pi.login()
+        interface = f"$(grep -l {pi.mac(1)} /sys/class/net/*/address | cut -d/ -f5)"
+        pi.run(f"i={interface}; ip link set $i up; ip addr replace {GUEST}/24 dev $i")
+        pi.send("exit\n")
+        text = ", ".join(f"http://127.0.0.1:{port}/ (port {there})" if there != 22 else f"ssh -p {port} root@127.0.0.1" for port, there in pairs)
+        pi.tap(f"\r\nrun: {pi.name} is reachable from this computer: {text}\r\n".encode())
+    except (Deadline, AssertionError, OSError) as error:
+        pi.tap(f"\r\nrun: no forwarded ports: {str(error).splitlines()[0]}\r\n".encode())
+
+
+def show(pis):
+    """Connects people to the consoles; returns when they leave."""
+    sockets = [FOLDER / f"{pi.name}.console" for pi in pis]
+    if len(pis) > 1 and sys.stdin.isatty() and shutil.which("tmux") and not os.environ.get("TMUX"):
+        commands = [f"{sys.executable} {Path(__file__).resolve()} --attach {path}" for path in sockets]
+        session = f"p2pmesh-{os.getpid()}"
+        subprocess.run(["tmux", "new-session", "-d", "-s", session, commands[0]], check=True)
+        for command in commands[1:]:
+            subprocess.run(["tmux", "split-window", "-t", session, command], check=True)
+            subprocess.run(["tmux", "select-layout", "-t", session, "tiled"], check=True)
+        subprocess.run(["tmux", "attach", "-t", session], check=False)
+        subprocess.run(["tmux", "kill-session", "-t", session], check=False, stderr=subprocess.DEVNULL)
+        return
+    for path in sockets[1:]:
+        print(f"run: {path.stem}: {sys.executable} {Path(__file__).resolve()} --attach {path}")
+    print(f"run: {pis[0].name} (Ctrl-] ends the emulation)", flush=True)
+    console.attach(sockets[0])
+
+
+def main():
+    """Command line entry."""
+    args = parser().parse_args()
+    if args.attach:
+        console.attach(args.attach)
+        return 0
+    if not 1 <= args.nodes <= 16:
+        raise SystemExit("run: --nodes takes 1 to 16")
+    try:
+        image = args.image or find_image()
+    except FileNotFoundError as error:
+        raise SystemExit(f"run: {error}") from error
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    user_network, pairs = forwards(args.ports)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.ExitStack() as stack:
+        hub = stack.enter_context(Hub())
+        pis = []
+        for number in range(1, args.nodes + 1):
+            name = f"pi{number}"
+            card, new = make_card(image, name, args.fresh)
+            networks = [hub.plug(name)] + ([user_network] if number == 1 else [])
+            pi = stack.enter_context(EmulatedPi(FOLDER, name, card, networks=networks, direct=args.direct))
+            if new:
+                pi.prepare()
+            stack.callback(console.ConsoleServer(pi, FOLDER / f"{name}.console").close)
+            pis.append(pi)
+        if args.line:
+            hub.line(*(pi.name for pi in pis))
+        for pi in pis:
+            pi.start()
+        threading.Thread(target=connect_host, args=(pis[0], pairs), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            show(pis)
+    print("run: all Pis are off; their cards and logs stay in build/run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
