@@ -22,13 +22,16 @@ pub(crate) struct Cached {
     pub(crate) expires: Instant,
 }
 
-type Key = (u32, Name, u16);
+/// Name, type, interface.
+type Key = (Name, u16, u32);
 
-/// Records heard, by interface, name and type.
+/// Records heard.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     sets: BTreeMap<Key, Vec<Cached>>,
     count: usize,
+    /// Something was learnt since [`Cache::take_changed`].
+    changed: bool,
 }
 
 /// Whether a record is of use here: addresses, what does not exist, and reverse mappings.
@@ -52,15 +55,16 @@ impl Cache {
         records: impl Iterator<Item = &'a Record> + Clone,
     ) {
         let second = Duration::from_secs(1);
+        self.changed = true;
         for r in records.clone().filter(|r| wanted(r) && r.flush && r.ttl > 0) {
             // Older ones of that set are no longer true, in a second (§10.2).
-            let Some(set) = self.sets.get_mut(&(interface, r.name.clone(), r.rtype)) else { continue };
+            let Some(set) = self.sets.get_mut(&(r.name.clone(), r.rtype, interface)) else { continue };
             for c in set.iter_mut().filter(|c| now.saturating_since(c.heard) > second) {
                 c.expires = c.expires.min(now + second);
             }
         }
         for r in records.filter(|r| wanted(r)) {
-            let key = (interface, r.name.clone(), r.rtype);
+            let key = (r.name.clone(), r.rtype, interface);
             let known = self.sets.get_mut(&key).and_then(|s| s.iter_mut().find(|c| c.record.rdata == r.rdata));
             if r.ttl == 0 {
                 // A goodbye leaves others a second to object (§10.1).
@@ -113,7 +117,7 @@ impl Cache {
 
     /// Forgets what was heard on an interface that is gone.
     pub(crate) fn forget_interface(&mut self, interface: u32) {
-        self.sets.retain(|(i, _, _), _| *i != interface);
+        self.sets.retain(|(_, _, i), _| *i != interface);
         self.drop_empty();
     }
 
@@ -123,7 +127,7 @@ impl Cache {
 
     /// The live records of that name and type, on any interface.
     pub(crate) fn get(&self, now: Instant, name: &Name, rtype: u16) -> Vec<&Cached> {
-        let sets = self.sets.iter().filter(|((_, n, t), _)| *t == rtype && n == name);
+        let sets = self.sets.range((name.clone(), rtype, 0)..=(name.clone(), rtype, u32::MAX));
         sets.flat_map(|(_, s)| s).filter(|c| c.expires > now).collect()
     }
 
@@ -137,6 +141,11 @@ impl Cache {
     pub(crate) fn addresses(&self, now: Instant) -> impl Iterator<Item = &Cached> {
         let live = move |c: &&Cached| c.expires > now;
         self.sets.values().flatten().filter(live).filter(|c| matches!(c.record.rtype, rtype::A | rtype::AAAA))
+    }
+
+    /// Whether anything was learnt since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,8 +1,6 @@
 //! The whole: what a node does about names.
 
 mod resolve;
-#[cfg(test)]
-mod tests;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
@@ -432,6 +430,10 @@ impl Names {
     /// What follows from any change: claims, clashes, finished lookups, questions.
     fn settle(&mut self, now: Instant) {
         self.claim(now);
+        let due = self.lookups.next_timeout().is_some_and(|at| at <= now);
+        if !self.cache.take_changed() && !due {
+            return;
+        }
         for (who, name, outcome) in self.lookups.finish(now, &self.cache) {
             self.answer_waiter(now, who, &name, outcome);
         }

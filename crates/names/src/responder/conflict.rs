@@ -90,7 +90,7 @@ impl Responder {
             }
             Verdict::Conflict => {
                 self.note_conflict(now);
-                let until = now + self.conflict_delay(now);
+                let until = now + self.conflict_delay();
                 if let Some(link) = self.links.get_mut(&source.interface) {
                     link.clear();
                     link.state = State::Waiting { until };
@@ -133,7 +133,7 @@ impl Responder {
     /// Starts over on every link, as after a new name.
     pub(super) fn probe_everywhere(&mut self, now: Instant) {
         for index in self.links.keys().copied().collect::<Vec<_>>() {
-            let until = now + self.conflict_delay(now);
+            let until = now + self.conflict_delay();
             let Some(link) = self.links.get_mut(&index) else { continue };
             link.clear();
             link.sent.clear();
@@ -148,13 +148,13 @@ impl Responder {
         while self.conflicts.len() > CONFLICTS {
             self.conflicts.pop_front();
         }
+        self.slow |= self.conflicts.len() >= CONFLICTS
+            && self.conflicts.front().is_some_and(|at| now.saturating_since(*at) <= CONFLICT_WINDOW);
     }
 
-    fn conflict_delay(&mut self, now: Instant) -> Duration {
-        let many = self.conflicts.len() >= CONFLICTS
-            && self.conflicts.front().is_some_and(|at| now.saturating_since(*at) <= CONFLICT_WINDOW);
+    fn conflict_delay(&mut self) -> Duration {
         let delay = self.rng.millis(0, 250);
-        if many { CONFLICT_PAUSE + delay } else { delay }
+        if self.slow { CONFLICT_PAUSE + delay } else { delay }
     }
 }
 
