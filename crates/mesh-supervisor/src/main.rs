@@ -52,11 +52,17 @@ fn main() -> ExitCode {
         return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let options = Options::new(&args);
-    logger::start(&options);
     let result = match word.as_str() {
+        // Starts the log itself, once there is memory to keep it in.
         "setup" => setup::setup(&options),
-        "run" => run::run(options),
-        "finish" => setup::finish(&options),
+        "run" => {
+            logger::start(&options);
+            run::run(options)
+        }
+        "finish" => {
+            logger::start(&options);
+            setup::finish(&options)
+        }
         other => {
             complain(&format!("mesh-supervisor: {other:?} is neither setup, run nor finish"));
             return ExitCode::from(2);

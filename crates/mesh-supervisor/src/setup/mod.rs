@@ -21,7 +21,7 @@ use mesh_sys::{disk, process};
 use crate::accounts;
 use crate::console::Console;
 use crate::options::Options;
-use crate::{kept, problems};
+use crate::{kept, logger, problems};
 
 /// Where the data partition is mounted.
 const DATA: &str = "/data";
@@ -41,6 +41,7 @@ pub(crate) fn setup(options: &Options) -> Result<(), String> {
     }
     // /run is memory from here on.
     folder(&options.run_dir, 0o1770, group).map_err(|e| format!("{}: {e}", options.run_dir.display()))?;
+    logger::start(options);
     folder(&options.log_dir(), 0o750, group).map_err(|e| format!("{}: {e}", options.log_dir().display()))?;
     if options.system {
         card(console, group, &mut found);
