@@ -7,7 +7,6 @@ import os
 import pathlib
 import shutil
 
-import accounts
 import bb
 from common import BuildError, say
 from metadata import where
@@ -26,6 +25,7 @@ class Root:
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self.owner: dict[str, str] = {}
+        self.laid: set[str] = set()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
@@ -49,6 +49,7 @@ class Root:
 
     def tree(self, package: str, source: pathlib.Path) -> None:
         """Lay a recipe's ${D} into the root."""
+        self.laid.add(package)
         for here, folders, files in os.walk(source):
             relative = os.path.relpath(here, source)
             folders.sort()
@@ -93,23 +94,26 @@ def stage(d) -> None:
     name = d.getVar("PN")
     root = Root(pathlib.Path(d.getVar("IMAGE_ROOTFS")))
     packages = runner.packages(d)
-    ours = [p for p in packages if runner.metadata.recipe_for(p) is not None]
-    ours.sort(key=lambda p: (p in OVERLAYS, packages.index(p)))
-    for package in ours:
-        recipe = runner.metadata.recipe_for(package)
-        if package == ours[0] or package not in OVERLAYS:
-            root.tree(package, pathlib.Path(recipe.getVar("D")))
-    for package in packages:
+    # Ours first, so that a clash is told of the third-party package; an overlay goes over everything.
+    ours = [package for package in packages if runner.metadata.recipe_for(package) is not None]
+    for package in [*ours, *packages]:
+        if package in OVERLAYS:
+            continue
         if package not in ours:
             runner.thirdparty.lay(package, lambda source, place, package=package: root.put(package, source, place))
-    for package in ours[1:]:
-        if package in OVERLAYS:
-            root.tree(package, pathlib.Path(runner.metadata.recipe_for(package).getVar("D")))
+        elif package not in root.laid:
+            root.tree(package, _result(package))
     if "busybox" in packages:
         _applets(root)
-    accounts.add(root.folder, [runner.metadata.recipe_for(p) for p in ours])
+    for package in ours:
+        if package in OVERLAYS:
+            root.tree(package, _result(package))
     count = sum(len(files) for _, _, files in os.walk(root.folder))
     say(f"{name}: {len(packages)} packages, {count} files staged in {os.path.relpath(root.folder)}")
+
+
+def _result(package: str) -> pathlib.Path:
+    return pathlib.Path(runner.metadata.recipe_for(package).getVar("D"))
 
 
 def _applets(root: Root) -> None:

@@ -19,10 +19,10 @@ from debs import Apt, Deb
 SETS: dict[str, dict] = {
     "image": {
         "packages": ["cryptsetup-bin", "device-tree-compiler", "dosfstools", "e2fsprogs", "erofs-utils", "kmod", "mtools",
-                     "shellcheck", "u-boot-tools", "xz-utils"],
+                     "shellcheck", "squashfs-tools", "u-boot-tools", "xz-utils"],
         "commands": ["veritysetup", "dtc", "fdtput", "fdtget", "mkfs.vfat", "fsck.vfat", "mke2fs", "e2fsck", "debugfs", "dumpe2fs",
                      "mkfs.erofs", "fsck.erofs", "dump.erofs", "kmod", "mcopy", "mmd", "mdir", "mtype", "minfo", "mdel",
-                     "mattrib", "shellcheck", "mkimage", "mkenvimage", "dumpimage", "xz"],
+                     "mattrib", "mksquashfs", "unsquashfs", "shellcheck", "mkimage", "mkenvimage", "dumpimage", "xz"],
         "aliases": {"depmod": "kmod", "modinfo": "kmod"},
     },
     "qemu": {

@@ -26,6 +26,7 @@ IMAGE_CMD:p2pcard () {
     done
     python3 ${P2PMESH_TREE}/ci/image/assemble.py \
         --rootfs ${IMAGE_ROOTFS} \
+        --owners ${P2PMESH_TREE}/overlays/ownership.txt \
         --kernel ${P2PMESH_KERNEL} \
         --init "$initramfs/init" \
         $firmware \
@@ -37,4 +38,4 @@ IMAGE_CMD:p2pcard () {
 IMAGE_TYPEDEP:p2pcard = ""
 do_image_p2pcard[depends] += "p2pmesh-initramfs:do_image_complete virtual/kernel:do_deploy virtual/bootloader:do_deploy rpi-bootfiles:do_deploy"
 do_image_p2pcard[depends] += "erofs-utils-native:do_populate_sysroot mtools-native:do_populate_sysroot dosfstools-native:do_populate_sysroot u-boot-tools-native:do_populate_sysroot xz-native:do_populate_sysroot"
-do_image_p2pcard[file-checksums] += "${P2PMESH_TREE}/ci/image:True ${P2PMESH_BOARD}:True"
+do_image_p2pcard[file-checksums] += "${P2PMESH_TREE}/ci/image:True ${P2PMESH_BOARD}:True ${P2PMESH_TREE}/overlays/ownership.txt:True"

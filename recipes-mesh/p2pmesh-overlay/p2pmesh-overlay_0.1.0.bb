@@ -1,27 +1,28 @@
-SUMMARY = "Files laid over the root: start-up, services, defaults; the services' users"
+SUMMARY = "Files laid over the root: start-up, services, accounts, defaults"
 LICENSE = "MIT | Apache-2.0"
 LIC_FILES_CHKSUM = "file://${P2PMESH_TREE}/LICENSE-MIT;md5=99497f2d2baeb4595a7c8e94ae9fb853"
 
-inherit allarch useradd
+inherit allarch
 
 FILESEXTRAPATHS:prepend := "${P2PMESH_TREE}/overlays:"
-SRC_URI = "file://rootfs"
+SRC_URI = "file://rootfs file://ownership.txt"
 S = "${UNPACKDIR}"
 
-# Each service has its own user; all are in the group that owns the control sockets. The numbers are fixed: they own
-# files on the data partition, which outlives the image.
-USERADD_PACKAGES = "${PN}"
-GROUPADD_PARAM:${PN} = "--system --gid 900 mesh"
-USERADD_PARAM:${PN} = " \
-    --system --uid 901 --gid mesh --home-dir / --shell /sbin/nologin mesh-router; \
-    --system --uid 902 --gid mesh --home-dir / --shell /sbin/nologin mesh-radio; \
-    --system --uid 903 --gid mesh --home-dir / --shell /sbin/nologin mesh-mdns; \
-    --system --uid 904 --gid mesh --home-dir / --shell /sbin/nologin mesh-store; \
-    --system --uid 905 --gid mesh --home-dir / --shell /sbin/nologin mesh-update \
-    "
-
+# Git keeps neither modes nor owners: ownership.txt does.
 do_install() {
-    cp -R --no-dereference --preserve=mode,links ${S}/rootfs/. ${D}/
+    cp -R --no-dereference ${S}/rootfs/. ${D}/
+    find ${D} -type d -exec chmod 0755 {} +
+    find ${D} -type f -exec chmod 0644 {} +
+    while read -r path mode uid gid; do
+        case "$path" in
+        '' | '#'*) continue ;;
+        esac
+        chmod "$mode" "${D}/$path"
+        # Under OpenEmbedded this task is root in pseudo; the other provider hands the table to the assembler.
+        if [ "$(id -u)" -eq 0 ]; then
+            chown "$uid:$gid" "${D}/$path"
+        fi
+    done < ${S}/ownership.txt
 }
 
 FILES:${PN} = "/"
