@@ -1,0 +1,114 @@
+//! `mesh-lab test [--bin-dir DIR] [--logs DIR] [NAME…]`: the tests on many nodes.
+
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mesh_lab::isolate;
+use mesh_lab::lab::Lab;
+use mesh_lab::report::{Report, say};
+use mesh_sys::service::complain;
+
+const USAGE: &str = "usage: mesh-lab test [--bin-dir DIR] [--logs DIR] [NAME…]
+
+Runs the tests whose names contain one of NAME (default: all), each with real services in network namespaces.
+  --bin-dir DIR  where the services are (default: beside mesh-lab)
+  --logs DIR     where the logs of a test that failed are kept (default: they stay in the temporary folder)
+Works as root, or without where user namespaces are allowed.";
+
+struct Options {
+    binaries: PathBuf,
+    logs: Option<PathBuf>,
+    names: Vec<String>,
+}
+
+fn options() -> Result<Options, String> {
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("test") => {}
+        _ => return Err(USAGE.into()),
+    }
+    let me = std::env::current_exe().map_err(|e| format!("own path: {e}"))?;
+    let binaries = me.parent().unwrap_or(Path::new(".")).to_path_buf();
+    let mut options = Options { binaries, logs: None, names: Vec::new() };
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a folder\n{USAGE}"));
+        match word.as_str() {
+            "--bin-dir" => options.binaries = value()?.into(),
+            "--logs" => options.logs = Some(value()?.into()),
+            w if w.starts_with('-') => return Err(format!("unknown flag {w}\n{USAGE}")),
+            _ => options.names.push(word),
+        }
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(text) => {
+            complain(&text);
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(why) = isolate::enter() {
+        say(&format!("SKIPPED: the tests in network namespaces: {why}"));
+        return ExitCode::SUCCESS;
+    }
+    if let Err(e) = isolate::watch(Duration::from_secs(900)) {
+        complain(&format!("mesh-lab: signals: {e}"));
+        return ExitCode::FAILURE;
+    }
+    let mut report = Report::default();
+    for (name, test) in tests::ALL {
+        if options.names.is_empty() || options.names.iter().any(|n| name.contains(n.as_str())) {
+            run(&options, name, *test, &mut report);
+        }
+    }
+    if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(options: &Options, name: &str, test: tests::Test, report: &mut Report) {
+    let root = std::env::temp_dir().join(format!("mesh-lab-{}-{name}", mesh_sys::clock::now().as_micros()));
+    let mut lab = match Lab::new(&root, &options.binaries) {
+        Ok(lab) => lab,
+        Err(why) => {
+            report.test(name, || Err::<(), _>(why));
+            return;
+        }
+    };
+    let before = report.failures();
+    say(&format!("\n== {name}"));
+    test(&mut lab, report);
+    if report.failures() > before {
+        say(&lab.log_tails(30));
+        let mut kept = lab.keep_files().to_path_buf();
+        drop(lab);
+        if let Some(logs) = &options.logs {
+            let to = logs.join(name);
+            match copy_logs(&kept, &to) {
+                Ok(()) => kept = to,
+                Err(e) => say(&format!("the logs can't be copied to {}: {e}", to.display())),
+            }
+        }
+        say(&format!("the whole logs of {name} are in {}", kept.display()));
+    }
+}
+
+/// Copies `<node>/<service>.log` and removes the rest.
+fn copy_logs(from: &Path, to: &Path) -> std::io::Result<()> {
+    for node in std::fs::read_dir(from)? {
+        let node = node?;
+        let into = to.join(node.file_name());
+        std::fs::create_dir_all(&into)?;
+        for file in std::fs::read_dir(node.path())? {
+            let file = file?;
+            if file.path().extension().is_some_and(|e| e == "log") {
+                std::fs::copy(file.path(), into.join(file.file_name()))?;
+            }
+        }
+    }
+    std::fs::remove_dir_all(from)
+}

@@ -1,0 +1,181 @@
+//! What a node sees: echoes, names, web pages. Small and independent of the product's own codecs.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::lab::{Node, Result, told};
+
+/// One echo request (RFC 792, RFC 4443 §4) and its answer: the time it took.
+///
+/// # Errors
+/// No answer within `patience`, or no route.
+pub fn ping(from: &Node, to: IpAddr, patience: Duration) -> Result<Duration> {
+    from.inside(|| echo(to, patience))?.map_err(|e| format!("ping {to} from {}: {e}", from.name()))
+}
+
+fn echo(to: IpAddr, patience: Duration) -> Result<Duration> {
+    let (domain, protocol, request, answer) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8u8, 0u8),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 128, 129),
+    };
+    let mut socket = Socket::new(domain, Type::RAW, Some(protocol)).map_err(told("socket"))?;
+    socket.set_read_timeout(Some(Duration::from_millis(20))).map_err(told("socket"))?;
+    let tag = std::process::id().to_be_bytes();
+    let mut packet = [&[request, 0, 0, 0], &tag[..], b"p2pmesh!"].concat();
+    if to.is_ipv4() {
+        let sum = checksum(&packet).to_be_bytes();
+        packet.iter_mut().skip(2).zip(sum).for_each(|(p, s)| *p = s);
+    }
+    let start = Instant::now();
+    socket.send_to(&packet, &SocketAddr::new(to, 0).into()).map_err(told("send"))?;
+    let mut buffer = [0u8; 256];
+    while start.elapsed() < patience {
+        let len = match socket.read(&mut buffer) {
+            Ok(len) => len,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+            Err(e) => return Err(e.to_string()),
+        };
+        let got = buffer.get(..len).unwrap_or_default();
+        // IPv4 comes with its header.
+        let header = if to.is_ipv4() { got.first().map_or(0, |b| usize::from(b & 15) * 4) } else { 0 };
+        let got = got.get(header..).unwrap_or_default();
+        if got.first() == Some(&answer) && got.get(4..) == packet.get(4..) {
+            return Ok(start.elapsed());
+        }
+    }
+    Err(format!("no answer within {} ms", patience.as_millis()))
+}
+
+/// RFC 1071.
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|c| match c {
+        [a, b] => u32::from(u16::from_be_bytes([*a, *b])),
+        [a] => u32::from(*a) << 8,
+        _ => 0,
+    });
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Asks the node's own DNS server (127.0.0.1:53) for the addresses of `name`, IPv6 and IPv4.
+///
+/// # Errors
+/// No answer, an error code, or no address.
+pub fn resolve(on: &Node, name: &str) -> Result<Vec<IpAddr>> {
+    let both = on.inside(|| -> Result<Vec<IpAddr>> {
+        let mut found = query(name, 28)?;
+        found.extend(query(name, 1)?);
+        Ok(found)
+    })?;
+    both.map_err(|e| format!("{name} on {}: {e}", on.name()))
+}
+
+fn query(name: &str, kind: u16) -> Result<Vec<IpAddr>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(told("socket"))?;
+    socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(told("socket"))?;
+    let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        packet.push(label.len() as u8);
+        packet.extend_from_slice(label.as_bytes());
+    }
+    packet.push(0);
+    packet.extend_from_slice(&kind.to_be_bytes());
+    packet.extend_from_slice(&[0, 1]);
+    socket.send_to(&packet, (Ipv4Addr::LOCALHOST, 53)).map_err(told("send"))?;
+    let mut buffer = [0u8; 4096];
+    let (len, _) = socket.recv_from(&mut buffer).map_err(told("no answer from 127.0.0.1:53"))?;
+    answers(buffer.get(..len).unwrap_or_default(), kind)
+        .ok_or_else(|| "an answer that does not parse".into())
+        .and_then(|(code, found)| match code {
+            0 => Ok(found),
+            3 => Err("no such name (NXDOMAIN)".into()),
+            code => Err(format!("DNS error {code}")),
+        })
+}
+
+/// The code and the addresses of an answer (RFC 1035 §4).
+fn answers(packet: &[u8], kind: u16) -> Option<(u8, Vec<IpAddr>)> {
+    let u16_at = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));
+    let name_end = |mut at: usize| loop {
+        match *packet.get(at)? {
+            0 => return Some(at + 1),
+            len if len >= 0xc0 => return Some(at + 2),
+            len => at += usize::from(len) + 1,
+        }
+    };
+    let mut at = 12;
+    for _ in 0..u16_at(4)? {
+        at = name_end(at)? + 4;
+    }
+    let mut found = Vec::new();
+    for _ in 0..u16_at(6)? {
+        at = name_end(at)?;
+        let len = usize::from(u16_at(at + 8)?);
+        let data = packet.get(at + 10..at + 10 + len)?;
+        if u16_at(at)? == kind {
+            found.extend(match kind {
+                1 => <[u8; 4]>::try_from(data).ok().map(|d| IpAddr::V4(Ipv4Addr::from(d))),
+                _ => <[u8; 16]>::try_from(data).ok().map(|d| IpAddr::V6(Ipv6Addr::from(d))),
+            });
+        }
+        at += 10 + len;
+    }
+    Some((packet.get(3)? & 15, found))
+}
+
+/// Fetches `http://to/path`: the body of a 200.
+///
+/// # Errors
+/// No connection, another status, or not within `patience`.
+pub fn http_get(from: &Node, to: SocketAddr, path: &str, patience: Duration) -> Result<Vec<u8>> {
+    let page = from.inside(|| -> Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&to, patience).map_err(told("connect"))?;
+        stream.set_read_timeout(Some(patience)).map_err(told("socket"))?;
+        // 1.0: the body ends with the connection.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {to}\r\n\r\n");
+        stream.write_all(request.as_bytes()).map_err(told("send"))?;
+        let mut page = Vec::new();
+        stream.read_to_end(&mut page).map_err(told("read"))?;
+        Ok(page)
+    })?;
+    let page = page.map_err(|e| format!("http://{to}{path} from {}: {e}", from.name()))?;
+    let end = page.windows(4).position(|w| w == b"\r\n\r\n").ok_or("not an HTTP answer")?;
+    let head = String::from_utf8_lossy(page.get(..end).unwrap_or_default()).into_owned();
+    let status = head.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) == Some("200") {
+        Ok(page.get(end + 4..).unwrap_or_default().to_vec())
+    } else {
+        let body = String::from_utf8_lossy(page.get(end + 4..).unwrap_or_default()).into_owned();
+        Err(format!("http://{to}{path} from {}: {status}: {}", from.name(), body.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc1071_checksums_itself_to_zero() {
+        let mut packet = vec![8, 0, 0, 0, 1, 2, 3, 4, 5];
+        let sum = checksum(&packet).to_be_bytes();
+        packet[2..4].copy_from_slice(&sum);
+        assert_eq!(checksum(&packet), 0);
+    }
+
+    #[test]
+    fn rfc1035_4_answers_are_read() {
+        let mut packet = vec![0x12, 0x34, 0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+        packet.extend_from_slice(b"\x01c\x05local\0\0\x01\0\x01");
+        packet.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 64, 1, 2]);
+        assert_eq!(answers(&packet, 1), Some((0, vec!["10.64.1.2".parse().unwrap()])));
+        for cut in 0..packet.len() {
+            assert_eq!(answers(&packet[..cut], 1), None, "{cut}");
+        }
+    }
+}

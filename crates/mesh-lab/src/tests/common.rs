@@ -1,0 +1,49 @@
+//! What several tests ask of a node.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use mesh_ipc::router::{LinkState, Neighbor, Route, RouterRequest, RouterResponse};
+use mesh_lab::lab::{Node, Result, wait_for};
+use mesh_sys::netlink::{self, RouteFilter, TABLE_MAIN};
+
+/// mesh-router's number among the kernel's route makers.
+const PROTOCOL: u8 = 99;
+
+pub(super) fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// The node's addresses, IPv6 and IPv4.
+pub(super) fn addresses(node: &Node) -> Result<[IpAddr; 2]> {
+    let id = node.id()?;
+    Ok([id.ula_address().into(), id.mesh_ipv4(0).into()])
+}
+
+pub(super) fn neighbors(node: &Node) -> Result<Vec<Neighbor>> {
+    match node.ask_router(RouterRequest::Neighbors)? {
+        RouterResponse::Neighbors(n) => Ok(n),
+        other => Err(format!("another answer: {other:?}")),
+    }
+}
+
+pub(super) fn routes(node: &Node) -> Result<Vec<Route>> {
+    match node.ask_router(RouterRequest::Routes)? {
+        RouterResponse::Routes(r) => Ok(r),
+        other => Err(format!("another answer: {other:?}")),
+    }
+}
+
+/// mesh-router's routes in the kernel.
+pub(super) fn kernel_routes(node: &Node) -> Result<Vec<netlink::Route>> {
+    node.kernel(|nl| nl.routes(&RouteFilter { table: TABLE_MAIN, protocol: Some(PROTOCOL) }))
+}
+
+/// Waits until the node has that many symmetric links, over both families.
+pub(super) fn symmetric_links(node: &Node, links: usize) -> Result<()> {
+    wait_for(&format!("{links} symmetric links of {}", node.name()), secs(30), || {
+        let all = neighbors(node)?;
+        let good = all.iter().filter(|n| n.state == LinkState::Symmetric && n.originator.is_some());
+        if good.count() == links { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+}

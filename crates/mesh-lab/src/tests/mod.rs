@@ -1,0 +1,14 @@
+//! The tests, each a list of steps on nodes of its own.
+
+mod common;
+mod line;
+mod pair;
+
+use mesh_lab::lab::Lab;
+use mesh_lab::report::Report;
+
+/// A test: builds what it needs in the lab and reports its steps.
+pub(crate) type Test = fn(&mut Lab, &mut Report);
+
+/// Every test, in the order they run.
+pub(crate) const ALL: &[(&str, Test)] = &[("pair", pair::run), ("line-of-three", line::run)];
