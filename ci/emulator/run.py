@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import console  # noqa: E402
-from card import Card, find_image  # noqa: E402
+from sdcard import Card, find_image  # noqa: E402
 from hub import Hub  # noqa: E402
 from pi import Deadline, EmulatedPi  # noqa: E402
 

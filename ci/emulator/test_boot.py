@@ -12,9 +12,9 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from card import SECTOR, STATE, Card, find_image  # noqa: E402
+from sdcard import SECTOR, STATE, Card, find_image  # noqa: E402
 from pi import EmulatedPi  # noqa: E402
-import slot  # noqa: E402  (of ci/image; card.py made it reachable)
+import slot  # noqa: E402  (of ci/image; sdcard.py made it reachable)
 
 NO_SLOT = "NO SLOT CAN BE BOOTED"
 
