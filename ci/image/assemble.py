@@ -9,6 +9,7 @@ SHA256SUMS and sizes.json.
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def boot_files(board, epoch, work):
     result = subprocess.run(
         ["mkimage", "-A", "arm64", "-O", "linux", "-T", "script", "-C", "none", "-n", "p2pmesh", "-d",
          str(board / "boot.cmd"), str(script)],
-        env={"SOURCE_DATE_EPOCH": str(epoch), "PATH": "/usr/bin:/bin:/usr/local/bin"}, capture_output=True, text=True, check=False)
+        env={"SOURCE_DATE_EPOCH": str(epoch), "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
     if result.returncode:
         raise AssembleError(f"mkimage failed: {result.stderr.strip() or result.stdout.strip()}")
     pairs = {}
