@@ -11,6 +11,9 @@ use crate::{MAX_BYTES, MAX_PROBLEMS};
 
 /// A list or text may run over that many lines.
 const MAX_STATEMENT_LINES: usize = 128;
+/// Bytes that may be read again and again in search of the end of open lists, in all; no honest file comes
+/// near it, and a hostile one costs no more.
+const SEARCH_BYTES: usize = 2 << 20;
 /// No key of ours lies deeper; what does is unknown anyway.
 const MAX_DEPTH: usize = 4;
 
@@ -94,7 +97,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
 /// Every assignment in the file, in order. Broken statements become problems.
 pub(crate) fn entries(text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let mut reader = Reader { entries: Vec::new(), section: Some(String::new()) };
+    let mut reader = Reader { entries: Vec::new(), section: Some(String::new()), search_left: SEARCH_BYTES };
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         if problems.len() > MAX_PROBLEMS {
@@ -117,6 +120,7 @@ struct Reader {
     entries: Vec<Entry>,
     /// Prefix of the keys that follow, with its dot; `None` below a broken `[section]` line.
     section: Option<String>,
+    search_left: usize,
 }
 
 impl Reader {
@@ -149,6 +153,10 @@ impl Reader {
             // A list can only end in a line that closes one, so most lines need no try.
             if n > 0 && !line.contains([']', '}', '"', '\'']) {
                 continue;
+            }
+            if n > 0 {
+                let Some(left) = self.search_left.checked_sub(source.len()) else { break };
+                self.search_left = left;
             }
             let (table, errors) = DeTable::parse_recoverable(&source);
             if errors.is_empty() {

@@ -322,6 +322,15 @@ fn problems_are_bounded() {
 }
 
 #[test]
+fn a_hostile_file_costs_little() {
+    // Each line opens a list that never ends and seems to close one.
+    let line = format!("a = [\"{}\", \"]\",\n", "x".repeat(500));
+    let started = std::time::Instant::now();
+    let loaded = parse(line.repeat(120).as_bytes());
+    assert!(!loaded.problems.is_empty() && started.elapsed().as_secs() < 5);
+}
+
+#[test]
 fn secrets_never_show_in_debug_output() {
     let shown = format!("{:?}", good(FULL));
     for secret in ["correct horse", "battery staple", "a key of sixteen bytes", "typed at night"] {

@@ -80,8 +80,9 @@ impl SlotHeader {
         let image = Extent { offset: number("S_ROFF")?, sectors: number("S_RCNT")? };
         let tree = Extent { offset: number("S_HOFF")?, sectors: number("S_HCNT")? };
         let hex = |key: &'static str, digits| {
-            let usable =
-                |v: &&str| v.len().is_multiple_of(2) && v.len() <= 64 && v.chars().all(|c| c.is_ascii_hexdigit());
+            let usable = |v: &&str| {
+                v.len().is_multiple_of(2) && v.len() <= 64 && v.chars().all(|c| c.is_ascii_hexdigit())
+            };
             let value = vars.get(key).unwrap_or_default();
             Some(value)
                 .filter(usable)

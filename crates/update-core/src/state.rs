@@ -88,7 +88,8 @@ impl BootState {
                         order.push(slot);
                     }
                 }
-                order
+                // Nothing but spaces: the script would boot nothing, so this never comes from a boot.
+                if order.is_empty() { default.order } else { order }
             }
         };
         let seq = vars.number("BS_SEQ").ok_or(SectorError::Key("BS_SEQ"))?;
@@ -369,6 +370,7 @@ mod tests {
             ]),
             Ok(state(1, &[B, A], 0, u32::MAX))
         );
+        assert_eq!(read(&[("BS_SEQ", "1"), ("BOOT_ORDER", "  ")]), Ok(state(1, &[A, B], 3, 3)));
     }
 
     prop_compose! {
