@@ -81,7 +81,8 @@ pub struct HelloEntry {
 }
 
 impl HelloEntry {
-    pub(crate) fn new(address: NetAddr) -> Self {
+    /// An address nothing is said about yet.
+    pub fn new(address: NetAddr) -> Self {
         Self {
             address,
             local_if: None,

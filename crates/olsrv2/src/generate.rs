@@ -170,12 +170,12 @@ impl Router {
     }
 
     fn send_records(&mut self, now: Instant) {
-        if self.ports.is_empty() {
-            return;
-        }
         let draw = self.rng.next_u64();
         let due = self.records.due(now, |max| nhdp::Rng::new(draw).up_to(max));
         for kind in due {
+            if self.ports.is_empty() {
+                break;
+            }
             let header =
                 Header { seq: self.next_message_seq(), hop_limit: self.config.tc_hop_limit, hop_count: 0 };
             let message = self.records.own(kind).map(|c| c.to_message(self.config.originator, header));

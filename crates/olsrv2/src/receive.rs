@@ -133,9 +133,9 @@ impl Router {
         }
     }
 
-    /// §14.1 to §14.3. The order matters: the sender first, then the Received Set of the interface, then
-    /// the Forwarded Set; and a message is forwarded only if this very sender chose us as flooding MPR,
-    /// whichever copy came first.
+    /// §14.1 to §14.3. The order matters: is the sender a symmetric neighbour, did the message come over
+    /// this interface before, was it forwarded before. So the first copy over each interface decides, and
+    /// copies from strangers don't count.
     fn flooded(
         &mut self,
         now: Instant,

@@ -108,6 +108,8 @@ pub(crate) struct Records {
     own: BTreeMap<u8, Own>,
     rates: BTreeMap<IpAddr, (Instant, u32)>,
     limits: Limits,
+    /// Nothing is due and nothing expires before this.
+    next: Instant,
 }
 
 /// What became of a record message.
@@ -129,6 +131,7 @@ impl Records {
             own: BTreeMap::new(),
             rates: BTreeMap::new(),
             limits,
+            next: Instant::FAR_FUTURE,
         }
     }
 
@@ -156,6 +159,7 @@ impl Records {
         }
         let validity = validity.min(MAX_VALIDITY).max(Duration::from_secs(1));
         self.own.insert(kind, Own { sequence, payload: payload.to_vec(), validity, next: now });
+        self.next = self.next.min(now);
         Ok(())
     }
 
@@ -166,11 +170,16 @@ impl Records {
     /// Our records that are due for a flood; each is put off for a third of its validity less `jitter`.
     pub(crate) fn due(&mut self, now: Instant, jitter: impl Fn(Duration) -> Duration) -> Vec<u8> {
         let mut due = Vec::new();
+        if self.next > now {
+            return due;
+        }
         for (kind, own) in self.own.iter_mut().filter(|(_, own)| own.next <= now) {
             let third = own.validity.divided_by(3);
             own.next = now + third.saturating_sub(jitter(third.divided_by(4)));
             due.push(*kind);
         }
+        let expiry = self.stored.values().map(|s| s.record.expires);
+        self.next = self.own.values().map(|o| o.next).chain(expiry).fold(Instant::FAR_FUTURE, Instant::min);
         due
     }
 
@@ -221,6 +230,7 @@ impl Records {
     ) -> Taken {
         let key = (originator, content.kind);
         let expires = now + content.validity;
+        self.next = self.next.min(expires);
         if let Some(old) = self.stored.get_mut(&key) {
             if content.sequence < old.record.sequence {
                 return Taken::Known;
@@ -283,9 +293,12 @@ impl Records {
         self.stored.values_mut().for_each(|s| s.push = false);
     }
 
-    /// Removes what has expired.
+    /// Removes what has expired. [`Records::due`] must follow.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<(IpAddr, u8)> {
         let mut gone = Vec::new();
+        if self.next > now {
+            return gone;
+        }
         let bytes = &mut self.stored_bytes;
         self.stored.retain(|key, s| {
             let keep = s.record.expires > now;
@@ -298,9 +311,8 @@ impl Records {
         gone
     }
 
-    /// When something is due or expires.
+    /// When something is due or expires, at the earliest.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let expiry = self.stored.values().map(|s| s.record.expires).min();
-        self.own.values().map(|o| o.next).chain(expiry).min()
+        Some(self.next).filter(|t| *t != Instant::FAR_FUTURE)
     }
 }

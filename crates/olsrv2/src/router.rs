@@ -162,16 +162,11 @@ impl Router {
         let rest = [
             self.nhdp.poll_timeout(),
             self.topology.next_expiry(),
-            self.records_due(),
+            self.records.next(),
             self.tc.due,
             self.push_at,
         ];
         ports.chain(rest).flatten().min()
-    }
-
-    /// Records of ours can't be flooded without an interface; don't wake up for them then.
-    fn records_due(&self) -> Option<Instant> {
-        if self.ports.is_empty() { None } else { self.records.next() }
     }
 
     /// Everything that follows from an input or from time passing, in the order of RFC 7181 §17.

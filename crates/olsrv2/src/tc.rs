@@ -117,7 +117,10 @@ impl Tc {
             return Err(Invalid);
         }
         if let Some(dist) = said.dist {
-            self.gateways.push(Gateway { prefix: address.network(), dist, metric });
+            // A route to link-local, multicast or loopback addresses would do harm; a default route is fine.
+            if address.prefix_len() == 0 || is_routable(address.ip()) {
+                self.gateways.push(Gateway { prefix: address.network(), dist, metric });
+            }
             return Ok(());
         }
         let routable = said.kind & ROUTABLE == 0 || is_routable(address.ip());

@@ -1,0 +1,460 @@
+//! The rules of RFC 7181, one by one: one router under test, its neighbours made by hand.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use mesh_types::{Duration, Instant, Metric};
+use olsrv2::{AttachedNetwork, Config, Input, LinkStatus, NetAddr, Output, Router};
+use rfc5444::{Attribute, Attributed, Message, Packet, Tlv, decode_time, pack};
+
+const LOST: u8 = 0;
+const SYMMETRIC: u8 = 1;
+const HEARD: u8 = 2;
+/// LINK_METRIC bits.
+const ALL: u16 = 0xf000;
+const LINK_OUT_ONLY: u16 = 0x4000;
+
+fn ip(group: u16, n: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(group, 0, 0, 0, 0, 0, 0, n))
+}
+
+fn node(n: u16) -> IpAddr {
+    ip(0xfd00, n)
+}
+
+fn on_link(n: u16) -> IpAddr {
+    ip(0xfe80, n)
+}
+
+fn entry(address: IpAddr, attributes: &[Attribute]) -> Attributed {
+    Attributed { address: address.into(), attributes: attributes.to_vec() }
+}
+
+fn metric(kinds: u16, metric: Metric) -> Attribute {
+    Attribute::new(7, &(kinds | metric.to_compressed()).to_be_bytes())
+}
+
+/// A HELLO of a neighbour, to be changed before it is sent.
+struct Neighbour {
+    n: u16,
+    status: u8,
+    kinds: u16,
+    cost: u32,
+    mpr: u8,
+    willing: Option<u8>,
+    /// Its symmetric neighbours and their costs.
+    others: Vec<(u16, u32)>,
+}
+
+impl Neighbour {
+    fn new(n: u16) -> Self {
+        Self { n, status: SYMMETRIC, kinds: ALL, cost: 256, mpr: 0, willing: Some(0x77), others: Vec::new() }
+    }
+
+    fn hello(&self) -> Message {
+        let mut m = Message::new(0, 16);
+        m.originator = Some(node(self.n).into());
+        m.tlvs = vec![Tlv::new(1, &[0x64])];
+        m.tlvs.extend(self.willing.map(|w| Tlv::new(7, &[w])));
+        let mut ours = vec![Attribute::new(3, &[self.status]), metric(self.kinds, Metric::new(self.cost))];
+        if self.mpr != 0 {
+            ours.push(Attribute::new(8, &[self.mpr]));
+        }
+        let mut entries = vec![entry(on_link(self.n), &[Attribute::new(2, &[0])]), entry(on_link(1), &ours)];
+        entries.push(entry(node(self.n), &[Attribute::new(2, &[1])]));
+        for (n, cost) in &self.others {
+            let said = [Attribute::new(4, &[1]), metric(0x3000, Metric::new(*cost))];
+            entries.push(entry(node(*n), &said));
+        }
+        m.blocks = pack(&entries);
+        m
+    }
+}
+
+fn tc(originator: u16, seq: u16) -> Message {
+    let mut m = Message::new(1, 16);
+    m.originator = Some(node(originator).into());
+    (m.hop_limit, m.hop_count, m.seq) = (Some(255), Some(3), Some(seq));
+    m.tlvs = vec![Tlv::new(1, &[0x6f]), Tlv::new(8, &seq.to_be_bytes())];
+    m
+}
+
+/// We are fd00::1.
+struct Us {
+    router: Router,
+    now: Instant,
+    /// What was sent: when, where, what.
+    sent: Vec<(Instant, u32, Message)>,
+}
+
+impl Us {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::seeded(9, change)
+    }
+
+    fn seeded(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(node(1));
+        change(&mut config);
+        let now = Instant::from_millis(5000);
+        let mut us = Self { router: Router::new(config, seed, now), now, sent: Vec::new() };
+        us.up(1);
+        us
+    }
+
+    fn up(&mut self, interface: u32) {
+        let address = [NetAddr::host(on_link(if interface == 1 { 1 } else { 0x100 }))];
+        self.input(Input::InterfaceUp { interface, addresses: &address });
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.router.handle_input(self.now, input).unwrap();
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.router.poll_output() {
+            if let Output::Transmit { interface, bytes } = output {
+                let messages = Packet::parse(&bytes).unwrap().messages;
+                self.sent.extend(messages.into_iter().map(|m| (self.now, interface, m)));
+            }
+        }
+    }
+
+    fn hear_on(&mut self, interface: u32, from: u16, message: &Message) {
+        let packet = Packet { seq: None, tlvs: None, messages: vec![message.clone()] };
+        let bytes = packet.to_bytes().unwrap();
+        self.input(Input::Packet { interface, source: on_link(from), bytes: &bytes });
+    }
+
+    fn hear(&mut self, from: u16, message: &Message) {
+        self.hear_on(1, from, message);
+    }
+
+    /// Makes a symmetric neighbour that has chosen us as MPR as told.
+    fn meet(&mut self, n: u16, mpr: u8) {
+        self.hear(n, &Neighbour { mpr, ..Neighbour::new(n) }.hello());
+    }
+
+    fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(at) = self.router.poll_timeout().filter(|t| *t <= end) {
+            self.now = self.now.max(at);
+            self.router.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn status(&self, n: u16) -> Option<LinkStatus> {
+        self.router.neighbors().find(|v| v.address == on_link(n)).map(|v| v.status)
+    }
+
+    fn forwarded(&mut self, originator: u16) -> usize {
+        self.wait(Duration::from_secs(1));
+        let theirs = |m: &Message| m.kind == 1 && m.originator == Some(node(originator).into());
+        self.sent.iter().filter(|(_, _, m)| theirs(m)).count()
+    }
+
+    fn own(&self, kind: u8) -> Vec<&(Instant, u32, Message)> {
+        self.sent.iter().filter(|(_, _, m)| m.kind == kind && m.originator == Some(node(1).into())).collect()
+    }
+
+    fn last_hello(&mut self) -> Message {
+        self.wait(Duration::from_secs(2));
+        self.own(0).last().unwrap().2.clone()
+    }
+}
+
+/// The values of a TLV for an address.
+fn said(message: &Message, address: IpAddr, kind: u8) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut bytes = Vec::new();
+    message.emit(&mut bytes).unwrap();
+    let raw = rfc5444::RawMessage::parse(&bytes).unwrap();
+    for block in raw.check().unwrap().blocks() {
+        for (i, _) in block.addresses().enumerate().filter(|(_, a)| *a == address.into()) {
+            let i = u8::try_from(i).unwrap();
+            all.extend(
+                block.tlvs().filter(|t| t.kind == kind).filter_map(|t| t.value_at(i)).map(<[u8]>::to_vec),
+            );
+        }
+    }
+    all
+}
+
+#[test]
+fn rfc7181_14_3_only_flooding_mprs_forward_and_once() {
+    let mut us = Us::new();
+    us.meet(2, 1);
+    us.meet(3, 2);
+    us.hear(2, &tc(50, 1));
+    us.hear(2, &tc(50, 1));
+    us.hear(3, &tc(50, 1));
+    assert_eq!(us.forwarded(50), 1);
+    us.hear(3, &tc(51, 1));
+    assert_eq!(us.forwarded(51), 0, "a routing MPR does not flood");
+    let copy = &us.sent.iter().find(|(_, _, m)| m.originator == Some(node(50).into())).unwrap().2;
+    assert_eq!((copy.hop_limit, copy.hop_count), (Some(254), Some(4)));
+}
+
+#[test]
+fn rfc7181_14_3_the_symmetric_sender_comes_before_the_received_set() {
+    let mut us = Us::new();
+    us.hear(3, &Neighbour { status: LOST, ..Neighbour::new(3) }.hello());
+    us.meet(2, 1);
+    assert_eq!(us.status(3), Some(LinkStatus::Heard));
+    us.hear(3, &tc(50, 1));
+    us.hear(9, &tc(50, 1));
+    assert_eq!(us.router.counters().not_symmetric, 2);
+    us.hear(2, &tc(50, 1));
+    assert_eq!(us.forwarded(50), 1, "copies from strangers leave no trace");
+}
+
+#[test]
+fn rfc7181_14_3_the_first_copy_over_each_interface_decides() {
+    let mut us = Us::new();
+    us.up(2);
+    us.meet(2, 1);
+    us.meet(3, 0);
+    us.hear(3, &tc(50, 1));
+    us.hear(2, &tc(50, 1));
+    assert_eq!(us.forwarded(50), 0, "the first copy came from one that did not choose us");
+    // Over another interface it is a first copy again.
+    let mut there = Neighbour { mpr: 1, ..Neighbour::new(4) }.hello();
+    for a in there.blocks.iter_mut().flat_map(|b| &mut b.addresses) {
+        if *a == on_link(1).into() {
+            *a = on_link(0x100).into();
+        }
+    }
+    us.hear_on(2, 4, &there);
+    us.hear_on(2, 4, &tc(50, 1));
+    assert_eq!(us.forwarded(50), 2, "and then goes out on both");
+    us.hear(2, &tc(52, 1));
+    us.hear_on(2, 4, &tc(52, 1));
+    assert_eq!(us.forwarded(52), 2, "once on each");
+}
+
+#[test]
+fn rfc7181_14_1_hops_used_up_and_own_messages() {
+    let mut us = Us::new();
+    us.meet(2, 1);
+    for (limit, count) in [(Some(1), Some(0)), (Some(0), Some(0)), (None, Some(0)), (Some(9), Some(255))] {
+        let mut m = tc(50, 1);
+        (m.hop_limit, m.hop_count) = (limit, count);
+        us.hear(2, &m);
+        assert_eq!(us.forwarded(50), 0, "{limit:?} {count:?}");
+    }
+    let mut plain = tc(53, 1);
+    plain.hop_count = None;
+    us.hear(2, &plain);
+    assert_eq!(us.forwarded(53), 1, "a hop count is not needed");
+    let before = us.router.counters().tcs_in;
+    us.hear(2, &tc(1, 9));
+    let own_seen = us.sent.iter().any(|(_, _, m)| m.kind == 1 && m.seq == Some(9));
+    assert_eq!((us.router.counters().tcs_in, own_seen), (before, false));
+}
+
+#[test]
+fn rfc5148_forwarding_is_jittered_and_a_packet_stays_together() {
+    let mut delays = std::collections::BTreeSet::new();
+    for seq in 0..50 {
+        let mut us = Us::seeded(seq.into(), |_| {});
+        us.meet(2, 1);
+        us.wait(Duration::from_millis(300));
+        us.sent.clear();
+        let start = us.now;
+        let packet = Packet { seq: None, tlvs: None, messages: vec![tc(50, seq), tc(51, seq)] };
+        let bytes = packet.to_bytes().unwrap();
+        us.input(Input::Packet { interface: 1, source: on_link(2), bytes: &bytes });
+        us.wait(Duration::from_secs(1));
+        let at: Vec<Instant> = us.sent.iter().filter(|(_, _, m)| m.kind == 1).map(|s| s.0).collect();
+        assert_eq!(at.len(), 2);
+        assert_eq!(at[0], at[1]);
+        assert!(at[0].saturating_since(start) <= Duration::from_millis(400));
+        delays.insert(at[0].saturating_since(start));
+    }
+    assert!(delays.len() > 20, "{delays:?}");
+}
+
+#[test]
+fn rfc7181_17_2_without_a_metric_from_its_end_a_link_is_not_symmetric() {
+    let mut us = Us::new();
+    us.hear(2, &Neighbour { kinds: LINK_OUT_ONLY, ..Neighbour::new(2) }.hello());
+    assert_eq!(us.status(2), Some(LinkStatus::Heard));
+    us.meet(2, 0);
+    assert_eq!(us.status(2), Some(LinkStatus::Symmetric));
+    us.hear(2, &Neighbour { kinds: LINK_OUT_ONLY, ..Neighbour::new(2) }.hello());
+    assert_eq!(us.status(2), Some(LinkStatus::Heard));
+    assert_eq!(us.router.routes().count(), 0);
+}
+
+#[test]
+fn rfc7181_15_3_1_hellos_that_are_discarded() {
+    type Case = (&'static str, fn(&mut Message));
+    let cases: [Case; 6] = [
+        ("two MPR_WILLING", |m| m.tlvs.push(Tlv::new(7, &[0]))),
+        ("our originator address", |m| m.originator = Some(node(1).into())),
+        ("its own address as a neighbour", |m| {
+            m.blocks.extend(pack(&[entry(node(2), &[Attribute::new(4, &[1])])]));
+        }),
+        ("two metrics of one kind", |m| {
+            m.blocks.extend(pack(&[entry(on_link(1), &[metric(ALL, Metric::new(999))])]));
+        }),
+        ("an MPR that is not symmetric", |m| {
+            m.blocks.extend(pack(&[entry(node(7), &[Attribute::new(8, &[1])])]));
+        }),
+        ("addresses of four octets", |m| {
+            *m = Message::new(0, 4);
+            m.tlvs = vec![Tlv::new(1, &[0x64])];
+        }),
+    ];
+    for (name, change) in cases {
+        let mut us = Us::new();
+        let mut hello = Neighbour::new(2).hello();
+        change(&mut hello);
+        us.hear(2, &hello);
+        assert_eq!((us.status(2), us.router.counters().messages_invalid), (None, 1), "{name}");
+    }
+}
+
+#[test]
+fn rfc7188_4_3_2_mpr_is_a_bit_field() {
+    let mut us = Us::new();
+    us.meet(2, 0xf1);
+    us.meet(3, 0x82);
+    // A zero says nothing, so it may stand with any address (olsrd2 does that).
+    let mut zero = Neighbour { status: HEARD, ..Neighbour::new(4) }.hello();
+    zero.blocks.extend(pack(&[entry(on_link(1), &[Attribute::new(8, &[0])])]));
+    us.hear(4, &zero);
+    let roles: Vec<_> = us.router.neighbors().map(|n| n.mpr_selector).collect();
+    assert_eq!(roles, [(true, false), (false, true), (false, false)]);
+    assert_eq!(us.status(4), Some(LinkStatus::Symmetric));
+}
+
+#[test]
+fn rfc7181_15_1_our_hello_tells_metrics_willingness_and_mprs() {
+    let mut us = Us::with(|c| (c.will_flooding, c.will_routing) = (3, 12));
+    us.hear(2, &Neighbour { others: vec![(20, 256)], cost: 512, ..Neighbour::new(2) }.hello());
+    us.hear(3, &Neighbour { status: LOST, ..Neighbour::new(3) }.hello());
+    let hello = us.last_hello();
+    assert_eq!(hello.originator, Some(node(1).into()));
+    assert_eq!((hello.hop_limit, hello.hop_count), (None, None));
+    let willing = hello.tlvs.iter().find(|t| t.kind == 7).unwrap();
+    assert_eq!(willing.value, Some(vec![0x3c]));
+    assert_eq!(said(&hello, on_link(2), 3), [[SYMMETRIC]]);
+    assert_eq!(said(&hello, on_link(3), 3), [[HEARD]]);
+    assert_eq!(said(&hello, on_link(2), 8), [[3]], "it is our only way to fd00::20");
+    let code = |kinds: u16, m: u32| (kinds | Metric::new(m).to_compressed()).to_be_bytes().to_vec();
+    let cost = |m: u32| Metric::from_compressed(Metric::new(m).to_compressed()).value();
+    assert_eq!(said(&hello, on_link(2), 7), [code(0x8000, 256), code(0x4000, cost(512))]);
+    assert_eq!(said(&hello, node(2), 7), [code(0x2000, 256), code(0x1000, cost(512))]);
+    assert_eq!(said(&hello, on_link(3), 7), [code(0x8000, 256)], "heard: the incoming metric alone");
+    assert_eq!(said(&hello, on_link(1), 2), [[0]]);
+    assert_eq!(said(&hello, node(1), 2), [[1]]);
+}
+
+#[test]
+fn rfc7181_18_willingness_of_never_is_respected() {
+    let mut us = Us::new();
+    us.hear(2, &Neighbour { others: vec![(20, 256)], willing: Some(0x00), ..Neighbour::new(2) }.hello());
+    us.hear(3, &Neighbour { others: vec![(20, 4096)], willing: Some(0x11), ..Neighbour::new(3) }.hello());
+    let mprs: Vec<_> = us.router.neighbors().map(|n| n.mpr).collect();
+    assert_eq!(mprs, [(false, false), (true, true)]);
+    let route = us.router.routes().find(|r| r.prefix == NetAddr::host(node(20))).unwrap();
+    assert_eq!(route.next_hop, on_link(3), "no transit through the unwilling one");
+}
+
+#[test]
+fn rfc7181_16_1_our_tc_tells_selectors_and_networks_with_outgoing_metrics() {
+    let mut us = Us::new();
+    let network =
+        AttachedNetwork { prefix: NetAddr::new(ip(0xfdaa, 0), 64), dist: 2, metric: Metric::new(9) };
+    us.input(Input::AttachedNetworks(&[network]));
+    us.hear(2, &Neighbour { mpr: 2, cost: 512, ..Neighbour::new(2) }.hello());
+    us.meet(3, 1);
+    us.wait(Duration::from_secs(6));
+    let tcs = us.own(1);
+    let tc = &tcs.last().unwrap().2;
+    assert_eq!((tc.hop_limit, tc.hop_count), (Some(255), Some(0)));
+    let time = |kind: u8| tc.tlvs.iter().find(|t| t.kind == kind).and_then(|t| t.value.clone()).unwrap()[0];
+    assert_eq!((decode_time(time(0)), decode_time(time(1))), (5_000_000, 15_000_000));
+    let ansn = tc.tlvs.iter().find(|t| t.kind == 8).unwrap();
+    assert_eq!((ansn.ext, ansn.value.as_ref().unwrap().len()), (0, 2), "complete");
+    assert_eq!(said(tc, node(2), 9), [[3]], "originator and routable");
+    let out = 0x1000 | Metric::new(512).to_compressed();
+    assert_eq!(said(tc, node(2), 7), [out.to_be_bytes()]);
+    assert!(said(tc, node(3), 9).is_empty(), "did not choose us as routing MPR");
+    assert!(said(tc, on_link(2), 9).is_empty(), "not routable");
+    let block = tc.blocks.iter().find(|b| b.addresses[0].prefix_len() == 64).unwrap();
+    assert_eq!(block.tlvs.iter().find(|t| t.kind == 10).unwrap().value, Some(vec![2]));
+}
+
+#[test]
+fn rfc7181_16_2_tcs_keep_their_intervals_and_empty_ones_follow() {
+    let mut us = Us::new();
+    us.wait(Duration::from_secs(20));
+    assert_eq!(us.own(1).len(), 0, "nothing to tell");
+    let start = us.now;
+    let network = |n: u16| AttachedNetwork {
+        prefix: NetAddr::new(ip(0xfda0 + n, 0), 64),
+        dist: 0,
+        metric: Metric::new(1),
+    };
+    for n in 0..40 {
+        us.input(Input::AttachedNetworks(&[network(n)]));
+        us.wait(Duration::from_millis(100));
+    }
+    let ansns = |us: &Us| -> Vec<u16> {
+        let value = |m: &Message| m.tlvs.iter().find(|t| t.kind == 8).unwrap().value.clone().unwrap();
+        us.own(1).iter().map(|(_, _, m)| u16::from_be_bytes(value(m).try_into().unwrap())).collect()
+    };
+    assert!(us.own(1)[0].0.saturating_since(start) <= Duration::from_millis(100));
+    let numbers = ansns(&us);
+    assert!(numbers.windows(2).all(|p| p[1].wrapping_sub(p[0]) > 5), "§17.4: one up for each change");
+    us.wait(Duration::from_secs(30));
+    for pair in us.own(1).windows(2) {
+        let gap = pair[1].0.saturating_since(pair[0].0);
+        assert!(gap >= Duration::from_millis(1250) && gap <= Duration::from_secs(5), "{gap}");
+    }
+    us.input(Input::AttachedNetworks(&[]));
+    let gone = us.now;
+    us.wait(Duration::from_secs(60));
+    let empty: Vec<_> = us.own(1).into_iter().filter(|(at, _, _)| *at > gone).collect();
+    assert!(empty.iter().all(|(_, _, m)| m.blocks.is_empty()));
+    let last = empty.last().unwrap().0.saturating_since(gone);
+    assert!(empty.len() >= 3 && last <= Duration::from_secs(15), "A_HOLD_TIME: {} until {last}", empty.len());
+}
+
+#[test]
+fn rfc7181_21_a_restart_continues_the_numbers() {
+    let mut us = Us::new();
+    us.input(Input::AttachedNetworks(&[AttachedNetwork {
+        prefix: NetAddr::new(ip(0xfdaa, 0), 64),
+        dist: 0,
+        metric: Metric::new(1),
+    }]));
+    us.wait(Duration::from_secs(20));
+    let saved = us.router.sequences();
+    let again = Us::with(|c| c.sequences = Some(saved));
+    let ahead = |a: u16, b: u16| a.wrapping_sub(b) < 0x8000;
+    assert!(ahead(again.router.sequences().message, saved.message));
+    assert!(ahead(again.router.sequences().ansn, saved.ansn));
+}
+
+#[test]
+fn rfc7181_19_1_metrics_decide_not_hops() {
+    let mut us = Us::new();
+    us.hear(2, &Neighbour { others: vec![(3, 256)], ..Neighbour::new(2) }.hello());
+    us.hear(3, &Neighbour { cost: 100_000, ..Neighbour::new(3) }.hello());
+    let mut tc = tc(2, 1);
+    let said = [Attribute::new(9, &[3]), metric(0x1000, Metric::new(256))];
+    tc.blocks = pack(&[entry(node(3), &said)]);
+    us.hear(2, &tc);
+    let route = us.router.routes().find(|r| r.prefix == NetAddr::host(node(3))).unwrap();
+    assert_eq!((route.next_hop, route.hops), (on_link(2), 2));
+    assert_eq!(route.metric, Metric::new(512));
+}
