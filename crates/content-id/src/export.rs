@@ -42,10 +42,8 @@ impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnixFs(e) => e.fmt(f),
-            Self::NotAFile(Kind::Directory | Kind::HamtShard) => {
-                f.write_str("this is a directory, not a file")
-            }
-            Self::NotAFile(_) => f.write_str("this is a symlink, not a file"),
+            Self::NotAFile(Kind::Directory | Kind::HamtShard) => f.write_str("this dag node is a directory"),
+            Self::NotAFile(_) => f.write_str("this dag node is a symlink"),
             Self::NotADirectory(name) if name.is_empty() => f.write_str("this is not a directory"),
             Self::NotADirectory(name) => write!(f, "\"{name}\" is not a directory"),
             Self::NoSuchEntry(name) => write!(f, "no link named \"{name}\""),

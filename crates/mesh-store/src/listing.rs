@@ -21,11 +21,11 @@ pub(crate) const WELCOME: &str = "<!doctype html><meta charset=\"utf-8\">\
 pub(crate) fn page(target: &Target, cid: &Cid, entries: &[Link], more: bool) -> String {
     let title = escape(&format!("/ipfs/{}/{}", target.root, target.segments.join("/")));
     let mut out = String::with_capacity(1024 + entries.len() * 160);
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style>\
-         </head><body><h1>Index of {title}</h1><p><code>{cid}</code></p><table>\n"
+         </head><body><h1>Index of {title}</h1><p><code>{cid}</code></p><table>"
     );
     if !target.segments.is_empty() {
         out.push_str("<tr><td><a href=\"..\">..</a></td><td></td></tr>\n");

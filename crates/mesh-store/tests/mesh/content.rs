@@ -1,0 +1,241 @@
+//! What is added on one node is read there and on others.
+
+use mesh_ipc::Response;
+use mesh_ipc::store::{EntryKind, PinKind, StoreRequest, StoreResponse};
+
+use crate::support::{Folder, Store, Thing, noise};
+
+const HELLO: &str = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u";
+
+#[test]
+fn a_file_added_on_one_node_is_read_on_the_other() {
+    let (a, b) = (Folder::new("one"), Folder::new("other"));
+    let first = Store::start(&a.0, &[]);
+    let second = Store::start(&b.0, &[first.http]);
+    let big = noise(3_000_000, 1);
+    let cids = first.add(&[
+        ("hello", Thing::File(b"Hello World\n")),
+        ("dir", Thing::Folder),
+        ("dir/big.bin", Thing::File(&big)),
+        ("dir/sub", Thing::Folder),
+        ("dir/sub/empty", Thing::File(b"")),
+        ("dir/link", Thing::Link("big.bin")),
+    ]);
+    assert_eq!(cids["hello"], HELLO);
+    let answer = second.get(&format!("/ipfs/{HELLO}"));
+    assert_eq!((answer.status, answer.text().as_str()), (200, "Hello World\n"));
+    assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+    assert_eq!(answer.header("etag"), format!("\"{HELLO}\""));
+    assert!(answer.header("cache-control").contains("immutable"));
+    let dir = &cids["dir"];
+    let answer = second.get(&format!("/ipfs/{dir}/big.bin"));
+    assert!(answer.status == 200 && answer.body == big);
+    assert!(second.counter("fetched_blocks") > 12);
+    // now it is held there: the first node is not needed any more
+    drop(first);
+    assert!(second.get(&format!("/ipfs/{dir}/big.bin")).body == big);
+}
+
+#[test]
+fn rfc9110_14_ranges_and_conditions() {
+    let folder = Folder::new("ranges");
+    let store = Store::start(&folder.0, &[]);
+    let bytes = noise(600_000, 2);
+    let cid = store.add(&[("f", Thing::File(&bytes))])["f"].clone();
+    let path = format!("/ipfs/{cid}");
+    for (range, start, end) in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=262143-262144", 262_143, 262_145),
+        ("bytes=100-524999", 100, 525_000),
+        ("bytes=-5", 599_995, 600_000),
+        ("bytes=599999-", 599_999, 600_000),
+    ] {
+        let answer = store.request("GET", &path, &[("Range", range)]);
+        assert_eq!(answer.status, 206, "{range}");
+        assert_eq!(answer.header("content-range"), format!("bytes {start}-{}/600000", end - 1));
+        assert!(answer.body == bytes[start..end], "{range}");
+    }
+    let beyond = store.request("GET", &path, &[("Range", "bytes=600000-")]);
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, "bytes */600000"));
+    let several = store.request("GET", &path, &[("Range", "bytes=0-1,5-6")]);
+    assert!(several.status == 200 && several.body == bytes);
+    let etag = format!("\"{cid}\"");
+    let other = store.request("GET", &path, &[("Range", "bytes=0-1"), ("If-Range", "\"x\"")]);
+    assert_eq!(other.status, 200);
+    let known = store.request("GET", &path, &[("If-None-Match", &format!("\"x\", W/{etag}"))]);
+    assert_eq!((known.status, known.body.len(), known.header("etag")), (304, 0, etag.as_str()));
+    let head = store.request("HEAD", &path, &[]);
+    assert_eq!((head.status, head.body.len(), head.header("content-length")), (200, 0, "600000"));
+}
+
+#[test]
+fn directories_are_listed_redirected_and_have_an_index() {
+    let folder = Folder::new("directories");
+    let store = Store::start(&folder.0, &[]);
+    let cids = store.add(&[
+        ("plain", Thing::Folder),
+        ("plain/a b.txt", Thing::File(b"text")),
+        ("plain/<x>", Thing::File(b"sharp")),
+        ("site", Thing::Folder),
+        ("site/index.html", Thing::File(b"<p>welcome")),
+    ]);
+    let plain = format!("/ipfs/{}", cids["plain"]);
+    let answer = store.get(&format!("{plain}?x=1"));
+    assert_eq!((answer.status, answer.header("location")), (301, format!("{plain}/?x=1").as_str()));
+    let answer = store.get(&format!("{plain}/"));
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("./a%20b.txt") && answer.text().contains("&lt;x&gt;"));
+    let etag = answer.header("etag").to_owned();
+    assert_eq!(store.request("GET", &format!("{plain}/"), &[("If-None-Match", &etag)]).status, 304);
+    let answer = store.get(&format!("{plain}/a%20b.txt"));
+    assert_eq!((answer.status, answer.text().as_str()), (200, "text"));
+    let answer = store.get(&format!("/ipfs/{}/", cids["site"]));
+    assert_eq!((answer.status, answer.text().as_str()), (200, "<p>welcome"));
+    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+}
+
+#[test]
+fn trustless_gateway_blocks() {
+    let folder = Folder::new("raw");
+    let store = Store::start(&folder.0, &[]);
+    store.add(&[("f", Thing::File(b"Hello World\n"))]);
+    let raw = "application/vnd.ipld.raw";
+    for answer in [
+        store.get(&format!("/ipfs/{HELLO}?format=raw")),
+        store.request("GET", &format!("/ipfs/{HELLO}"), &[("Accept", raw)]),
+    ] {
+        assert_eq!((answer.status, answer.header("content-type")), (200, raw));
+        assert_eq!(answer.header("etag"), format!("\"{HELLO}.raw\""));
+        assert!(answer.header("content-disposition").starts_with("attachment"));
+        let cid: content_id::Cid = HELLO.parse().unwrap();
+        cid.verify(&answer.body).unwrap();
+    }
+    let probe = store.get("/ipfs/bafkqaaa?format=raw");
+    assert_eq!((probe.status, probe.body.len()), (200, 0));
+    assert_eq!(store.get(&format!("/ipfs/{HELLO}?format=car")).status, 406);
+    // "blank" is in no store
+    let absent = "/ipfs/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    assert_eq!(store.request("GET", absent, &[("Cache-Control", "only-if-cached")]).status, 412);
+    assert_eq!(store.get(absent).status, 404);
+}
+
+#[test]
+fn wrong_requests_get_clear_codes() {
+    let folder = Folder::new("wrong");
+    let store = Store::start(&folder.0, &[]);
+    let cids = store.add(&[("d", Thing::Folder), ("d/f", Thing::File(b"x"))]);
+    let d = &cids["d"];
+    for (path, status) in [
+        ("/ipfs/hello".to_owned(), 400),
+        ("/ipfs/".to_owned(), 400),
+        (format!("/ipfs/{d}/%ff"), 400),
+        (format!("/ipfs/{d}/%2"), 400),
+        (format!("/ipfs/{d}/../../x"), 400),
+        (format!("/ipfs/{d}/none"), 404),
+        (format!("/ipfs/{d}/f/below"), 404),
+        ("/favicon.ico".to_owned(), 404),
+        ("/".to_owned(), 200),
+        // BLAKE2b: can't be verified here
+        ("/ipfs/bafykbzacecpqpx5yefmhqzlzdtpjyvbvnzjlvmuy2r5q4k5kpbkmkd6u5nqds".to_owned(), 400),
+    ] {
+        let answer = store.get(&path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
+    assert_eq!(store.request("POST", "/ipfs/x", &[("Content-Length", "0")]).status, 405);
+    assert_eq!(store.request("OPTIONS", "/ipfs/x", &[]).status, 204);
+}
+
+#[test]
+fn content_survives_a_kill_and_a_restart() {
+    let folder = Folder::new("restart");
+    let mut store = Store::start(&folder.0, &[]);
+    let bytes = noise(1_000_000, 3);
+    let cid = store.add(&[("f", Thing::File(&bytes))])["f"].clone();
+    store.signal("KILL");
+    assert!(!store.wait());
+    let mut store = Store::start(&folder.0, &[]);
+    assert!(store.get(&format!("/ipfs/{cid}")).body == bytes);
+    let Response::Service(StoreResponse::Pins(pins)) = store.ask(StoreRequest::PinList { indirect: false })
+    else {
+        panic!()
+    };
+    assert_eq!((pins[0].cid.as_str(), pins[0].kind), (cid.as_str(), PinKind::Recursive));
+    store.signal("TERM");
+    assert!(store.wait(), "SIGTERM ends it cleanly");
+    assert!(!folder.0.join("run/mesh-store.sock").exists());
+}
+
+#[test]
+fn pins_are_fetched_whole_and_outlive_a_collection() {
+    let (a, b) = (Folder::new("pin-a"), Folder::new("pin-b"));
+    let first = Store::start(&a.0, &[]);
+    let second = Store::start(&b.0, &[first.http]);
+    let bytes = noise(1_500_000, 4);
+    let cids = first.add(&[
+        ("d", Thing::Folder),
+        ("d/f", Thing::File(&bytes)),
+        ("loose", Thing::File(b"not pinned there")),
+    ]);
+    let path = cids["d"].clone();
+    let Response::Service(StoreResponse::Pins(_)) =
+        second.ask(StoreRequest::PinAdd { path, recursive: true })
+    else {
+        panic!()
+    };
+    second.get(&format!("/ipfs/{}", cids["loose"]));
+    drop(first);
+    let Response::Service(StoreResponse::Collected { blocks, .. }) = second.ask(StoreRequest::Gc) else {
+        panic!()
+    };
+    assert_eq!(blocks, 1);
+    assert!(second.get(&format!("/ipfs/{}/f", cids["d"])).body == bytes);
+    assert_eq!(second.get(&format!("/ipfs/{}", cids["loose"])).status, 504);
+}
+
+#[test]
+fn entries_are_described() {
+    let folder = Folder::new("entries");
+    let store = Store::start(&folder.0, &[]);
+    let cids = store.add(&[
+        ("d", Thing::Folder),
+        ("d/f", Thing::File(b"12345")),
+        ("d/l", Thing::Link("f")),
+        ("d/s", Thing::Folder),
+    ]);
+    let Response::Service(StoreResponse::Entries(entries)) =
+        store.ask(StoreRequest::Ls { path: cids["d"].clone() })
+    else {
+        panic!()
+    };
+    let seen: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.size, e.kind.clone())).collect();
+    assert_eq!(
+        seen,
+        [
+            ("f", 5, Some(EntryKind::File)),
+            ("l", 0, Some(EntryKind::Symlink("f".into()))),
+            ("s", 0, Some(EntryKind::Directory))
+        ]
+    );
+    let Response::Service(StoreResponse::Identity { peer_id, .. }) = store.ask(StoreRequest::Identity) else {
+        panic!()
+    };
+    assert!(peer_id.starts_with("12D3KooW"));
+}
+
+#[test]
+fn a_full_store_says_so_and_keeps_what_it_has() {
+    let folder = Folder::new("quota");
+    std::fs::write(folder.0.join("p2pmesh.toml"), "store.quota = \"16MiB\"\n").unwrap();
+    let store = Store::start(&folder.0, &[]);
+    let kept = noise(2_000_000, 5);
+    let cid = store.add(&[("kept", Thing::File(&kept))])["kept"].clone();
+    let why = store.try_add(&[("big", Thing::File(&noise(20_000_000, 6)))]).unwrap_err();
+    assert!(why.contains("quota") && why.contains("16 MiB"), "{why}");
+    assert!(store.get(&format!("/ipfs/{cid}")).body == kept);
+    let Response::Service(StoreResponse::Collected { bytes, .. }) = store.ask(StoreRequest::Gc) else {
+        panic!()
+    };
+    assert!(bytes > 10_000_000);
+    assert!(store.get(&format!("/ipfs/{cid}")).body == kept);
+    store.add(&[("again", Thing::File(&noise(5_000_000, 7)))]);
+}

@@ -1,0 +1,139 @@
+//! Nodes that lie, stall or are dead, and clients that misbehave.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use mesh_ipc::store::StoreRequest;
+use mesh_ipc::{Request, Response};
+
+use crate::support::{Folder, PATIENCE, Store, Thing, fake_node, noise, ok};
+
+/// An address where nobody listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn lying_stalling_and_dead_nodes_cost_only_time() {
+    let (a, b) = (Folder::new("honest"), Folder::new("asker"));
+    let honest = Store::start(&a.0, &[]);
+    let bytes = noise(700_000, 8);
+    let cid = honest.add(&[("f", Thing::File(&bytes))])["f"].clone();
+    let liar = fake_node(|_| Some(ok(b"something else")));
+    let endless = fake_node(|_| {
+        let mut head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n".to_vec();
+        head.extend_from_slice(&noise(3_000_000, 9));
+        Some(head)
+    });
+    let silent = fake_node(|_| None);
+    let garbage = fake_node(|_| Some(b"\x00\x01 not http\r\n\r\n".to_vec()));
+    let asker = Store::start(&b.0, &[liar, endless, silent, garbage, nobody(), honest.http]);
+    let answer = asker.get(&format!("/ipfs/{cid}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.body == bytes);
+    let warned = asker.log.try_iter().any(|line| line.contains("wrong bytes") && line.starts_with("WARN"));
+    assert!(warned, "the lie is logged");
+}
+
+#[test]
+fn content_that_nobody_has_is_404_and_504_if_somebody_is_silent() {
+    let (a, b) = (Folder::new("404"), Folder::new("504"));
+    let absent = "/ipfs/QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn?format=raw";
+    let empty = Store::start(&a.0, &[]);
+    let polite =
+        fake_node(|_| Some(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    let asker = Store::start(&b.0, &[empty.http, polite]);
+    assert_eq!(asker.get(absent).status, 404);
+    drop(asker);
+    let asker = Store::start(&b.0, &[empty.http, nobody()]);
+    assert_eq!(asker.get(absent).status, 504);
+}
+
+/// Sends `bytes` and reads until the store hangs up.
+fn converse(to: SocketAddr, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(to).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = socket.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn oversized_and_broken_heads_are_refused() {
+    let folder = Folder::new("heads");
+    let store = Store::start(&folder.0, &[]);
+    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(100_000));
+    assert!(converse(store.http, long.as_bytes()).contains(" 431 "));
+    let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(1000));
+    assert!(converse(store.http, many.as_bytes()).contains(" 431 "));
+    assert!(converse(store.http, b"nonsense\r\n\r\n").contains(" 400 "));
+    assert_eq!(store.get("/ipfs/bafkqaaa").status, 200);
+}
+
+#[test]
+fn slow_clients_are_cut_off_and_do_not_shut_others_out() {
+    let folder = Folder::new("slow");
+    let store = Store::start(&folder.0, &[]);
+    let start = Instant::now();
+    // more than there are turns: each sends half a head and nothing more
+    let slow: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut socket = TcpStream::connect(store.http).unwrap();
+            let _ = socket.write_all(b"GET / HTT");
+            socket
+        })
+        .collect();
+    let answer = store.get("/ipfs/bafkqaaa");
+    assert_eq!(answer.status, 200);
+    assert!(start.elapsed() < Duration::from_secs(50), "{:?}", start.elapsed());
+    drop(slow);
+}
+
+#[test]
+fn downloads_nobody_reads_are_bounded() {
+    let folder = Folder::new("bounded");
+    let store = Store::start(&folder.0, &[]);
+    let bytes = noise(8_000_000, 10);
+    let cid = store.add(&[("f", Thing::File(&bytes))])["f"].clone();
+    let stuck: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut socket = TcpStream::connect(store.http).unwrap();
+            write!(socket, "GET /ipfs/{cid} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            socket
+        })
+        .collect();
+    // a request that needs no turn is served all the while
+    assert_eq!(store.request("HEAD", "/ipfs/bafkqaaa", &[]).status, 200);
+    drop(stuck);
+    let deadline = Instant::now() + PATIENCE;
+    while store.counter("http_connections") > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(store.get(&format!("/ipfs/{cid}")).body == bytes);
+}
+
+#[test]
+fn control_nonsense_is_answered_with_a_reason() {
+    let folder = Folder::new("control");
+    let store = Store::start(&folder.0, &[]);
+    let why = |request| match store.ask(request) {
+        Response::Error(why) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why(StoreRequest::AddEnd).contains("no add"));
+    assert!(why(StoreRequest::Cat { path: "hello".into(), offset: 0, length: None }).contains("not a CID"));
+    assert!(why(StoreRequest::PinRemove { path: "bafkqaaa".into() }).contains("not pinned"));
+    let why = |path: &str| store.try_add(&[("d", Thing::Folder), (path, Thing::File(b"x"))]).unwrap_err();
+    assert!(why("a/b").contains("announced"));
+    assert!(why("d/..").contains("name"));
+    store.add(&[("", Thing::File(b"x"))]);
+    let twice = [("d", Thing::Folder), ("d/x", Thing::File(b"1")), ("d/x", Thing::File(b"2"))];
+    assert!(store.try_add(&twice).unwrap_err().contains("same name"));
+    // a half-done add holds nothing up once its client is gone
+    let mut client = store.control();
+    client.send(&Request::Service(StoreRequest::AddEnd)).unwrap();
+    drop(client);
+    assert!(matches!(store.ask(StoreRequest::Gc), Response::Service(_)));
+}
