@@ -1,6 +1,14 @@
 //! Real mesh-store processes on loopback: adding, reading, fetching from each other and from nodes
 //! that lie, stall or are dead, and what clients do wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can not go on fails"
+)]
+
 mod content;
 mod hostile;
 mod support;
