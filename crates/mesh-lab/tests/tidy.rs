@@ -1,4 +1,5 @@
 //! The layers of docs/ARCHITECTURE.md, and tidiness, as ordinary tests.
+#![allow(clippy::unwrap_used)] // the helpers are tests, too
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
