@@ -313,3 +313,21 @@ fn the_support_bundle_is_a_tar_without_secrets() {
     assert!(holds("fe80::2") && !holds("a better one"));
     assert_eq!(node.run(&["support-bundle"]).stdout.len() % 512, 0);
 }
+
+#[test]
+fn completions_are_scripts_their_shells_can_read() {
+    let node = Node::new("completions");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = node.dir.join(shell);
+        std::fs::write(&script, node.good(&["help", "--completions", shell])).unwrap();
+        match std::process::Command::new(shell).arg("-n").arg(&script).output() {
+            Ok(o) => assert!(o.status.success(), "{shell}: {}", String::from_utf8_lossy(&o.stderr)),
+            Err(e) => println!("skipped: {shell} is not here to read its completions ({e})"),
+        }
+    }
+    let complete =
+        "source ./bash; COMP_WORDS=(meshctl update con); COMP_CWORD=2; _meshctl; echo ${COMPREPLY[@]}";
+    let output =
+        std::process::Command::new("bash").args(["-c", complete]).current_dir(&node.dir).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "confirm\n");
+}
