@@ -19,6 +19,7 @@ import time
 import metadata as meta
 import bb
 import crates
+import manifest
 import rootfs
 import rust
 import sources
@@ -182,7 +183,8 @@ class Runner:
                 complete = sums.exists() and all((sums.parent / line.split()[1]).exists() for line in sums.read_text().splitlines())
                 out += "complete" if complete else ""
             return out
-        return digest_tree(pathlib.Path(recipe.getVar("D"))) + digest_tree(pathlib.Path(recipe.getVar("DEPLOYDIR")))
+        deployed = pathlib.Path(recipe.getVar("DEPLOYDIR"))
+        return digest_tree(pathlib.Path(recipe.getVar("D"))) + (digest_tree(deployed) if deployed.is_dir() else "")
 
     def _run_tasks(self, name: str, recipe) -> None:
         recipe.setVar("P2PMESH_CRATES", " ".join(crates.packages(self.metadata)))
@@ -282,12 +284,44 @@ def publish_binaries(runner: Runner) -> None:
                 target.chmod(0o755)
 
 
+TIMES = BUILD / "state/times.json"
+
+
+def _times() -> dict[str, float]:
+    try:
+        return json.loads(TIMES.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _note_time(runner: Runner, seconds: float) -> None:
+    """Keep how long this kind of build took, for `./build.sh bench image`."""
+    recipes = [name for name in runner.done if runner.metadata.recipe_for(name) is not None]
+    if "p2pmesh-image" not in recipes:
+        return
+    kind = {0: "nothing changed", 2: "one recipe changed", len(recipes): "from nothing (downloads not counted)"}.get(len(runner.ran))
+    if kind:
+        TIMES.write_text(json.dumps({**_times(), kind: round(seconds, 1)}))
+
+
+def _manifest_path(recipe) -> pathlib.Path:
+    """Beside the image and named like it; an image that makes no card has only a name."""
+    version = recipe.getVar("P2PMESH_VERSION")
+    name = f"p2pmesh-{recipe.getVar('MACHINE')}-{version}" if version else recipe.getVar("PN")
+    return BUILD / f"deploy/{name}.manifest.json"
+
+
 def main() -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("targets", nargs="*", default=["p2pmesh-image"], help="recipes to build (default: p2pmesh-image)")
+    parser.add_argument("--times", action="store_true", help="print how long the last builds of each kind took, build nothing")
     parser.add_argument("--graph", action="store_true", help="print what needs what, build nothing")
     chosen = parser.parse_args()
+    if chosen.times:
+        for kind, seconds in sorted(_times().items(), key=lambda row: -row[1]):
+            print(f"  build, {kind:38} {seconds:8.1f} s")
+        return 0
     start = time.monotonic()
     try:
         with locked(BUILD / "lock"):
@@ -300,9 +334,14 @@ def main() -> int:
             for target in chosen.targets:
                 runner.build(target)
             publish_binaries(runner)
+            for target in chosen.targets:
+                recipe = data.recipe_for(target)
+                if recipe.getVar("IMAGE_INSTALL"):
+                    manifest.write(runner, recipe, _manifest_path(recipe))
     except BuildError as error:
         print(f"build: {error}", file=sys.stderr)
         return 1
+    _note_time(runner, time.monotonic() - start)
     built = ", ".join(runner.ran) or "nothing to do"
     say(f"built in {time.monotonic() - start:.1f} s: {built}")
     return 0

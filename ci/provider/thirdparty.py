@@ -66,7 +66,8 @@ class ThirdParty:
         self.table = read_table() if table is None else table
         self.apt = Apt("arm64")
         self.state = state
-        self.used: dict[str, dict] = {}
+        self.applets: list[str] = []
+        self._laying = ""
         try:
             self.known = json.loads(state.read_text())
         except (OSError, ValueError):
@@ -89,8 +90,7 @@ class ThirdParty:
         key = hashlib.sha256(repr((entry.fields, (TREE / "ci/versions.sh").read_text(), stamp.stat().st_mtime_ns,
                                    os.environ.get("P2PMESH_MIRROR"))).encode()).hexdigest()
         self.known[entry.name] = {"key": key, "debs": [dataclasses.asdict(deb) for deb in found]}
-        self.state.parent.mkdir(parents=True, exist_ok=True)
-        self.state.write_text(json.dumps(self.known, indent=1))
+        self.save()
         return found
 
     def _resolve(self, entry: Entry) -> list[Deb]:
@@ -120,6 +120,8 @@ class ThirdParty:
         if "debian" not in entry.fields or "deploy" in entry.fields:
             return
         debs = self.debs(entry)
+        self._laying = name
+        self.known[name].pop("origins", None)
         folders = [(deb, self.apt.unpack(deb)) for deb in debs]
         taken: dict[str, pathlib.Path] = {}
         for number, pattern in enumerate(entry.lines("files")):
@@ -134,6 +136,7 @@ class ThirdParty:
         for line in entry.lines("links"):
             place, _, target = (part.strip() for part in line.partition("->"))
             put(target, place)
+        self.save()
         if entry.fields.get("applets"):
             self.applets = applets(taken["usr/bin/busybox"])
 
@@ -186,6 +189,7 @@ class ThirdParty:
         """Link the entry's unpacked package into `staging` for the assembler."""
         entry = self.table[name]
         [deb] = self.debs(entry)
+        self._laying = name
         folder = self.apt.unpack(deb)
         self._note(deb, folder)
         place = staging / entry.fields["deploy"]
@@ -196,10 +200,21 @@ class ThirdParty:
         return place
 
     def _note(self, deb: Deb, folder: pathlib.Path) -> None:
-        if deb.name not in self.used:
-            self.used[deb.name] = {"name": deb.name, "version": deb.version, "architecture": deb.arch, "sha256": deb.sha256,
-                                   "licence": licences(folder, deb.name), "source": deb.source,
-                                   "origin": f"Debian {deb.suite}: {deb.pool_path}"}
+        """Remember that files of `deb` are in what is built (kept across runs: the next may have nothing to lay)."""
+        kept = self.known[self._laying].setdefault("origins", {})
+        if deb.name not in kept:
+            kept[deb.name] = {"name": deb.name, "version": deb.version, "architecture": deb.arch, "sha256": deb.sha256,
+                              "licence": licences(folder, deb.name), "source": deb.source, "origin": f"Debian {deb.suite}: {deb.pool_path}"}
+
+    def save(self) -> None:
+        """Keep what was resolved and taken for the next run."""
+        self.state.parent.mkdir(parents=True, exist_ok=True)
+        self.state.write_text(json.dumps(self.known, indent=1))
+
+    def origins(self, entries) -> list[dict]:
+        """Every Debian package that the named entries' files come from."""
+        found = {name: origin for entry in entries for name, origin in self.known.get(entry, {}).get("origins", {}).items()}
+        return [found[name] for name in sorted(found)]
 
     def check_tool(self, name: str, where: str) -> None:
         """A build-host program the table names must be there."""
