@@ -28,7 +28,9 @@ pub struct Config {
     pub tc_hop_limit: u8,
     /// Most entries each table may hold.
     pub limits: Limits,
-    /// Numbers saved by the previous run ([`crate::Router::sequences`]); `None`: drawn from the seed.
+    /// Numbers to go on from: those of the previous run ([`crate::Router::sequences`]) or somewhat ahead of
+    /// them, never behind, or the others take us for old news until T_HOLD_TIME has passed. `None`: drawn
+    /// from the seed.
     pub sequences: Option<Sequences>,
 }
 

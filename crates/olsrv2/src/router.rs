@@ -68,27 +68,16 @@ pub(crate) struct TcSchedule {
     pub(crate) empty_until: Option<Instant>,
 }
 
-/// Messages of one restart must not look older than those before it: skip as many numbers as could have
-/// been used since they were saved.
-const RESTART_GAP: u16 = 4096;
-
 impl Router {
     /// A router without interfaces. `seed` feeds jitter and first sequence numbers; two nodes need
     /// different ones.
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
         let _ = now;
         let mut rng = Rng::new(seed);
-        let sequences = match config.sequences {
-            Some(s) => Sequences {
-                message: s.message.wrapping_add(RESTART_GAP),
-                ansn: s.ansn.wrapping_add(RESTART_GAP),
-                packet: s.packet.wrapping_add(RESTART_GAP),
-            },
-            None => {
-                let mut draw = || (rng.next_u64() >> 48) as u16;
-                Sequences { message: draw(), ansn: draw(), packet: draw() }
-            }
-        };
+        let sequences = config.sequences.unwrap_or_else(|| {
+            let mut draw = || (rng.next_u64() >> 48) as u16;
+            Sequences { message: draw(), ansn: draw(), packet: draw() }
+        });
         let nhdp = Nhdp::new(nhdp_config(&config), rng.next_u64());
         let hold = config.timing.message_hold;
         let seen = || SeenSet::new(hold, config.limits.messages);
