@@ -106,7 +106,8 @@ done
 
 # --- count the try and write it to the older copy before anything of the slot runs -----------------------
 if test -z "${pick}"; then
-  setenv BOOT_A_LEFT 3; setenv BOOT_B_LEFT 3
+  # An order that names no slot, or only a bad one, must not keep the other from being tried.
+  setenv BOOT_ORDER "A B"; setenv BOOT_A_LEFT 3; setenv BOOT_B_LEFT 3
 else
   if test "${pick}" = "A"; then setexpr BOOT_A_LEFT ${BOOT_A_LEFT} - 1; else setexpr BOOT_B_LEFT ${BOOT_B_LEFT} - 1; fi
 fi
