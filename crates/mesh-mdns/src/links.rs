@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use mesh_sys::netlink::{self, Rtnetlink};
 use mesh_sys::poll::Poller;
 use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
-use names::{Destination, InterfaceAddress, MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT, Transmit};
+use names::{Destination, InterfaceAddress, MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT, Role, Transmit};
 
 const FAMILIES: [Family; 2] = [Family::V6, Family::V4];
 const GROUPS: [IpAddr; 2] = [IpAddr::V6(MDNS_GROUP_V6), IpAddr::V4(MDNS_GROUP_V4)];
@@ -16,8 +16,8 @@ const GROUPS: [IpAddr; 2] = [IpAddr::V6(MDNS_GROUP_V6), IpAddr::V4(MDNS_GROUP_V4
 #[derive(Debug)]
 pub(crate) struct Served {
     name: String,
-    pub(crate) public: bool,
-    pub(crate) addresses: Vec<InterfaceAddress>,
+    role: Role,
+    addresses: Vec<InterfaceAddress>,
     sockets: [Option<MulticastSocket>; 2],
 }
 
@@ -30,7 +30,7 @@ impl Served {
 /// A change to tell the core of.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Change {
-    Present { index: u32, addresses: Vec<InterfaceAddress>, public: bool },
+    Present { index: u32, addresses: Vec<InterfaceAddress>, role: Role },
     Gone(u32),
     Own(Vec<IpAddr>),
 }
@@ -38,8 +38,8 @@ pub(crate) enum Change {
 /// The interfaces and their sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// Names of the interfaces to serve, and whether their addresses are for the mesh.
-    wanted: BTreeMap<String, bool>,
+    /// Names of the interfaces to serve, and what they are for.
+    wanted: BTreeMap<String, Role>,
     served: BTreeMap<u32, Served>,
     own: Vec<IpAddr>,
     /// Sockets that could not be opened, for people.
@@ -47,7 +47,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn want(&mut self, wanted: BTreeMap<String, bool>) {
+    pub(crate) fn want(&mut self, wanted: BTreeMap<String, Role>) {
         self.wanted = wanted;
     }
 
@@ -79,26 +79,28 @@ impl Links {
                 }
                 continue;
             }
-            let Some(public) = self.wanted.get(&link.name).copied().filter(|_| link.running()) else { continue };
+            let Some(role) = self.wanted.get(&link.name).copied().filter(|_| link.running()) else {
+                continue;
+            };
             seen.insert(link.index);
             let mut addresses: Vec<_> = of(link.index).collect();
             addresses.sort();
             if let Some(old) = self.served.get_mut(&link.index)
                 && old.name == link.name
             {
-                if old.addresses != addresses || old.public != public {
-                    (old.addresses, old.public) = (addresses.clone(), public);
-                    changes.push(Change::Present { index: link.index, addresses, public });
+                if old.addresses != addresses || old.role != role {
+                    (old.addresses, old.role) = (addresses.clone(), role);
+                    changes.push(Change::Present { index: link.index, addresses, role });
                 }
             } else {
                 let served = Served {
                     name: link.name.clone(),
-                    public,
+                    role,
                     addresses: addresses.clone(),
                     sockets: [None, None],
                 };
                 self.served.insert(link.index, served);
-                changes.push(Change::Present { index: link.index, addresses, public });
+                changes.push(Change::Present { index: link.index, addresses, role });
             }
         }
         for index in self.served.keys().copied().filter(|i| !seen.contains(i)).collect::<Vec<_>>() {
@@ -141,7 +143,8 @@ impl Links {
     /// Closes a socket that failed; the next refresh opens it again.
     pub(crate) fn close(&mut self, offset: u64) {
         let index = u32::try_from(offset / 2).unwrap_or(u32::MAX);
-        if let Some(slot) = self.served.get_mut(&index).and_then(|s| s.sockets.get_mut((offset % 2) as usize)) {
+        if let Some(slot) = self.served.get_mut(&index).and_then(|s| s.sockets.get_mut((offset % 2) as usize))
+        {
             *slot = None;
         }
     }

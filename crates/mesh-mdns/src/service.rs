@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh_ipc::names::{NamesRequest, NamesResponse};
-use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
+use mesh_ipc::radio::{self, RadioRequest, RadioResponse};
 use mesh_ipc::{Request, Response};
 use mesh_sys::control::{ClientId, Server, ServerEvent, Watcher};
 use mesh_sys::netlink::{Monitor, Rtnetlink};
@@ -11,7 +11,7 @@ use mesh_sys::poll::{Event, Poller};
 use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::{clock, entropy};
 use mesh_types::{Duration, Instant};
-use names::{Config, Datagram, Input, Names, Output, Rival};
+use names::{Config, Datagram, Input, Names, Output, Rival, Role};
 
 use crate::answers;
 use crate::dns::Dns;
@@ -39,6 +39,16 @@ const BUFFER: usize = 9_000;
 const MAX_ASKED: usize = 64;
 
 type Control = Server<NamesRequest, NamesResponse>;
+
+/// What mesh-radio's plan means for names; `None`: the interface is left alone.
+fn role(planned: radio::Role) -> Option<Role> {
+    match planned {
+        radio::Role::Mesh => Some(Role::Mesh),
+        radio::Role::AccessPoint => Some(Role::AccessPoint),
+        radio::Role::Uplink => Some(Role::Uplink),
+        radio::Role::Unused => None,
+    }
+}
 
 /// The whole service.
 pub(crate) struct Service {
@@ -79,7 +89,7 @@ impl Service {
         let config = Config { name: settings.name.clone(), node: settings.node, services: Vec::new() };
         let mut links = Links::default();
         if let Some(names) = &settings.interfaces {
-            links.want(names.iter().map(|n| (n.clone(), true)).collect());
+            links.want(names.iter().map(|n| (n.clone(), Role::Mesh)).collect());
         }
         for p in &settings.problems {
             log::warn!("{p}");
@@ -190,7 +200,8 @@ impl Service {
                 Output::Transmit(t) => self.links.send(&t),
                 Output::DnsReply { client, payload } => self.dns.reply(client, &payload),
                 Output::Publish(payload) => {
-                    let lost = self.router.as_mut().is_some_and(|r| r.publish(&self.poller, payload).is_err());
+                    let lost =
+                        self.router.as_mut().is_some_and(|r| r.publish(&self.poller, payload).is_err());
                     if lost {
                         self.router = None;
                         let _ = self.core.handle_input(now, Input::Router(false));
@@ -232,7 +243,7 @@ impl Service {
         };
         for change in changes {
             let input = match change {
-                Change::Present { index, addresses, public } => Input::Interface { index, addresses, public },
+                Change::Present { index, addresses, role } => Input::Interface { index, addresses, role },
                 Change::Gone(index) => Input::InterfaceGone(index),
                 Change::Own(addresses) => Input::NodeAddresses(addresses),
             };
@@ -249,8 +260,8 @@ impl Service {
         };
         for response in responses {
             if let Response::Service(RadioResponse::Plan(plan)) = response {
-                let served = plan.interfaces.into_iter().filter(|i| i.role != Role::Unused);
-                self.links.want(served.map(|i| (i.name, i.role != Role::AccessPoint)).collect());
+                let served = plan.interfaces.into_iter().filter_map(|i| Some((i.name, role(i.role)?)));
+                self.links.want(served.collect());
                 self.reload(now);
             }
         }

@@ -52,13 +52,15 @@ impl Settings {
         };
         let name = match args.one("--name") {
             Some(text) => NodeName::new(text).map_err(|e| format!("--name {text:?}: {e}"))?,
-            None => host_name(node, &mut problems),
+            None => host_name(node, &mut problems)?,
         };
         let dns = match args.all("--dns") {
             [] => vec![(Ipv4Addr::LOCALHOST, 53).into(), (Ipv6Addr::LOCALHOST, 53).into()],
             texts => texts
                 .iter()
-                .map(|t| t.parse().map_err(|_| format!("--dns {t:?}: not an address and a port, as 127.0.0.1:53")))
+                .map(|t| {
+                    t.parse().map_err(|_| format!("--dns {t:?}: not an address and a port, as 127.0.0.1:53"))
+                })
                 .collect::<Result<_, _>>()?,
         };
         let interfaces = match args.all("--interface") {
@@ -70,18 +72,17 @@ impl Settings {
 }
 
 /// The machine's host name, or one made from the identity if that is not usable.
-fn host_name(node: Option<NodeId>, problems: &mut Vec<String>) -> NodeName {
+fn host_name(node: Option<NodeId>, problems: &mut Vec<String>) -> Result<NodeName, String> {
     let uname = rustix::system::uname();
     let text = uname.nodename().to_string_lossy();
     let label = text.split('.').next().unwrap_or_default();
     let fault = match NodeName::new(label) {
-        Ok(name) if name.as_str() != "localhost" => return name,
+        Ok(name) if name.as_str() != "localhost" => return Ok(name),
         Ok(_) => "every machine is called that".to_owned(),
         Err(e) => e.to_string(),
     };
     let [a, b, ..] = *node.unwrap_or(NodeId::from_digest([0; 32])).as_bytes();
     let made = format!("mesh-{a:02x}{b:02x}");
     problems.push(format!("host name {label:?}: {fault}; {made} is used, set `hostname` in p2pmesh.toml"));
-    // "mesh-" and four digits are a name.
-    NodeName::new(&made).unwrap_or_else(|_| unreachable!("{made} is a name"))
+    NodeName::new(&made).map_err(|e| format!("{made}: {e}"))
 }

@@ -65,7 +65,8 @@ impl Cache {
         }
         for r in records.filter(|r| wanted(r)) {
             let key = (r.name.clone(), r.rtype, interface);
-            let known = self.sets.get_mut(&key).and_then(|s| s.iter_mut().find(|c| c.record.rdata == r.rdata));
+            let known =
+                self.sets.get_mut(&key).and_then(|s| s.iter_mut().find(|c| c.record.rdata == r.rdata));
             if r.ttl == 0 {
                 // A goodbye leaves others a second to object (§10.1).
                 if let Some(c) = known {
@@ -92,7 +93,9 @@ impl Cache {
 
     fn evict(&mut self) {
         let oldest = |s: &Vec<Cached>| s.iter().map(|c| c.expires).min();
-        let Some(key) = self.sets.iter().min_by_key(|(_, s)| oldest(s)).map(|(k, _)| k.clone()) else { return };
+        let Some(key) = self.sets.iter().min_by_key(|(_, s)| oldest(s)).map(|(k, _)| k.clone()) else {
+            return;
+        };
         if let Some(set) = self.sets.get_mut(&key)
             && let Some(at) = (0..set.len()).min_by_key(|i| set.get(*i).map(|c| c.expires))
         {

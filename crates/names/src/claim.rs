@@ -101,7 +101,9 @@ impl NameRecord {
         for _ in 0..byte(at)? {
             let address = match byte(at)? {
                 4 => IpAddr::V4(Ipv4Addr::from(take(at, 4)?.first_chunk::<4>().copied().unwrap_or_default())),
-                6 => IpAddr::V6(Ipv6Addr::from(take(at, 16)?.first_chunk::<16>().copied().unwrap_or_default())),
+                6 => {
+                    IpAddr::V6(Ipv6Addr::from(take(at, 16)?.first_chunk::<16>().copied().unwrap_or_default()))
+                }
                 _ => return Err(RecordError::Malformed),
             };
             if is_reachable(address) && !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
@@ -182,10 +184,7 @@ mod tests {
     #[test]
     fn addresses_of_no_use_to_others_are_left_out() {
         let bytes = [1, 0, 1, b'a', 3, 4, 127, 0, 0, 1, 4, 169, 254, 0, 1, 4, 10, 64, 0, 1];
-        assert_eq!(
-            NameRecord::decode(&bytes).unwrap().addresses,
-            [IpAddr::V4(Ipv4Addr::new(10, 64, 0, 1))]
-        );
+        assert_eq!(NameRecord::decode(&bytes).unwrap().addresses, [IpAddr::V4(Ipv4Addr::new(10, 64, 0, 1))]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use claim::{MAX_ADDRESSES, NameRecord, RecordError, is_reachable, keeps, lev
 pub use lookup::{DEADLINE, MAX_LOOKUPS};
 pub use node::{Config, Counters, Datagram, Input, InputError, Known, Names, Output, Provenance};
 pub use responder::{
-    Destination, Event, InterfaceAddress, MAX_LINKS, Rival, Service, TTL_HOST, TTL_OTHER, Transmit,
+    Destination, Event, InterfaceAddress, MAX_LINKS, Rival, Role, Service, TTL_HOST, TTL_OTHER, Transmit,
 };
 pub use table::{Entry, MAX_NODES, NameTable};
 

@@ -1,5 +1,6 @@
 //! One-shot questions to the links, on behalf of unicast DNS clients and `meshctl resolve` (RFC 6762 §5.2).
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant};
@@ -19,6 +20,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const OTHER_TYPE: Duration = Duration::from_millis(30);
 /// Once a name is known to exist, a type that has not come by then is taken not to.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// A name that nobody answered to is denied at once for so long: libc asks for each family in turn.
+const DENIED: Duration = Duration::from_secs(2);
 
 /// How a lookup ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +61,12 @@ struct Lookup<W> {
 #[derive(Debug)]
 pub(crate) struct Lookups<W> {
     list: Vec<Lookup<W>>,
+    denied: VecDeque<(Name, Instant)>,
 }
 
 impl<W> Default for Lookups<W> {
     fn default() -> Self {
-        Self { list: Vec::new() }
+        Self { list: Vec::new(), denied: VecDeque::new() }
     }
 }
 
@@ -141,7 +146,18 @@ impl<W> Lookups<W> {
             }
         }
         self.list.retain(|l| !l.waiters.is_empty());
+        for (_, name, _) in done.iter().filter(|(.., outcome)| *outcome == Outcome::NoName) {
+            self.denied.push_back((name.clone(), now + DENIED));
+            if self.denied.len() > MAX_LOOKUPS {
+                self.denied.pop_front();
+            }
+        }
         done
+    }
+
+    /// Whether nobody answered to the name just now.
+    pub(crate) fn denied(&self, now: Instant, name: &Name) -> bool {
+        self.denied.iter().any(|(n, until)| *until > now && n == name)
     }
 
     /// The questions to multicast on every link now.

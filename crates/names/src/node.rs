@@ -2,7 +2,7 @@
 
 mod resolve;
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,7 +13,9 @@ use mesh_types::{Duration, Instant, NodeId, NodeName};
 use crate::cache::Cache;
 use crate::claim::{self, MAX_ADDRESSES, NameRecord, RecordError, is_reachable};
 use crate::lookup::Lookups;
-use crate::responder::{Event, InterfaceAddress, Responder, Rival, Service, Source, Transmit};
+use crate::responder::{
+    Destination, Event, InterfaceAddress, Responder, Rival, Role, Service, Source, Transmit,
+};
 use crate::table::NameTable;
 use crate::wire::{self, WireError};
 use crate::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
@@ -54,8 +56,8 @@ pub enum Input<'a> {
         index: u32,
         /// All its addresses, link-local ones included, tentative ones not.
         addresses: Vec<InterfaceAddress>,
-        /// Its addresses mean something to the mesh (those of an access point do not).
-        public: bool,
+        /// What it is for.
+        role: Role,
     },
     /// An interface is gone or down.
     InterfaceGone(u32),
@@ -218,8 +220,6 @@ pub struct Names {
     cache: Cache,
     lookups: Lookups<Who>,
     table: NameTable,
-    /// Interfaces whose addresses are not for the mesh.
-    private: BTreeSet<u32>,
     /// Since when the present name is held.
     held_since: Option<Instant>,
     /// The level of the claim, as last looked at.
@@ -239,7 +239,6 @@ impl Names {
             cache: Cache::default(),
             lookups: Lookups::default(),
             table: NameTable::default(),
-            private: BTreeSet::new(),
             held_since: None,
             level: 0,
             published: None,
@@ -266,16 +265,10 @@ impl Names {
 
     fn take(&mut self, now: Instant, input: Input<'_>) -> Result<(), InputError> {
         match input {
-            Input::Interface { index, addresses, public } => {
-                if public {
-                    self.private.remove(&index);
-                } else {
-                    self.private.insert(index);
-                }
-                self.responder.set_interface(now, index, addresses);
+            Input::Interface { index, addresses, role } => {
+                self.responder.set_interface(now, index, addresses, role);
             }
             Input::InterfaceGone(index) => {
-                self.private.remove(&index);
                 self.responder.remove_interface(index);
                 self.cache.forget_interface(index);
             }
@@ -363,7 +356,7 @@ impl Names {
     }
 
     fn datagram(&mut self, now: Instant, d: Datagram<'_>) -> Result<(), InputError> {
-        if !self.responder.interfaces().any(|(i, _)| i == d.interface) {
+        if !self.responder.interfaces().any(|(i, ..)| i == d.interface) {
             return Err(InputError::Interface(d.interface));
         }
         let multicast =
@@ -439,12 +432,12 @@ impl Names {
         }
         let queries = self.lookups.queries(now, &self.cache);
         let links: Vec<u32> =
-            self.responder.interfaces().filter(|(_, a)| !a.is_empty()).map(|(i, _)| i).collect();
+            self.responder.interfaces().filter(|(.., a)| !a.is_empty()).map(|(i, ..)| i).collect();
         for payload in queries {
             for interface in &links {
                 self.responder.out.push_back(Transmit {
                     interface: *interface,
-                    to: crate::responder::Destination::Multicast,
+                    to: Destination::Multicast,
                     payload: payload.clone(),
                 });
             }
@@ -469,7 +462,7 @@ impl Names {
         if self.held_since.is_none() {
             return;
         }
-        let mut addresses = self.own_addresses(|i| !self.private.contains(&i));
+        let mut addresses = self.own_addresses(|role| role == Role::Mesh);
         addresses.truncate(MAX_ADDRESSES);
         let payload = NameRecord { name: self.responder.name().clone(), level, addresses }.encode();
         if self.published.as_ref() != Some(&payload) {
@@ -479,9 +472,9 @@ impl Names {
     }
 
     /// The addresses others can reach this node by: the node's own first, then those of interfaces.
-    fn own_addresses(&self, of: impl Fn(u32) -> bool) -> Vec<IpAddr> {
+    fn own_addresses(&self, of: impl Fn(Role) -> bool) -> Vec<IpAddr> {
         let mut out: Vec<IpAddr> = Vec::new();
-        let interfaces = self.responder.interfaces().filter(|(i, _)| of(*i)).flat_map(|(_, a)| a);
+        let interfaces = self.responder.interfaces().filter(|(_, role, _)| of(*role)).flat_map(|(.., a)| a);
         let all = self.responder.node_addresses().iter().copied().chain(interfaces.map(|a| a.address));
         for a in all.filter(|a| is_reachable(*a)) {
             if !out.contains(&a) {

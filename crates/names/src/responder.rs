@@ -42,7 +42,8 @@ impl InterfaceAddress {
         match (self.address, other) {
             (IpAddr::V4(a), IpAddr::V4(b)) => {
                 let bits = u32::from(self.prefix_len.min(32));
-                a.to_bits().checked_shr(32 - bits).unwrap_or(0) == b.to_bits().checked_shr(32 - bits).unwrap_or(0)
+                a.to_bits().checked_shr(32 - bits).unwrap_or(0)
+                    == b.to_bits().checked_shr(32 - bits).unwrap_or(0)
             }
             (IpAddr::V6(a), IpAddr::V6(b)) => {
                 let bits = u32::from(self.prefix_len.min(128));
@@ -52,6 +53,19 @@ impl InterfaceAddress {
             _ => false,
         }
     }
+}
+
+/// What an interface is for, as far as names go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It leads to other nodes: they reach its addresses, and through it the node's own.
+    #[default]
+    Mesh,
+    /// Clients join through it: they reach the node's own addresses; its addresses are the same on every
+    /// node and mean nothing to others.
+    AccessPoint,
+    /// It leads to a foreign network: who is there reaches its addresses alone, and nobody else does.
+    Uplink,
 }
 
 /// Where a message goes.
@@ -186,8 +200,8 @@ impl Responder {
     }
 
     /// The interfaces and their addresses.
-    pub(crate) fn interfaces(&self) -> impl Iterator<Item = (u32, &[InterfaceAddress])> {
-        self.links.iter().map(|(i, l)| (*i, l.addresses.as_slice()))
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = (u32, Role, &[InterfaceAddress])> {
+        self.links.iter().map(|(i, l)| (*i, l.role, l.addresses.as_slice()))
     }
 
     /// Whether a unicast response on the link can answer something asked just now (RFC 6762 §6: within two
@@ -211,25 +225,32 @@ impl Responder {
     }
 
     /// An interface is there, or its addresses changed.
-    pub(crate) fn set_interface(&mut self, now: Instant, index: u32, mut addresses: Vec<InterfaceAddress>) {
-        addresses.retain(|a| !(a.address.is_loopback() || a.address.is_multicast() || a.address.is_unspecified()));
+    pub(crate) fn set_interface(
+        &mut self,
+        now: Instant,
+        index: u32,
+        mut addresses: Vec<InterfaceAddress>,
+        role: Role,
+    ) {
+        addresses
+            .retain(|a| !(a.address.is_loopback() || a.address.is_multicast() || a.address.is_unspecified()));
         addresses.sort();
         addresses.dedup();
         if self.links.len() >= MAX_LINKS && !self.links.contains_key(&index) {
             return;
         }
         let before = self.links.entry(index).or_default();
-        if before.addresses == addresses {
+        if before.addresses == addresses && before.role == role {
             return;
         }
         self.change(now, |r| {
             if let Some(link) = r.links.get_mut(&index) {
-                link.addresses = addresses;
+                (link.addresses, link.role) = (addresses, role);
             }
         });
     }
 
-    /// The node's own addresses, valid on every link.
+    /// The node's own addresses, valid on every link but uplinks.
     pub(crate) fn set_node_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
         if self.node_addresses != addresses {
             self.change(now, |r| r.node_addresses = addresses);
@@ -374,7 +395,8 @@ impl Responder {
     ) {
         let header = Header { response: true, authoritative: true, ..Default::default() };
         while !answers.is_empty() {
-            let mut message = Message { header, answers, additional: additional.clone(), ..Default::default() };
+            let mut message =
+                Message { header, answers, additional: additional.clone(), ..Default::default() };
             let mut emitted = crate::wire::emit(&message, crate::wire::MAX_PAYLOAD, false);
             if emitted.answers == 0 {
                 // One record that fills more than a frame travels alone, in fragments.

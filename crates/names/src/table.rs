@@ -61,9 +61,11 @@ impl NameTable {
     /// Who holds the name; of several claims the one that keeps it.
     pub fn lookup(&self, name: &NodeName) -> Option<(NodeId, &Entry)> {
         let claims = self.nodes.iter().filter(|(_, e)| e.record.name == *name).map(|(n, e)| (*n, e));
-        claims.reduce(|a, b| {
-            if claim::keeps((b.1.record.level, b.0), (a.1.record.level, a.0)) { b } else { a }
-        })
+        claims.reduce(
+            |a, b| {
+                if claim::keeps((b.1.record.level, b.0), (a.1.record.level, a.0)) { b } else { a }
+            },
+        )
     }
 
     /// Whose address it is.

@@ -510,7 +510,11 @@ pub fn is_local(name: &Name) -> bool {
 pub fn ends_with(name: &Name, suffix: &[&[u8]]) -> bool {
     let labels = name.label_count().saturating_sub(1);
     labels >= suffix.len()
-        && name.iter().skip(labels - suffix.len()).zip(suffix).all(|(a, b)| a.as_slice().eq_ignore_ascii_case(b))
+        && name
+            .iter()
+            .skip(labels - suffix.len())
+            .zip(suffix)
+            .all(|(a, b)| a.as_slice().eq_ignore_ascii_case(b))
 }
 
 /// The name of the address' reverse mapping (RFC 1035 §3.5, RFC 3596 §2.5).

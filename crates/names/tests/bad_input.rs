@@ -1,4 +1,5 @@
 //! Hostile and broken input: RFC 9267's list, and what has hurt other responders.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 mod common;
 
@@ -19,13 +20,13 @@ fn with_name(name: &[u8]) -> Vec<u8> {
 #[test]
 fn rfc9267_2_compression_pointers_only_go_back() {
     for name in [
-        &[0xc0, 12][..],                           // to itself
-        &[0xc0, 14, 0xc0, 12],                     // to each other
-        &[4, b't', b'e', b's', b't', 0xc0, 12],    // a label, then back to it, for ever
-        &[0xff, 0xff],                             // past the end
-        &[0xc0],                                   // cut short
-        &[0xc0, 20],                               // forward
-        &[0x41, 0],                                // reserved label types
+        &[0xc0, 12][..],                        // to itself
+        &[0xc0, 14, 0xc0, 12],                  // to each other
+        &[4, b't', b'e', b's', b't', 0xc0, 12], // a label, then back to it, for ever
+        &[0xff, 0xff],                          // past the end
+        &[0xc0],                                // cut short
+        &[0xc0, 20],                            // forward
+        &[0x41, 0],                             // reserved label types
         &[0x80, 0],
     ] {
         assert_eq!(wire::parse(&with_name(name)), Err(WireError::Malformed), "{name:x?}");
@@ -148,10 +149,10 @@ fn cve_2021_3502_and_2023_38469_to_38473_odd_records_and_names() {
     for name in [&root, &local("."), &local("a.b"), &local("\\"), &local("\u{0}")] {
         for t in [0, A, rtype::ANY, rtype::OPT, 65_535] {
             h.hear(PEER, &query(vec![question(name, t)])).unwrap();
-            let _ = h.core.handle_input(h.now, Input::Resolve {
-                token: 1,
-                name: mesh_types::NodeName::new("x").unwrap(),
-            });
+            let _ = h.core.handle_input(
+                h.now,
+                Input::Resolve { token: 1, name: mesh_types::NodeName::new("x").unwrap() },
+            );
             h.dns(name, t);
         }
     }
@@ -223,7 +224,12 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::collection::vec(any::<u8>(), 0..100).prop_map(Step::Bytes),
         (any::<usize>(), proptest::collection::vec((any::<usize>(), any::<u8>()), 0..4))
             .prop_map(|(a, b)| Step::Mutated(a, b)),
-        (proptest::collection::vec(q, 0..4), proptest::collection::vec(r, 0..4), any::<bool>(), any::<bool>())
+        (
+            proptest::collection::vec(q, 0..4),
+            proptest::collection::vec(r, 0..4),
+            any::<bool>(),
+            any::<bool>()
+        )
             .prop_map(|(q, r, b, t)| Step::Message(q, r, b, t)),
         (0..2_000u64).prop_map(Step::Wait),
         any::<u8>().prop_map(Step::Addresses),
@@ -264,10 +270,9 @@ fn run(steps: Vec<Step>) {
             }
             Step::Message(qs, rs, is_response, truncated) => {
                 let current = h.core.name().as_str().to_owned();
-                let questions = qs.iter().map(|(n, t, u)| wire::Question {
-                    unicast: *u,
-                    ..question(&name_of(*n, &current), *t)
-                });
+                let questions = qs
+                    .iter()
+                    .map(|(n, t, u)| wire::Question { unicast: *u, ..question(&name_of(*n, &current), *t) });
                 let records: Vec<_> = rs
                     .into_iter()
                     .map(|(n, rtype, ttl, rdata)| Record {
@@ -282,11 +287,17 @@ fn run(steps: Vec<Step>) {
                 let mut m = Message { questions: questions.collect(), ..Default::default() };
                 m.header.response = is_response;
                 m.header.truncated = truncated;
-                if truncated { m.answers = records } else { m.authority = records }
+                if truncated {
+                    m.answers = records
+                } else {
+                    m.authority = records
+                }
                 let _ = h.hear(PEER, &m);
             }
             Step::Wait(ms) => h.run_for(ms),
-            Step::Addresses(n) => h.addresses(if n % 3 == 0 { &[] } else { &["192.168.1.1/24", "10.1.1.1/8"] }),
+            Step::Addresses(n) => {
+                h.addresses(if n % 3 == 0 { &[] } else { &["192.168.1.1/24", "10.1.1.1/8"] })
+            }
             Step::Dns(b) => h.input(Input::Dns { client: 1, payload: &b }).unwrap(),
             Step::Record(n, payload) => {
                 let valid = Duration::from_secs(n.into());

@@ -1,11 +1,12 @@
 //! Names across the mesh, and what unicast DNS clients see of all of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 mod common;
 
 use common::*;
 use mesh_types::{Duration, NodeName};
 use names::wire::{self, Header, Message, Record, rcode, rtype};
-use names::{Event, Input, NameRecord, Provenance, Rival};
+use names::{Event, Input, NameRecord, Provenance, Rival, Role};
 use std::net::IpAddr;
 
 fn ip(text: &str) -> IpAddr {
@@ -40,9 +41,14 @@ fn the_own_record_is_published_once_the_name_is_ours_and_follows_addresses() {
     assert!(published(&h).addresses.contains(&ip("192.168.0.1")));
     // An access point's addresses are the same on every node.
     let addresses = vec![address("10.0.0.1/24")];
-    h.input(Input::Interface { index: 9, addresses, public: false }).unwrap();
+    h.input(Input::Interface { index: 9, addresses, role: Role::AccessPoint }).unwrap();
     h.run_for(2_000);
-    assert!(!published(&h).addresses.contains(&ip("10.0.0.1")));
+    // An uplink's belong to another network, where they may be someone else's.
+    let addresses = vec![address("192.168.178.20/24")];
+    h.input(Input::Interface { index: 10, addresses, role: Role::Uplink }).unwrap();
+    h.run_for(2_000);
+    let known = published(&h).addresses;
+    assert!(!known.contains(&ip("10.0.0.1")) && !known.contains(&ip("192.168.178.20")), "{known:?}");
 }
 
 #[test]
@@ -142,13 +148,16 @@ fn dns_own_name_in_both_families_and_reverse() {
     let mut h = Host::established();
     h.input(Input::NodeAddresses(vec![ip("fd05::1"), ip("10.64.0.5")])).unwrap();
     let r = h.dns(&local("Bloor"), A);
-    assert_eq!(r.header, Header {
-        id: 0x4242,
-        response: true,
-        authoritative: true,
-        recursion_desired: true,
-        ..Default::default()
-    });
+    assert_eq!(
+        r.header,
+        Header {
+            id: 0x4242,
+            response: true,
+            authoritative: true,
+            recursion_desired: true,
+            ..Default::default()
+        }
+    );
     let got: Vec<_> = r.answers.iter().filter_map(Record::as_address).collect();
     assert_eq!(got, [ip("10.64.0.5"), ip("192.168.1.1")]);
     let r = h.dns(&local("bloor"), AAAA);
@@ -242,6 +251,12 @@ fn dns_an_unknown_name_is_denied_soon_after_two_tries() {
     let sent = h.take();
     assert_eq!(sent.len(), 2);
     assert_eq!(sent[1].ms - sent[0].ms, 1_000);
+    // libc asks for the other family next: that is denied at once, for a while.
+    let before = h.ms();
+    assert_eq!(h.dns(&local("nobody"), AAAA).header.rcode, rcode::NXDOMAIN);
+    assert_eq!(h.ms(), before);
+    h.hear(PEER, &response(vec![a("nobody", "192.168.1.9", 120)])).unwrap();
+    assert_eq!(h.dns(&local("nobody"), A).answers.len(), 1, "unless it turns up");
 }
 
 #[test]
@@ -330,11 +345,14 @@ fn people_are_told_all_names_and_their_source() {
     h.run_for(5_000);
     let list = h.core.list(h.now);
     let seen: Vec<_> = list.iter().map(|k| (k.name.as_str(), k.source, k.hops)).collect();
-    assert_eq!(seen, [
-        ("bloor", Provenance::Own, Some(0)),
-        ("far", Provenance::Mesh, Some(4)),
-        ("printer", Provenance::Link, None),
-    ]);
+    assert_eq!(
+        seen,
+        [
+            ("bloor", Provenance::Own, Some(0)),
+            ("far", Provenance::Mesh, Some(4)),
+            ("printer", Provenance::Link, None),
+        ]
+    );
     assert_eq!((list[1].node, list[1].age), (Some(node(9)), Duration::from_secs(5)));
     let name = NodeName::new("printer").unwrap();
     h.input(Input::Resolve { token: 3, name }).unwrap();

@@ -1,10 +1,11 @@
 //! RFC 6762 §§5–7, 11, 17, 18: what is answered, how, when, and to whom.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 mod common;
 
 use common::*;
 use names::wire::{self, CLASS_ANY, Header, Message, Question, Record, rtype};
-use names::{Destination, Input, InputError, NameRecord};
+use names::{Destination, Input, InputError, NameRecord, Role};
 use std::net::IpAddr;
 
 fn ask(name: &str, rtype: u16) -> Message {
@@ -42,9 +43,10 @@ fn rfc6762_6_unique_answer_is_undelayed_with_the_whole_set_and_the_other_family(
     assert_eq!(m.answers[0].ttl, 120);
     assert!(m.answers[0].flush);
     // §6.2
-    assert_eq!(m.additional.iter().filter_map(Record::as_address).collect::<Vec<_>>(), [
-        "fe80::1".parse::<IpAddr>().unwrap()
-    ]);
+    assert_eq!(
+        m.additional.iter().filter_map(Record::as_address).collect::<Vec<_>>(),
+        ["fe80::1".parse::<IpAddr>().unwrap()]
+    );
     h.run_for(5_000);
     assert!(h.take().is_empty());
 }
@@ -179,7 +181,7 @@ fn rfc6762_6_1_a_strange_nsec_does_not_kill_the_message() {
 fn rfc6762_6_2_only_addresses_of_that_interface_and_the_node() {
     let mut h = Host::established();
     let other = vec![address("10.9.9.1/24")];
-    h.input(Input::Interface { index: 8, addresses: other, public: true }).unwrap();
+    h.input(Input::Interface { index: 8, addresses: other, role: Role::Mesh }).unwrap();
     h.input(Input::NodeAddresses(vec!["fd01::1".parse().unwrap(), "10.64.0.1".parse().unwrap()])).unwrap();
     h.run_for(60_000);
     h.take();
@@ -190,6 +192,13 @@ fn rfc6762_6_2_only_addresses_of_that_interface_and_the_node() {
     found.sort();
     let expected = ["10.64.0.1", "192.168.1.1", "fd01::1", "fe80::1"].map(|a| a.parse::<IpAddr>().unwrap());
     assert_eq!(found, expected);
+    // On an uplink nobody reaches the node's own.
+    let addresses = vec![address("192.168.1.1/24")];
+    h.input(Input::Interface { index: LINK, addresses, role: Role::Uplink }).unwrap();
+    h.run_for(10_000);
+    h.take();
+    h.hear(PEER, &ask("bloor", rtype::ANY)).unwrap();
+    assert_eq!(h.take()[0].addresses(), ["192.168.1.1".parse::<IpAddr>().unwrap()]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! RFC 6762 §§8–10: claiming a name, keeping it, giving it up.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 mod common;
 
 use common::*;
 use mesh_types::{Instant, NodeName};
 use names::wire::{self, CLASS_IN, Message, Question, Record, rtype};
-use names::{Destination, Event, Input, Rival};
+use names::{Destination, Event, Input, Rival, Role};
 use std::net::IpAddr;
 
 fn probe_of(name: &str, records: Vec<Record>) -> Message {
@@ -75,7 +76,9 @@ fn rfc6762_8_1_conflict_while_probing_renames_and_probes_again() {
         h.run_for(2_500);
         let sent = h.take();
         assert_eq!(sent.iter().filter(|s| s.is_probe()).count(), 3);
-        assert!(sent.iter().filter(|s| s.is_probe()).all(|s| s.message.questions[0].name == local("bloor-2")));
+        assert!(
+            sent.iter().filter(|s| s.is_probe()).all(|s| s.message.questions[0].name == local("bloor-2"))
+        );
         assert!(sent.iter().any(|s| s.message.header.response && !s.answers_of(A).is_empty()));
     }
 }
@@ -271,7 +274,7 @@ fn rfc6762_9_identical_records_and_other_types_are_no_conflict() {
 fn rfc6762_10_2_own_announcement_heard_on_another_link_is_no_conflict() {
     let mut h = Host::established();
     let other = vec![address("10.9.9.1/24")];
-    h.input(Input::Interface { index: 8, addresses: other, public: true }).unwrap();
+    h.input(Input::Interface { index: 8, addresses: other, role: Role::Mesh }).unwrap();
     h.run_for(5_000);
     h.events.clear();
     // What was said on link 8 comes back on link 7.
@@ -294,7 +297,7 @@ fn rfc6762_6_6_ours_with_too_short_a_life_is_corrected() {
 fn rename_says_goodbye_on_other_links_and_keeps_one_name_for_all() {
     let mut h = Host::established();
     let other = vec![address("10.9.9.1/24")];
-    h.input(Input::Interface { index: 8, addresses: other, public: true }).unwrap();
+    h.input(Input::Interface { index: 8, addresses: other, role: Role::Mesh }).unwrap();
     h.run_for(5_000);
     h.take();
     h.hear(PEER, &response(vec![a("bloor", "192.168.1.9", 120)])).unwrap();

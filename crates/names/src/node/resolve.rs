@@ -46,6 +46,10 @@ impl Names {
             Some((code, answers)) => {
                 self.out.push_back(Output::DnsReply { client, payload: request.reply(code, answers) });
             }
+            None if self.lookups.denied(now, &name) => {
+                let payload = request.reply(rcode::NXDOMAIN, Vec::new());
+                self.out.push_back(Output::DnsReply { client, payload });
+            }
             None => self.ask_links(now, &name, Who::Dns { client, request }),
         }
     }
@@ -75,7 +79,7 @@ impl Names {
 
     fn answer_reverse(&self, now: Instant, request: &Request, address: IpAddr) -> Option<(u8, Vec<Record>)> {
         let own = self.responder.node_addresses().contains(&address)
-            || self.responder.interfaces().any(|(_, a)| a.iter().any(|a| a.address == address));
+            || self.responder.interfaces().any(|(.., a)| a.iter().any(|a| a.address == address));
         let target = if address.is_loopback() {
             crate::wire::name_from_labels([&b"localhost"[..]])
         } else if own {
@@ -89,7 +93,7 @@ impl Names {
         if crate::lookup::known(&self.cache, now, &request.question.name, rtype::PTR).is_some() {
             return Some((rcode::NOERROR, self.link_answers(now, request)));
         }
-        let near = self.responder.interfaces().any(|(i, _)| self.responder.is_on_link(i, address));
+        let near = self.responder.interfaces().any(|(i, ..)| self.responder.is_on_link(i, address));
         if near {
             None
         } else if dns::is_private(address) {
@@ -113,7 +117,8 @@ impl Names {
                     continue;
                 }
                 let left = c.expires.saturating_since(now).as_secs().clamp(1, TTL_CLIENT.into());
-                let record = Record { ttl: left as u32, flush: false, name: q.name.clone(), ..c.record.clone() };
+                let record =
+                    Record { ttl: left as u32, flush: false, name: q.name.clone(), ..c.record.clone() };
                 if !out.contains(&record) {
                     out.push(record);
                 }
@@ -147,9 +152,7 @@ impl Names {
                     .and_then(|l| NodeName::new(l).ok())
                     .and_then(|n| self.own_or_mesh(now, &n));
                 let (code, answers) = match (mesh, outcome) {
-                    (Some(k), _) => {
-                        (rcode::NOERROR, request.addresses(k.addresses.into_iter(), TTL_CLIENT))
-                    }
+                    (Some(k), _) => (rcode::NOERROR, request.addresses(k.addresses.into_iter(), TTL_CLIENT)),
                     (None, Outcome::NoName) => (rcode::NXDOMAIN, Vec::new()),
                     (None, _) => (rcode::NOERROR, self.link_answers(now, &request)),
                 };

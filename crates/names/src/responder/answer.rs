@@ -80,8 +80,7 @@ impl Responder {
             }
         }
         for d in ready {
-            let source =
-                Source { interface, address: d.from, multicast: d.multicast, on_link: d.on_link };
+            let source = Source { interface, address: d.from, multicast: d.multicast, on_link: d.on_link };
             self.answer(now, source, &d.questions, &d.known, &[], true);
         }
     }
@@ -115,7 +114,13 @@ impl Responder {
             .all(|r| known.iter().any(|k| k.same_data(r) && k.ttl.saturating_mul(2) >= r.ttl))
     }
 
-    fn collect(&self, source: Source, questions: &[Question], known: &[Record], proposed: &[Record]) -> Vec<Answer> {
+    fn collect(
+        &self,
+        source: Source,
+        questions: &[Question],
+        known: &[Record],
+        proposed: &[Record],
+    ) -> Vec<Answer> {
         let own = self.own_records(source.interface);
         let mut answers: Vec<Answer> = Vec::new();
         for q in questions {
@@ -219,7 +224,8 @@ impl Responder {
     /// The sets that go with these: the other address family or its absence, a service's target.
     fn companions(own: &[Own], keys: &[Key]) -> Vec<Key> {
         let mut extra: Vec<Key> = Vec::new();
-        let has = |name: &wire::Name, t: u16| own.iter().any(|o| o.record.rtype == t && o.record.name == *name);
+        let has =
+            |name: &wire::Name, t: u16| own.iter().any(|o| o.record.rtype == t && o.record.name == *name);
         let add = |list: &mut Vec<Key>, name: &wire::Name, rtype: u16| {
             let key = Key { name: name.clone(), rtype, rdata: None };
             if !list.contains(&key) && !keys.contains(&key) {
@@ -280,12 +286,7 @@ impl Responder {
         // A query of ours has no class with its top bit set in what it echoes.
         let questions = query.questions.iter().cloned().map(|q| Question { unicast: false, ..q }).collect();
         let mut message = Message {
-            header: Header {
-                id: query.header.id,
-                response: true,
-                authoritative: true,
-                ..Default::default()
-            },
+            header: Header { id: query.header.id, response: true, authoritative: true, ..Default::default() },
             questions,
             answers: sets(&keys),
             authority: Vec::new(),

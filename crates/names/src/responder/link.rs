@@ -6,8 +6,8 @@ use core::net::{IpAddr, SocketAddr};
 
 use mesh_types::{Duration, Instant};
 
-use super::InterfaceAddress;
 use super::records::Key;
+use super::{InterfaceAddress, Role};
 use crate::wire::{Question, Record};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -67,6 +67,7 @@ pub(super) struct Deferred {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     pub(super) addresses: Vec<InterfaceAddress>,
+    pub(super) role: Role,
     pub(super) state: State,
     /// When the last probe went out, which asks for unicast answers.
     pub(super) last_probe: Option<Instant>,

@@ -2,10 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{Responder, TTL_HOST, TTL_OTHER};
-use crate::wire::{
-    CLASS_IN, Header, Message, Name, Question, Record, name_from_labels, reverse_name, rtype,
-};
+use super::{Responder, Role, TTL_HOST, TTL_OTHER};
+use crate::wire::{CLASS_IN, Header, Message, Name, Question, Record, name_from_labels, reverse_name, rtype};
 use alloc::string::String;
 
 /// A service to announce (RFC 6763); its instance is called like the node.
@@ -99,7 +97,7 @@ impl Responder {
         let Some(link) = self.links.get(&interface).filter(|l| !l.addresses.is_empty()) else {
             return Vec::new();
         };
-        let mut addresses: Vec<_> = self.node_addresses.clone();
+        let mut addresses = if link.role == Role::Uplink { Vec::new() } else { self.node_addresses.clone() };
         addresses.extend(link.addresses.iter().map(|a| a.address));
         let mut seen = Vec::new();
         let mut out = Vec::new();

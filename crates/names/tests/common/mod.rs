@@ -7,7 +7,7 @@ use mesh_types::{Duration, Instant, NodeId, NodeName};
 use names::wire::{self, CLASS_IN, Header, Message, Name, Question, Record, rtype};
 use names::{
     Config, Datagram, Destination, Event, Input, InputError, InterfaceAddress, MDNS_GROUP_V4, Names, Output,
-    Service,
+    Role, Service,
 };
 
 /// Something the node sent.
@@ -137,7 +137,7 @@ impl Host {
 
     pub fn addresses(&mut self, list: &[&str]) {
         let addresses = list.iter().map(|a| address(a)).collect();
-        self.input(Input::Interface { index: LINK, addresses, public: true }).unwrap();
+        self.input(Input::Interface { index: LINK, addresses, role: Role::Mesh }).unwrap();
     }
 
     fn drain(&mut self) {
