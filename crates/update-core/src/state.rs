@@ -269,7 +269,8 @@ pub fn pick(state: &BootState, bootable: impl Fn(Slot) -> bool) -> Pick {
             let left = after.left(slot) - 1;
             after.with_left(slot, left)
         }
-        None => after.with_left(Slot::A, MAX_TRIES).with_left(Slot::B, MAX_TRIES),
+        // An order that names only a bad slot must not keep the other from being tried.
+        None => BootState { seq: after.seq, ..BootState::default() },
     };
     Pick { slot: picked, after: after.next() }
 }
