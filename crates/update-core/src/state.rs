@@ -330,7 +330,7 @@ mod tests {
             (state(0, &[A, B], 0, 0), &all, None, state(1, &[A, B], 3, 3)),
             (state(0, &[A, B], 3, 3), &only(B), Some(B), state(1, &[A, B], 0, 2)),
             (state(0, &[A, B], 3, 0), &only(B), None, state(1, &[A, B], 3, 3)),
-            (state(0, &[B], 3, 0), &all, None, state(1, &[B], 3, 3)),
+            (state(0, &[B], 3, 0), &all, None, state(1, &[A, B], 3, 3)),
         ] {
             assert_eq!(pick(&from, bootable), Pick { slot, after }, "{from:?}");
         }
