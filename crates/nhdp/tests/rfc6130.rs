@@ -431,3 +431,16 @@ fn rfc6130_12_2_without_local_addresses_the_source_is_the_neighbour() {
     let (_, l) = us.nhdp.link_to(IF, ip("fe80::2")).unwrap();
     assert_eq!(l.addresses, [host("fe80::2")]);
 }
+
+#[test]
+fn rfc6130_appendix_c_is_understood() {
+    let examples = include_str!("../../rfc5444/tests/data/rfc-examples.txt");
+    let hex = examples.lines().find(|l| l.contains("RFC 6130")).unwrap().split(' ').next().unwrap();
+    let bytes: Vec<u8> =
+        (2..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+    let hello = Hello::parse(&RawMessage::parse(&bytes).unwrap().check().unwrap(), 4).unwrap();
+    assert_eq!((hello.validity, hello.interval), (VALID, Some(Duration::from_secs(2))));
+    let said: Vec<_> = hello.entries.iter().map(|e| (e.local_if, e.link_status)).collect();
+    let status = [Status::Heard, Status::Heard, Status::Symmetric, Status::Lost].map(|s| (None, Some(s)));
+    assert_eq!(said, [&[(Some(LocalIf::This), None)][..], &status[..]].concat());
+}

@@ -273,6 +273,23 @@ mod tests {
         assert_eq!(reparse(&link_local, |_| {}), Err(Invalid));
     }
 
+    /// Its multivalue TLV has no indices, which RFC 5444 §5.4.1 would not allow: all the more reason to
+    /// read it.
+    #[test]
+    fn rfc7181_appendix_d_is_understood() {
+        let examples = include_str!("../../rfc5444/tests/data/rfc-examples.txt");
+        let hex = examples.lines().find(|l| l.contains("RFC 7181")).unwrap().split(' ').next().unwrap();
+        let digits = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).unwrap();
+        let bytes: Vec<u8> = (2..hex.len()).step_by(2).map(digits).collect();
+        let tc = Tc::parse(&RawMessage::parse(&bytes).unwrap().check().unwrap(), 4, 10).unwrap();
+        assert_eq!((tc.ansn, tc.neighbors.len()), (Some((5, true)), 3));
+        let metrics: Vec<_> = tc.neighbors.iter().map(|n| n.metric.unwrap().to_compressed()).collect();
+        assert_eq!(metrics, [0x100, 0x200, 0x300]);
+        let prefix = NetAddr::new("10.0.0.0".parse().unwrap(), 16);
+        let metric = Some(Metric::from_compressed(5));
+        assert_eq!(tc.gateways, [Gateway { prefix, dist: 2, metric }]);
+    }
+
     #[test]
     fn rfc7181_21_sequence_numbers_wrap() {
         assert!(newer(1, 0) && newer(0, 0xffff) && newer(0x7fff, 0));

@@ -33,7 +33,7 @@ fn rfc7181_two_nodes_have_a_route_within_a_second_and_a_half() {
 
 #[test]
 fn rfc7181_19_routes_are_shortest_paths_on_line_ring_and_grid() {
-    for seed in 0..5 {
+    for seed in 0..2 {
         for mut net in [
             Net::line(seed, 8, Timing::RFC7181),
             Net::ring(seed, 9, Timing::RFC7181),

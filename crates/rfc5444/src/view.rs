@@ -369,7 +369,8 @@ fn tlv<'a>(cursor: &mut Cursor<'a>, last: Option<u8>) -> Result<TlvView<'a>, Err
     let single = has(flag::TLV_SINGLE_INDEX);
     let multi = has(flag::TLV_MULTI_INDEX);
     let indexed = single || multi;
-    // §5.4.1 also forbids tismultivalue without thasmultiindex; olsrd2 sends it, and it means what it says.
+    // §5.4.1 also forbids tismultivalue without thasmultiindex; but olsrd2 sends it, RFC 7181 Appendix D
+    // shows it, and its meaning is clear.
     if (single && multi)
         || (has(flag::TLV_EXT_LEN) && !has(flag::TLV_VALUE))
         || (has(flag::TLV_MULTIVALUE) && (last.is_none() || !has(flag::TLV_VALUE)))
