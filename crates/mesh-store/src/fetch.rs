@@ -105,12 +105,12 @@ async fn ask_all(peers: &Arc<Peers>, cid: &Cid) -> Result<Vec<u8>, FetchError> {
 async fn ask(peers: &Peers, address: SocketAddr, cid: &Cid) -> Outcome {
     if let Some(mut connection) = peers.take_idle(address) {
         // it may have been closed meanwhile: then a new one is made
-        if let Some(outcome) = exchange(&mut connection, address, cid).await {
+        if let Some(outcome) = exchange(peers, &mut connection, address, cid).await {
             return keep(peers, address, connection, outcome);
         }
     }
     let Some(mut connection) = connect(address).await else { return Outcome::Failed };
-    match exchange(&mut connection, address, cid).await {
+    match exchange(peers, &mut connection, address, cid).await {
         Some(outcome) => keep(peers, address, connection, outcome),
         None => Outcome::Failed,
     }
@@ -135,7 +135,12 @@ async fn connect(address: SocketAddr) -> Option<SendRequest<Body>> {
 }
 
 /// One request; `None` if the connection did not carry it.
-async fn exchange(connection: &mut SendRequest<Body>, address: SocketAddr, cid: &Cid) -> Option<Outcome> {
+async fn exchange(
+    peers: &Peers,
+    connection: &mut SendRequest<Body>,
+    address: SocketAddr,
+    cid: &Cid,
+) -> Option<Outcome> {
     timeout(ANSWER, connection.ready()).await.ok()?.ok()?;
     let request = Request::get(format!("/ipfs/{cid}?format=raw"))
         .header(HOST, address.to_string())
@@ -151,6 +156,7 @@ async fn exchange(connection: &mut SendRequest<Body>, address: SocketAddr, cid: 
         StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED => return Some(Outcome::NotThere),
         _ => return Some(Outcome::Failed),
     }
+    let Ok(_turn) = peers.receiving.acquire().await else { return Some(Outcome::Failed) };
     let data = match timeout(BLOCK, collect(response.into_body())).await {
         Ok(Some(data)) => data,
         Ok(None) | Err(_) => return Some(Outcome::Failed),

@@ -10,7 +10,7 @@ use content_id::{Cid, Codec};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::{Body, Writer};
 use crate::listing;
@@ -119,12 +119,15 @@ impl Gateway {
     /// One block as it is (trustless gateway specification).
     async fn raw(&self, context: &Context, cid: &Cid) -> Answer {
         let etag = format!("\"{cid}.raw\"");
-        let data = self.node.block(cid, context.scope).await.map_err(|e| refusal(&e))?;
         let mut response = match unchanged(context, &etag) {
             Some(response) => response,
             None => {
+                // a block that is here takes its turn before it takes memory; one that has to be
+                // fetched must not keep others from theirs meanwhile
+                let early = if context.scope == Scope::Local { Some(self.turn().await?) } else { None };
+                let data = self.node.block(cid, context.scope).await.map_err(|e| refusal(&e))?;
                 let size = data.len() as u64;
-                self.stream(context, size, |writer| async move {
+                self.stream(context, size, early, |writer| async move {
                     writer.write(data).await;
                 })
                 .await?
@@ -226,7 +229,7 @@ impl Gateway {
                 }
             }
         };
-        let mut response = self.stream(context, end - start, write).await?;
+        let mut response = self.stream(context, end - start, None, write).await?;
         if wanted != Wanted::All {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             set(
@@ -273,7 +276,7 @@ impl Gateway {
                 let more = entries.len() > MAX_SHOWN;
                 entries.truncate(MAX_SHOWN);
                 let page = listing::page(&context.target, cid, &entries, more);
-                self.stream(context, page.len() as u64, |writer| async move {
+                self.stream(context, page.len() as u64, None, |writer| async move {
                     writer.write(page.into_bytes()).await;
                 })
                 .await?
@@ -286,7 +289,13 @@ impl Gateway {
     }
 
     /// A body of `length` bytes that `write` sends, when it is its turn; nothing for HEAD.
-    async fn stream<F>(&self, context: &Context, length: u64, write: impl FnOnce(Writer) -> F) -> Answer
+    async fn stream<F>(
+        &self,
+        context: &Context,
+        length: u64,
+        turn: Option<OwnedSemaphorePermit>,
+        write: impl FnOnce(Writer) -> F,
+    ) -> Answer
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -295,14 +304,24 @@ impl Gateway {
             set(&mut response, header::CONTENT_LENGTH, &length.to_string());
             return Ok(response);
         }
-        let turn = tokio::time::timeout(TURN, Arc::clone(&self.streams).acquire_owned()).await;
-        let Ok(Ok(permit)) = turn else {
-            let why = "this node serves as many downloads as it can; try again in a moment";
-            return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, why.into()));
+        let turn = match turn {
+            Some(turn) => turn,
+            None => self.turn().await?,
         };
-        let (body, writer) = Body::stream(length, permit);
+        let (body, writer) = Body::stream(length, turn);
         tokio::spawn(write(writer));
         Ok(with(StatusCode::OK, body))
+    }
+
+    /// Waits until a further body may be sent.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        match tokio::time::timeout(TURN, Arc::clone(&self.streams).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this node serves as many downloads as it can; try again in a moment".into(),
+            )),
+        }
     }
 }
 

@@ -42,7 +42,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::control::Control;
 use crate::disk::FileDisk;
 use crate::gateway::Gateway;
-use crate::node::{Counters, Node};
+use crate::node::Node;
 use crate::peers::Peers;
 use crate::settings::{FLAGS, Settings};
 use crate::storage::Storage;
@@ -109,7 +109,7 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
     let socket = settings.control_socket();
     let listener = bind_control(&socket)?;
     let peers = Peers::new(settings.peers.clone(), settings.router_socket());
-    let node = Arc::new(Node { storage, peers: Arc::new(peers), counters: Counters::default() });
+    let node = Arc::new(Node::new(storage, peers));
     let gateway = Arc::new(Gateway::new(Arc::clone(&node)));
     let turns = http::turns();
     for address in &settings.listen {

@@ -1,9 +1,9 @@
 //! Blocks from here or from other nodes, and the walks over them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use content_id::dagpb::Link;
 use content_id::export::{DirectoryReader, ExportError, FileReader, PathResolver, links};
@@ -95,9 +95,15 @@ pub(crate) struct Node {
     pub(crate) storage: Storage,
     pub(crate) peers: Arc<Peers>,
     pub(crate) counters: Counters,
+    /// Blocks that are being fetched.
+    fetching: Mutex<BTreeMap<Cid, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Node {
+    pub(crate) fn new(storage: Storage, peers: Peers) -> Self {
+        Self { storage, peers: Arc::new(peers), counters: Counters::default(), fetching: Mutex::default() }
+    }
+
     /// A block, verified. One that comes from another node is kept, if there is room.
     pub(crate) async fn block(&self, cid: &Cid, scope: Scope) -> Result<Vec<u8>, NodeError> {
         self.block_from(cid, scope).await.map(|(data, _)| data)
@@ -114,6 +120,28 @@ impl Node {
         if scope == Scope::Local {
             return Err(NodeError::NotLocal(cid.clone()));
         }
+        // whoever asks for the same block meanwhile waits for this fetch and then finds it stored
+        let turn = self.fetch_turn(cid);
+        let _turn = turn.lock().await;
+        match self.storage.get(cid).await? {
+            Some(data) => Ok((data, true)),
+            None => self.fetch(cid).await.map(|data| (data, true)),
+        }
+    }
+
+    /// The lock of a block that is being fetched.
+    fn fetch_turn(&self, cid: &Cid) -> Arc<tokio::sync::Mutex<()>> {
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetching.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = fetching.get(cid).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        fetching.insert(cid.clone(), Arc::downgrade(&turn));
+        turn
+    }
+
+    async fn fetch(&self, cid: &Cid) -> Result<Vec<u8>, NodeError> {
         match fetch(&self.peers, cid).await {
             Ok(data) => {
                 self.counters.fetched.fetch_add(1, Ordering::Relaxed);
@@ -122,7 +150,7 @@ impl Node {
                 if let Err(e) = self.storage.put(vec![block]).await {
                     log::debug!(target: "fetch", "{cid} is passed on but not kept: {e}");
                 }
-                Ok((data, true))
+                Ok(data)
             }
             Err(e) => {
                 self.counters.not_fetched.fetch_add(1, Ordering::Relaxed);

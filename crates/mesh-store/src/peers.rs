@@ -10,6 +10,7 @@ use hyper::client::conn::http1::SendRequest;
 use mesh_ipc::router::{Route, RouterRequest, RouterResponse};
 use mesh_ipc::{Request, Response};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 
 use crate::body::Body;
 use crate::frames::Frames;
@@ -22,6 +23,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const ROUTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most nodes that are asked for one block.
 const MAX_PEERS: usize = 64;
+/// Blocks that are received at the same time, 2 MiB each at most.
+const MAX_RECEIVING: usize = 12;
 /// Idle connections kept to one node.
 const MAX_IDLE: usize = 2;
 
@@ -49,12 +52,14 @@ pub(crate) struct Peers {
     fixed: Vec<SocketAddr>,
     router: PathBuf,
     inner: Mutex<Inner>,
+    /// Bounds the blocks that are being received.
+    pub(crate) receiving: Semaphore,
 }
 
 impl Peers {
     /// Nodes named on the command line, and those the router at `router` knows.
     pub(crate) fn new(fixed: Vec<SocketAddr>, router: PathBuf) -> Self {
-        Self { fixed, router, inner: Mutex::default() }
+        Self { fixed, router, inner: Mutex::default(), receiving: Semaphore::new(MAX_RECEIVING) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
