@@ -30,8 +30,8 @@ type Key = (Name, u16, u32);
 pub(crate) struct Cache {
     sets: BTreeMap<Key, Vec<Cached>>,
     count: usize,
-    /// Something was learnt since [`Cache::take_changed`].
-    changed: bool,
+    /// The names about which something was learnt since [`Cache::take_changed`].
+    changed: Vec<Name>,
 }
 
 /// Whether a record is of use here: addresses, what does not exist, and reverse mappings.
@@ -55,7 +55,11 @@ impl Cache {
         records: impl Iterator<Item = &'a Record> + Clone,
     ) {
         let second = Duration::from_secs(1);
-        self.changed = true;
+        for r in records.clone().filter(|r| wanted(r)) {
+            if self.changed.last() != Some(&r.name) && self.changed.len() < MAX_CACHED {
+                self.changed.push(r.name.clone());
+            }
+        }
         for r in records.clone().filter(|r| wanted(r) && r.flush && r.ttl > 0) {
             // Older ones of that set are no longer true, in a second (§10.2).
             let Some(set) = self.sets.get_mut(&(r.name.clone(), r.rtype, interface)) else { continue };
@@ -146,8 +150,8 @@ impl Cache {
         self.sets.values().flatten().filter(live).filter(|c| matches!(c.record.rtype, rtype::A | rtype::AAAA))
     }
 
-    /// Whether anything was learnt since the last call.
-    pub(crate) fn take_changed(&mut self) -> bool {
+    /// The names about which something was learnt since the last call.
+    pub(crate) fn take_changed(&mut self) -> Vec<Name> {
         core::mem::take(&mut self.changed)
     }
 

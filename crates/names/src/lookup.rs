@@ -70,6 +70,14 @@ impl<W> Default for Lookups<W> {
     }
 }
 
+impl<W> Lookup<W> {
+    fn next_timeout(&self) -> Instant {
+        let asked = self.asked.iter().map(|a| a.next).min().unwrap_or(Instant::FAR_FUTURE);
+        let grace = self.exists.map_or(Instant::FAR_FUTURE, |at| at + GRACE);
+        asked.min(grace).min(self.started + DEADLINE)
+    }
+}
+
 /// What the cache says about one type.
 pub(crate) fn known(cache: &Cache, now: Instant, name: &Name, rtype: u16) -> Option<Outcome> {
     if !cache.get(now, name, rtype).is_empty() {
@@ -117,10 +125,14 @@ impl<W> Lookups<W> {
         Ok(())
     }
 
-    /// The clients that have waited long enough, with what became of it.
-    pub(crate) fn finish(&mut self, now: Instant, cache: &Cache) -> Vec<(W, Name, Outcome)> {
+    /// The clients that have waited long enough, with what became of it. `learnt`: the names about which the
+    /// cache has news.
+    pub(crate) fn finish(&mut self, now: Instant, cache: &Cache, learnt: &[Name]) -> Vec<(W, Name, Outcome)> {
         let mut done = Vec::new();
         for lookup in &mut self.list {
+            if lookup.next_timeout() > now && !learnt.contains(&lookup.name) {
+                continue;
+            }
             let is_known = |t: &u16| !cache.get(now, &lookup.name, *t).is_empty();
             let exists = [rtype::A, rtype::AAAA, rtype::PTR, rtype::NSEC].iter().any(is_known);
             if exists && lookup.exists.is_none() {
@@ -187,11 +199,6 @@ impl<W> Lookups<W> {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let of = |l: &Lookup<W>| {
-            let asked = l.asked.iter().map(|a| a.next).min().unwrap_or(Instant::FAR_FUTURE);
-            let grace = l.exists.map_or(Instant::FAR_FUTURE, |at| at + GRACE);
-            asked.min(grace).min(l.started + DEADLINE)
-        };
-        self.list.iter().map(of).min()
+        self.list.iter().map(Lookup::next_timeout).min()
     }
 }

@@ -423,11 +423,8 @@ impl Names {
     /// What follows from any change: claims, clashes, finished lookups, questions.
     fn settle(&mut self, now: Instant) {
         self.claim(now);
-        let due = self.lookups.next_timeout().is_some_and(|at| at <= now);
-        if !self.cache.take_changed() && !due {
-            return;
-        }
-        for (who, name, outcome) in self.lookups.finish(now, &self.cache) {
+        let learnt = self.cache.take_changed();
+        for (who, name, outcome) in self.lookups.finish(now, &self.cache, &learnt) {
             self.answer_waiter(now, who, &name, outcome);
         }
         let queries = self.lookups.queries(now, &self.cache);
