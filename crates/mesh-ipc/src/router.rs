@@ -143,7 +143,7 @@ pub struct Record {
     pub kind: u8,
     /// Sequence number; larger is newer.
     pub seq: u64,
-    /// Hops to its node (0: this one).
+    /// Hops to its node (0: this one; 255: no route is known yet).
     pub hops: u8,
     /// Milliseconds left until it expires without a refresh.
     pub valid_ms: u64,

@@ -27,6 +27,8 @@ pub(crate) struct Service {
     poller: Poller,
     signals: Signals,
     monitor: Monitor,
+    /// The kernel can't be heard any more.
+    deaf: bool,
     nl: Rtnetlink,
     control: Server<RadioRequest, RadioResponse>,
     planner: Planner,
@@ -65,6 +67,7 @@ impl Service {
             poller,
             signals,
             monitor,
+            deaf: false,
             nl,
             control,
             planner: Planner::new(config),
@@ -91,6 +94,9 @@ impl Service {
                     MONITOR => self.hear_kernel(now),
                     _ => self.serve(now, event),
                 }
+            }
+            if self.deaf {
+                return Err("the kernel's notifications can't be heard any more".into());
             }
             if self.planner.poll_timeout().is_some_and(|t| t <= now) {
                 self.planner.handle_timeout(now);
@@ -124,12 +130,22 @@ impl Service {
                 Ok(Some(netlink::Event::Address(_) | netlink::Event::AddressGone(_))) => {}
                 Ok(Some(netlink::Event::Resync)) => self.reload(now),
                 Err(e) => {
-                    log::warn!("kernel notifications: {e}; listing everything anew");
-                    return self.reload(now);
+                    log::warn!("kernel notifications: {e}; starting anew");
+                    return self.reopen_monitor(now);
                 }
             }
             self.drain(now);
         }
+    }
+
+    /// A socket that failed is replaced; where that fails, too, the supervisor's restart is the remedy.
+    fn reopen_monitor(&mut self, now: Instant) {
+        let _ = self.poller.remove(&self.monitor); // it would only report its error for ever
+        match Monitor::new() {
+            Ok(monitor) if self.poller.add(&monitor, MONITOR, false).is_ok() => self.monitor = monitor,
+            _ => self.deaf = true,
+        }
+        self.reload(now);
     }
 
     /// Lists radios and interfaces anew.

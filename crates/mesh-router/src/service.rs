@@ -46,6 +46,8 @@ pub(crate) struct Service {
     poller: Poller,
     signals: Signals,
     monitor: Monitor,
+    /// It failed and could not be replaced; housekeeping tries again.
+    monitor_broken: bool,
     kernel: Rtnetlink,
     control: Control,
     radio: Option<RadioWatch>,
@@ -56,6 +58,8 @@ pub(crate) struct Service {
     /// IPv6 first, then IPv4.
     instances: Vec<Instance>,
     fib: Fib,
+    /// The machine's own filter for sources is on, for all interfaces.
+    rp_filter: bool,
     board: Board,
     numbers: NumberFile,
     record: u32,
@@ -85,6 +89,7 @@ impl Service {
             poller,
             signals,
             monitor,
+            monitor_broken: false,
             kernel,
             control,
             radio: None,
@@ -93,6 +98,7 @@ impl Service {
             prepared: BTreeSet::new(),
             instances,
             fib,
+            rp_filter: sysctl::get(Family::V4, "all", "rp_filter").is_ok_and(|v| v != "0"),
             board: Board::default(),
             numbers,
             record: found.map_or(0, |n| n.record),
@@ -203,7 +209,10 @@ impl Service {
             if let Err(e) = self.numbers.keep_ahead(&numbers) {
                 log::debug!("saving sequence numbers: {e}");
             }
-            self.sync(now);
+            match self.monitor_broken {
+                true => self.reopen_monitor(now),
+                false => self.sync(now),
+            }
         }
     }
 

@@ -4,11 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use mesh_ipc::router::{LinkState, Neighbor, Route, RouterRequest, RouterResponse};
-use mesh_lab::lab::{Node, Result, wait_for};
+use mesh_lab::lab::{Lab, Node, Result, wait_for};
 use mesh_sys::netlink::{self, RouteFilter, TABLE_MAIN};
 
 /// mesh-router's number among the kernel's route makers.
 const PROTOCOL: u8 = 99;
+
+/// A part of a test.
+pub(super) type Step = fn(&mut Lab) -> Result<()>;
 
 pub(super) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -45,5 +48,13 @@ pub(super) fn symmetric_links(node: &Node, links: usize) -> Result<()> {
         let all = neighbors(node)?;
         let good = all.iter().filter(|n| n.state == LinkState::Symmetric && n.originator.is_some());
         if good.count() == links { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+}
+
+/// Sets an interface up, as mesh-radio would.
+pub(super) fn bring_up(node: &Node, name: &str) -> Result<()> {
+    node.kernel(|nl| {
+        let index = nl.link(name)?.map_or(0, |l| l.index);
+        nl.set_up(index, true)
     })
 }

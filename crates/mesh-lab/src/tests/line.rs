@@ -8,7 +8,7 @@ use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
 use mesh_lab::probe;
 use mesh_lab::report::{Report, say};
 
-use super::common::{addresses, kernel_routes, routes, secs, symmetric_links};
+use super::common::{Step, addresses, kernel_routes, routes, secs, symmetric_links};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -17,8 +17,6 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const SERVICES: [&str; 4] = ["mesh-radio", "mesh-router", "mesh-mdns", "mesh-store"];
 const TEXT: &[u8] = b"Hello World\n";
 const TEXT_CID: &str = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u";
-
-type Step = fn(&mut Lab) -> Result<()>;
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
     let steps: [(&str, Step); 9] = [

@@ -3,6 +3,7 @@
 mod common;
 mod line;
 mod pair;
+mod ring;
 
 use mesh_lab::lab::Lab;
 use mesh_lab::report::Report;
@@ -11,4 +12,5 @@ use mesh_lab::report::Report;
 pub(crate) type Test = fn(&mut Lab, &mut Report);
 
 /// Every test, in the order they run.
-pub(crate) const ALL: &[(&str, Test)] = &[("pair", pair::run), ("line-of-three", line::run)];
+pub(crate) const ALL: &[(&str, Test)] =
+    &[("pair", pair::run), ("ring", ring::run), ("line-of-three", line::run)];

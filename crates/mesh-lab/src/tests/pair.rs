@@ -8,13 +8,11 @@ use mesh_lab::probe;
 use mesh_lab::report::Report;
 use mesh_sys::netlink::{Route, RouteFilter, RouteKind, TABLE_MAIN};
 
-use super::common::{kernel_routes, routes, secs, symmetric_links};
+use super::common::{Step, bring_up, kernel_routes, routes, secs, symmetric_links};
 
 const A: usize = 0;
 const B: usize = 1;
 const ORIGINATORS: [[&str; 2]; 2] = [["fd00:a::1", "10.99.0.1"], ["fd00:b::1", "10.99.0.2"]];
-
-type Step = fn(&mut Lab) -> Result<()>;
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
     let steps: [(&str, Step); 4] = [
@@ -48,11 +46,7 @@ fn start(lab: &mut Lab) -> Result<()> {
     start_router(lab, B)?;
     lab.plug(A, B)?;
     for at in [A, B] {
-        let node = lab.node(at)?;
-        node.kernel(|nl| {
-            let index = nl.link("eth0")?.map_or(0, |l| l.index);
-            nl.set_up(index, true)
-        })?;
+        bring_up(lab.node(at)?, "eth0")?;
     }
     for at in [A, B] {
         symmetric_links(lab.node(at)?, 2)?;

@@ -67,6 +67,13 @@ impl Service {
         if self.instances.iter().all(|i| i.interfaces() == 0) {
             status.problems.push("no interface carries the mesh: no cable, no radio, or none chosen".into());
         }
+        if self.rp_filter {
+            status.problems.push(
+                "net.ipv4.conf.all.rp_filter is not 0: IPv4 packets that take different ways there and back \
+                 are dropped; set it to 0"
+                    .into(),
+            );
+        }
         let broken = self.instances.iter().flat_map(Instance::problems);
         status.problems.extend(broken.chain(self.fib.problems()).take(20).map(str::to_owned));
         answers::counters(&self.instances, &mut status);

@@ -6,13 +6,13 @@ use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
 use mesh_ipc::router::RouterResponse;
 use mesh_ipc::{Request, Response};
 use mesh_sys::control::Watcher;
-use mesh_sys::netlink::sysctl;
+use mesh_sys::netlink::{Monitor, sysctl};
 use mesh_sys::poll;
 use mesh_sys::udp::Family;
 use mesh_types::{Duration, Instant};
 use olsrv2::{Event, RouteChange};
 
-use super::{RADIO, SOCKETS, Service, V6};
+use super::{MONITOR, RADIO, SOCKETS, Service, V6};
 use crate::fib;
 use crate::instance::{Effect, Instance};
 
@@ -32,11 +32,25 @@ impl Service {
                     false => self.reload(now),
                 },
                 Err(e) => {
-                    log::warn!("kernel notifications: {e}; listing everything anew");
-                    return self.reload(now);
+                    log::warn!("kernel notifications: {e}; starting anew");
+                    self.monitor_broken = true;
+                    return self.reopen_monitor(now);
                 }
             }
         }
+    }
+
+    /// A socket that failed is replaced; if that fails, too, later.
+    pub(super) fn reopen_monitor(&mut self, now: Instant) {
+        let _ = self.poller.remove(&self.monitor); // it would only report its error for ever
+        match Monitor::new() {
+            Ok(monitor) if self.poller.add(&monitor, MONITOR, false).is_ok() => {
+                self.monitor = monitor;
+                self.monitor_broken = false;
+            }
+            _ => log::warn!("kernel notifications can't be heard now"),
+        }
+        self.reload(now);
     }
 
     /// Lists interfaces, addresses and routes anew.

@@ -7,12 +7,29 @@ use std::path::PathBuf;
 
 use crate::udp::Family;
 
+/// Reads `net.<family>.conf.<interface>.<key>`.
+///
+/// # Errors
+/// As [`set`].
+pub fn get(family: Family, interface: &str, key: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(path(family, interface, key)?)?.trim().to_owned())
+}
+
 /// Writes `value` to `net.<family>.conf.<interface>.<key>`; `interface` may be `all` or `default`.
 ///
 /// # Errors
 /// `NotFound` if the interface is gone or the kernel lacks the setting; `InvalidInput` for a name that is
 /// no interface's.
 pub fn set(family: Family, interface: &str, key: &str, value: &str) -> io::Result<()> {
+    // Some settings act on every write.
+    if get(family, interface, key)? == value {
+        Ok(())
+    } else {
+        fs::write(path(family, interface, key)?, value)
+    }
+}
+
+fn path(family: Family, interface: &str, key: &str) -> io::Result<PathBuf> {
     let part = |text: &str| !text.is_empty() && !text.contains('/') && text != "." && text != "..";
     if !part(interface) || !part(key) {
         return Err(io::Error::new(ErrorKind::InvalidInput, format!("no interface is called {interface:?}")));
@@ -21,9 +38,20 @@ pub fn set(family: Family, interface: &str, key: &str, value: &str) -> io::Resul
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
     };
-    let path: PathBuf = ["/proc/sys/net", family, "conf", interface, key].iter().collect();
-    if fs::read_to_string(&path)?.trim() == value {
-        return Ok(()); // some settings act on every write
+    Ok(["/proc/sys/net", family, "conf", interface, key].iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_leave_their_folder() {
+        for (interface, key) in [("..", "x"), ("a/b", "x"), ("", "x"), ("lo", "../x"), ("lo", "")] {
+            let error = get(Family::V4, interface, key).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{interface}/{key}");
+        }
+        assert_eq!(get(Family::V4, "nosuchif0", "forwarding").unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(get(Family::V4, "lo", "forwarding").is_ok());
     }
-    fs::write(&path, value)
 }
