@@ -161,6 +161,20 @@ fn file(lab: &mut Lab) -> Result<()> {
         say(&format!("    1.5 MB by HTTP: {:.0} ms", start.elapsed().as_secs_f64() * 1e3));
         same(&page, &large)?;
     }
+    memory(lab)
+}
+
+/// What the services of b use now (printed, not judged: debug builds are larger).
+fn memory(lab: &mut Lab) -> Result<()> {
+    let node = lab.node(B)?;
+    let rss: Vec<(&str, u64)> =
+        SERVICES.iter().map(|s| (*s, node.pid(s).map_or(0, mesh_sys::process::rss_kib))).collect();
+    let parts: Vec<String> = rss.iter().map(|(s, kib)| format!("{s} {kib}")).collect();
+    say(&format!(
+        "    KiB of RSS on b: {}, together {}",
+        parts.join(", "),
+        rss.iter().map(|r| r.1).sum::<u64>()
+    ));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod common;
 mod line;
+mod names;
 mod pair;
 mod ring;
 
@@ -13,4 +14,4 @@ pub(crate) type Test = fn(&mut Lab, &mut Report);
 
 /// Every test, in the order they run.
 pub(crate) const ALL: &[(&str, Test)] =
-    &[("pair", pair::run), ("ring", ring::run), ("line-of-three", line::run)];
+    &[("names", names::run), ("pair", pair::run), ("ring", ring::run), ("line-of-three", line::run)];
