@@ -3,15 +3,23 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
+use mesh_sys::clock;
 use mesh_sys::poll::{Event, Poller};
 use mesh_sys::process::{Child, Spec};
 use mesh_sys::uevent::{Uevent, Uevents};
+use mesh_types::Duration;
 
 /// At most that many aliases wait to be looked up; a new scan finds what was dropped.
 const MAX_WAITING: usize = 512;
 /// At most that many go to one modprobe.
 const BATCH: usize = 64;
+
+/// How often the early loader looks whether it is to stop.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Loads modules as devices appear, one modprobe at a time.
 #[derive(Debug)]
@@ -81,6 +89,53 @@ impl Hotplug {
             Err(e) => log::error!("/sbin/modprobe can't be run: {e}; new devices stay without drivers"),
         }
     }
+}
+
+/// Devices get their modules while the set-up does other things: a USB network takes seconds to appear.
+#[derive(Debug)]
+pub(crate) struct Meanwhile {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Meanwhile {
+    /// Starts.
+    pub(crate) fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let work = move || {
+            if let Err(e) = work_until(&stopped) {
+                log::warn!("devices wait for their drivers until the supervisor runs: {e}");
+            }
+        };
+        Self { stop, thread: Some(std::thread::spawn(work)) }
+    }
+}
+
+impl Drop for Meanwhile {
+    /// Waits for the modprobe that runs; the supervisor goes on from there.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work_until(stop: &AtomicBool) -> std::io::Result<()> {
+    let poller = Poller::new()?;
+    let mut hotplug = Hotplug::start(&poller, 0)?;
+    let mut events = Vec::new();
+    while !stop.load(Ordering::Relaxed) || hotplug.running.is_some() {
+        if stop.load(Ordering::Relaxed) {
+            hotplug.waiting.clear();
+        }
+        poller.wait(Some(clock::now() + TICK), &mut events)?;
+        for event in &events {
+            hotplug.handle(&poller, *event);
+        }
+    }
+    Ok(())
 }
 
 /// The module aliases of all devices below `dir` that have no driver yet, each once.

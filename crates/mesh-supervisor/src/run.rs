@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use mesh_ipc::supervisor::{SupervisorRequest, SupervisorResponse};
-use mesh_sys::control::{Server, ServerEvent};
+use mesh_sys::control::{self, Server, ServerEvent};
 use mesh_sys::poll::{Event, Poller};
 use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::watchdog::Watchdog;
@@ -17,7 +17,7 @@ use crate::core::{Input, Member, Output, Policy, Supervisor};
 use crate::hotplug::Hotplug;
 use crate::options::Options;
 use crate::service::{Running, TOKENS};
-use crate::{kept, problems, ready, table};
+use crate::{accounts, kept, problems, ready, table};
 
 const SIGNALS: u64 = 0;
 const HOTPLUG: u64 = 1;
@@ -80,6 +80,7 @@ impl Driver {
         poller.add(&signals, SIGNALS, false).map_err(|e| format!("signals: {e}"))?;
         let control = Control::bind(&options.run_dir, NAME, &poller, CONTROL)
             .map_err(|e| format!("control socket: {e}"))?;
+        share_socket(&options);
         let pid = options.pid_file();
         fs::write(&pid, format!("{}\n", std::process::id())).map_err(|e| at(&pid, e))?;
 
@@ -276,6 +277,17 @@ impl Driver {
         let _ = kept::keep(&self.options.kept_logs(), &self.options.log_dir(), NAME);
         let _ = fs::remove_file(self.options.pid_file());
         log::info!("ended");
+    }
+}
+
+/// The group `mesh` may ask the supervisor as it may ask every service.
+fn share_socket(options: &Options) {
+    let Some(gid) = accounts::group_id(&options.etc, accounts::MESH_GROUP) else { return };
+    let path = control::socket_path(&options.run_dir, NAME);
+    if options.system
+        && let Err(e) = std::os::unix::fs::chown(&path, None, Some(gid))
+    {
+        log::warn!("{}: {e}; only root can ask the supervisor", path.display());
     }
 }
 

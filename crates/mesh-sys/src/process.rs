@@ -350,6 +350,19 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
     Ok(rustix::system::sethostname(name.as_bytes())?)
 }
 
+/// Sets the time of day.
+///
+/// # Errors
+/// What clock_settime(2) says; a time before 1970 is `InvalidInput`.
+pub fn set_time_of_day(time: std::time::SystemTime) -> io::Result<()> {
+    use rustix::time::{ClockId, Timespec, clock_settime};
+    let since = time
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    let tv_sec = since.as_secs().cast_signed();
+    Ok(clock_settime(ClockId::Realtime, Timespec { tv_sec, tv_nsec: since.subsec_nanos().into() })?)
+}
+
 /// True if this process may do what only root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -115,11 +115,22 @@ impl Machine for Card {
 
     fn mount(&mut self) -> io::Result<()> {
         let options = Options { no_devices: true, no_suid: true, no_atime: true, ..Options::default() };
-        mount::mount_at(&self.data, &self.target, "ext4", options, "errors=remount-ro")
+        // Unused inode tables stay unwritten; checksums tell them from used ones.
+        mount::mount_at(&self.data, &self.target, "ext4", options, "errors=remount-ro,noinit_itable")
     }
 
     fn unmount(&mut self) -> io::Result<()> {
-        mount::unmount(&self.target)
+        // A process that is just being started may hold our files for a moment longer.
+        let mut tries = 0;
+        loop {
+            match mount::unmount(&self.target) {
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 50 => {
+                    tries += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                result => return result,
+            }
+        }
     }
 
     fn try_use(&mut self) -> io::Result<()> {

@@ -20,6 +20,7 @@ use mesh_sys::{disk, process};
 
 use crate::accounts;
 use crate::console::Console;
+use crate::hotplug::Meanwhile;
 use crate::options::Options;
 use crate::{kept, logger, problems};
 
@@ -42,12 +43,17 @@ pub(crate) fn setup(options: &Options) -> Result<(), String> {
     // /run is memory from here on.
     folder(&options.run_dir, 0o1770, group).map_err(|e| format!("{}: {e}", options.run_dir.display()))?;
     logger::start(options);
+    let meanwhile = options.system.then(Meanwhile::start);
     folder(&options.log_dir(), 0o750, group).map_err(|e| format!("{}: {e}", options.log_dir().display()))?;
     if options.system {
         card(console, group, &mut found);
     }
     state(options, group, &mut found);
+    if options.system {
+        node::set_clock(options);
+    }
     node::configure(options, group, &mut found);
+    drop(meanwhile);
     if let Err(e) = problems::save(&options.run_dir, &found) {
         log::error!("the list of problems can't be kept: {e}");
     }
@@ -66,6 +72,9 @@ pub(crate) fn finish(options: &Options) -> Result<(), String> {
             Ok(false) => log::error!("the supervisor does not end"),
             Err(e) => log::error!("the supervisor can't be told to end: {e}"),
         }
+    }
+    if options.system {
+        node::keep_clock(options);
     }
     disk::sync_all();
     if options.system {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use mesh_config::{Config, Loaded, Secret};
 use mesh_sys::identity::{self, Identity, IdentityError};
@@ -62,6 +63,31 @@ pub(super) fn share_disk(disk: &Path, found: &mut Vec<String>) {
         if let Err(e) = shared {
             found.push(format!("{}: {e}; updates will not work", node.display()));
         }
+    }
+}
+
+/// The file whose time of change is the last time that this node knew.
+fn clock_file(options: &Options) -> PathBuf {
+    options.state_dir.join("clock")
+}
+
+/// No board has a clock that runs without power. Time starts where the node or its image last knew it, so
+/// that it never runs backwards; nothing relies on it being right.
+pub(super) fn set_clock(options: &Options) {
+    let times = [clock_file(options), "/etc/os-release".into(), options.services.clone()];
+    let known = times.iter().filter_map(|f| fs::metadata(f).ok()?.modified().ok()).max();
+    let Some(known) = known.filter(|t| *t > SystemTime::now()) else { return };
+    if let Err(e) = process::set_time_of_day(known) {
+        log::warn!("the clock can't be set: {e}");
+    }
+    keep_clock(options);
+}
+
+/// Notes the time for the next boot.
+pub(super) fn keep_clock(options: &Options) {
+    // Only the file's time of change matters.
+    if let Err(e) = fs::write(clock_file(options), "") {
+        log::debug!("the time can't be kept: {e}");
     }
 }
 
