@@ -45,7 +45,7 @@ impl Service {
     /// Everything that has to work before there can be a plan; an error is for people.
     pub(crate) fn new(args: &Args) -> Result<Self, String> {
         let say = |what: &'static str| move |e: &dyn std::fmt::Display| format!("{what}: {e}");
-        let loaded = mesh_config::load(&args.config);
+        let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
         let config = Config {
             wired: match loaded.config.ethernet.role {
                 EthernetRole::Auto => WiredRole::Auto,

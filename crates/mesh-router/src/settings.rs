@@ -70,7 +70,7 @@ impl Settings {
         attached.extend(own_prefix);
         attached.sort_unstable();
         attached.dedup();
-        let loaded = mesh_config::load(&args.config);
+        let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
         let mut problems = loaded.problem_lines(&args.config);
         if !loaded.config.router.keys.is_empty() {
             problems.push(

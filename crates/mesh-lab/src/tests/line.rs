@@ -19,13 +19,14 @@ const TEXT: &[u8] = b"Hello World\n";
 const TEXT_CID: &str = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u";
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 9] = [
+    let steps: [(&str, Step); 10] = [
         ("services_start", start),
         ("neighbours_are_symmetric", symmetric),
         ("rfc7181_routes_over_two_hops", two_hops),
         ("echoes_over_two_hops", echoes),
         ("names_over_two_hops", names),
         ("a_file_over_two_hops", file),
+        ("meshctl_shows_the_mesh", shown),
         ("a_pulled_cable_is_seen_at_once_and_a_new_one_used", cable),
         ("a_crashed_router_takes_its_routes_over", crash),
         ("routers_leave_nothing_behind", leave),
@@ -162,6 +163,27 @@ fn file(lab: &mut Lab) -> Result<()> {
         same(&page, &large)?;
     }
     memory(lab)
+}
+
+fn shown(lab: &mut Lab) -> Result<()> {
+    let there = addresses(lab.node(C)?)?;
+    let node = lab.node(B)?;
+    let run_dir = node.run_dir().display().to_string();
+    let [six, four] = there.map(|ip| ip.to_string());
+    for (command, parts) in [
+        ("neighbors", [&six, &four, "eth1", "symmetric"]),
+        ("routes", [&six, &four, "eth1", "/64"]),
+        ("topology", [&six, &four, "256", "FROM"]),
+        ("radio", ["eth0", "eth1", "mesh", "wired"]),
+        ("names", [&six, &four, "c.local", "a.local"]),
+    ] {
+        let out = node.run("meshctl", &["--run-dir", &run_dir, command], b"")?;
+        let text = String::from_utf8_lossy(&out).into_owned();
+        if let Some(missing) = parts.iter().find(|p| !text.contains(**p)) {
+            return Err(format!("meshctl {command} does not show {missing}:\n{text}"));
+        }
+    }
+    Ok(())
 }
 
 /// What the services of b use now (printed, not judged: debug builds are larger).
