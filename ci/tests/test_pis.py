@@ -1,0 +1,211 @@
+"""Emulated Pis with the image as it is flashed: two that find each other and share a file, and one that is given
+bad input. Serial logs stay in build/test-logs/<test class>/."""
+
+import json
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "ci/emulator"))
+from sdcard import SECTOR, STATE, Card, find_image  # noqa: E402
+from hub import Hub  # noqa: E402
+from pi import Deadline, EmulatedPi  # noqa: E402
+
+READY = r"p2pmesh: node is ready: {name}\b"
+HELLO_WORLD = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u"
+BOOT = 150  # seconds until a node is ready: ten times what it takes, for busy machines
+
+
+def until(pi, command, pattern, deadline):
+    """Repeats a command on a Pi until its output matches `pattern`; returns the match."""
+    end = time.monotonic() + deadline
+    while True:
+        output = pi.run(command, check=False)
+        if found := re.search(pattern, output):
+            return found
+        if time.monotonic() > end:
+            raise Deadline(f"{pi.name}: '{command}' did not show '{pattern}' within {deadline} s, but:\n{output}\n{pi.tail()}")
+        time.sleep(0.5)
+
+
+class Pis(unittest.TestCase):
+    """A folder for cards, a folder for logs, a segment between the Pis."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.image = find_image()  # no image is a failure here: the stage before makes it
+        cls.logs = ROOT / "build/test-logs" / cls.__name__
+        shutil.rmtree(cls.logs, ignore_errors=True)
+        cls.folder = Path(tempfile.mkdtemp(prefix="test-pis-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+
+    @classmethod
+    def make(cls, name, hub=None, *, toml=None, direct=False):
+        """A Pi with a fresh card, not switched on yet."""
+        card = Card.copy(cls.image, cls.folder / f"{name}.img")
+        pi = EmulatedPi(cls.logs, name, card, networks=[hub.plug(name)] if hub else [], direct=direct)
+        cls.addClassCleanup(pi.close)
+        pi.prepare(toml)
+        return pi
+
+    @staticmethod
+    def ready(pi, name=None):
+        """Waits until the node is ready, and logs in."""
+        pi.expect(READY.format(name=name or pi.name), BOOT)
+        pi.login()
+
+
+class TwoPis(Pis):
+    """From power-on to a shared file, through U-Boot, over an Ethernet segment, without configuration."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.hub = Hub()
+        cls.addClassCleanup(cls.hub.stop)
+        cls.one, cls.two = cls.make("example1", cls.hub), cls.make("example2", cls.hub)
+        cls.hub.start()
+        for pi in (cls.one, cls.two):
+            pi.start()
+        for pi in (cls.one, cls.two):
+            cls.ready(pi)
+
+    def test_1_they_are_neighbours_with_routes(self):
+        for pi in (self.one, self.two):
+            until(pi, "meshctl --json neighbors", r"(?i)symmetric", 60)
+        address = json.loads(self.two.run("meshctl --json status"))["addresses"]
+        ula = next(a for a in address if a.startswith("fd"))
+        until(self.one, "meshctl routes", re.escape(ula), 60)
+        self.one.run(f"ping -c 1 -W 5 {ula}")
+
+    def test_2_each_answers_to_its_name(self):
+        until(self.one, "ping -c 1 -W 5 example2.local", r" 0% packet loss", 60)
+        until(self.two, "ping -4 -c 1 -W 5 example1.local", r" 0% packet loss", 60)
+        self.assertIn("example2", self.one.run("meshctl names"))
+
+    def test_3_a_file_is_added_here_and_read_there(self):
+        self.assertIn(HELLO_WORLD, self.one.run('echo "Hello World" | ipfs add'))
+        self.assertEqual(self.two.run(f"ipfs cat {HELLO_WORLD}", 60), "Hello World")
+        self.one.run("head -c 3000000 /dev/urandom > /tmp/big")
+        cid = self.one.run("ipfs add -Q /tmp/big", 60).strip()
+        here = self.one.run("sha256sum < /tmp/big")
+        there = self.two.run(f"curl -sS --max-time 90 http://example1.local:8080/ipfs/{cid} | sha256sum", 100)
+        self.assertEqual(here, there)
+        # And through its own gateway, which fetches from the other node.
+        own = self.two.run(f"curl -sS --max-time 90 http://example2.local:8080/ipfs/{cid} | sha256sum", 100)
+        self.assertEqual(here, own)
+
+    def test_4_a_reboot_keeps_identity_and_content(self):
+        node = json.loads(self.two.run("meshctl --json status"))["node"]
+        self.two.run('echo "kept over a reboot" > /tmp/kept')
+        cid = self.two.run("ipfs add -Q /tmp/kept").strip()
+        self.two.send("reboot\n")
+        self.ready(self.two)
+        self.assertEqual(json.loads(self.two.run("meshctl --json status"))["node"], node)
+        self.assertEqual(self.two.run(f"ipfs cat {cid}"), "kept over a reboot")
+        until(self.one, "ping -c 1 -W 5 example2.local", r" 0% packet loss", 60)
+
+    def test_5_a_pulled_plug_loses_nothing_that_was_acknowledged(self):
+        seed = 20
+        chance = random.Random(seed)
+        for cut in range(2):
+            self.two.send("i=0; while true; do i=$((i+1)); head -c 200000 /dev/urandom > /tmp/f; "
+                          "echo \"acknowledged $(ipfs add -Q /tmp/f) $(sha256sum < /tmp/f)\"; done\n")
+            acknowledged = []
+            for _ in range(chance.randint(2, 5)):
+                line = self.two.expect(r"^acknowledged (\w+) (\w{64})", 90)
+                acknowledged.append((line[1], line[2]))
+            # Anywhere in the writing of the next one.
+            end = time.monotonic() + chance.random() * 0.8
+            while time.monotonic() < end:
+                time.sleep(0.01)
+            self.two.restart()
+            self.ready(self.two)
+            for cid, digest in acknowledged:
+                self.assertIn(digest, self.two.run(f"ipfs cat {cid} | sha256sum", 60), f"cut {cut}, seed {seed}")
+
+
+class BadInput(Pis):
+    """The node boots, says what is wrong, and loses nothing that was good."""
+
+    def boot(self, name, prepare, *, node=None, toml=None, direct=True):
+        pi = self.make(name, toml=toml, direct=direct)
+        prepare(pi)
+        pi.start()
+        self.ready(pi, node or name)
+        return pi
+
+    def status(self, pi):
+        """Problems as a person sees them. meshctl ends with 1 when there are any."""
+        return pi.run("meshctl status", check=False)
+
+    def test_config_mistakes_are_named_and_the_rest_counts(self):
+        toml = b'\xef\xbb\xbfhostname = "queen"\r\nhostnam = "x"\r\n[ap]\r\nchannel = "six"\r\n[mesh]\r\nid = \r\n'
+        pi = self.boot("mistakes", lambda pi: None, node="queen", toml=toml)
+        status = self.status(pi)
+        for part in ("line 2", "hostnam", "line 4", "ap.channel", "line 6"):
+            self.assertIn(part, status)
+        self.assertTrue(pi.seen(r"p2pmesh\.toml"), "the console says it, too")
+        pi.close()
+
+    def test_a_binary_file_and_a_huge_one_leave_the_defaults(self):
+        for name, data in (("binary", bytes(range(256)) * 20), ("huge", b"# " + b"x" * (10 << 20))):
+            with self.subTest(name):
+                pi = self.boot(name, lambda pi: None, node="mesh-[0-9a-f]{4}", toml=data)
+                self.assertIn("p2pmesh.toml", self.status(pi))
+                pi.close()
+
+    def test_a_garbage_data_partition_is_made_anew(self):
+        def garbage(pi):
+            offset, length = pi.card.partition(4)
+            pi.card.write(offset, random.Random(1).randbytes(min(length, 4 << 20)))
+
+        pi = self.boot("garbage", garbage)
+        self.assertRegex(self.status(pi), r"(?i)data partition")
+        self.assertIn(HELLO_WORLD, pi.run('echo "Hello World" | ipfs add'))
+        pi.close()
+
+    def test_a_full_data_partition_boots_and_says_so(self):
+        pi = self.boot("full", lambda pi: None)
+        kept = pi.run("echo kept | ipfs add -Q").strip()
+        node = json.loads(pi.run("meshctl --json status", check=False))["node"]
+        pi.run("dd if=/dev/zero of=/data/filler bs=1M 2>/dev/null; sync", 120, check=False)
+        output = pi.run("head -c 3000000 /dev/urandom | ipfs add", 60, check=False)
+        self.assertRegex(output, r"(?i)full|no space")
+        pi.restart()
+        self.ready(pi)
+        self.assertRegex(self.status(pi), r"(?i)full|no space|space left")
+        self.assertEqual(pi.run(f"ipfs cat {kept}"), "kept")
+        self.assertEqual(json.loads(pi.run("meshctl --json status", check=False))["node"], node)
+        pi.close()
+
+    def test_both_boot_states_garbage(self):
+        def garbage(pi):
+            for lba in STATE:
+                pi.card.write(lba * SECTOR, random.Random(lba).randbytes(SECTOR))
+
+        pi = self.boot("states", garbage, direct=False)
+        self.assertTrue(pi.seen(r"both boot-state sectors are unreadable"))
+        until(pi, "meshctl update status", r"(?i)confirmed", 90)
+        pi.close()
+
+    def test_a_damaged_root_image_falls_back_to_the_other_slot(self):
+        def damage(pi):
+            pi.card.copy_slot("A", "B")
+            # Early in the image, so that it is read on the way up; every try ends in a reboot.
+            pi.card.flip(pi.card.part_offset("A", "R") + 1024 + 100)
+
+        pi = self.boot("damaged", damage, direct=False)
+        self.assertRegex(pi.run("cat /proc/cmdline"), r"p2pmesh\.slot=B")
+        self.assertRegex(self.status(pi), r"(?i)slot A")
+        pi.close()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
