@@ -8,6 +8,7 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -69,13 +70,29 @@ def newc(archive):
             return
 
 
+def owner_of(image, kind, path):
+    """(mode, uid, gid) of a file in a root image."""
+    if kind == "erofs":
+        out = subprocess.run(["dump.erofs", f"--path={path or '/'}", str(image)], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"Uid: (\d+)\s+Gid: (\d+)\s+Access: (\d+)", out)
+        return int(found[3], 8), int(found[1]), int(found[2])
+    out = subprocess.run(["unsquashfs", "-lln", str(image)], capture_output=True, text=True, check=True).stdout
+    for line in out.splitlines():
+        words = line.split(None, 5)
+        if len(words) == 6 and words[5] == f"squashfs-root{path}":
+            bits = "".join("0" if letter == "-" else "1" for letter in words[0][1:])
+            uid, gid = words[1].split("/")
+            return int(bits, 2), int(uid), int(gid)
+    raise AssertionError(f"{path} is not in the image")
+
+
 class Inputs:
     """All that the assembler needs, below one folder; `reverse` creates files in another order."""
 
     def __init__(self, folder, reverse=False):
         self.folder = Path(folder)
         modules = kmods.read_list(BOARD / "modules.list")
-        names = sorted({name for section in modules.values() for name, _ in section} | {"erofs", "helper"})
+        names = sorted({name for section in modules.values() for name, _ in section} | {"erofs", "squashfs", "helper"})
         files = {f"kernel/usr/lib/modules/6.12.0-test/kernel/drivers/{name}.ko.xz":
                  lzma.compress(fake_module(name=[name], depends=["helper" if name == "dm_verity" else ""], alias=[f"test:{name}*"]))
                  for name in names}
@@ -205,7 +222,7 @@ class WholeImage(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        missing = [tool for tool in ("mkimage", "mkfs.fat", "mcopy", "mkfs.erofs", "dump.erofs", "fakeroot", "xz") if not shutil.which(tool)]
+        missing = [tool for tool in ("mkimage", "mkfs.fat", "mcopy", "mkfs.erofs", "dump.erofs", "mksquashfs", "unsquashfs", "fakeroot", "xz") if not shutil.which(tool)]
         if missing:
             raise unittest.SkipTest(f"not installed: {', '.join(missing)}")
         cls.folder = tempfile.TemporaryDirectory()
@@ -260,14 +277,18 @@ class WholeImage(unittest.TestCase):
         self.assertEqual([line for line in files if "2023-11-14  22:13" not in line], [])
 
     def test_owners_and_modes_come_from_the_table(self):
-        header = envsector.decode(self.image.read_bytes()[self.layout.slots[0]:][:512])
-        at = self.layout.slots[0] + int(header["S_ROFF"], 16) * 512
-        root = Path(self.folder.name, "root.erofs")
-        root.write_bytes(self.image.read_bytes()[at:at + int(header["S_RCNT"], 16) * 512])
-        for path, wanted in (("/etc/secret", "Uid: 0   Gid: 900  Access: 0640"), ("/bin/tool", "Uid: 7   Gid: 8  Access: 0755"),
-                             ("/usr/share/file1", "Uid: 0   Gid: 0  Access: 0644"), ("/", "Uid: 0   Gid: 0  Access: 0755")):
-            out = subprocess.run(["dump.erofs", f"--path={path}", str(root)], capture_output=True, text=True, check=True).stdout
-            self.assertIn(wanted, out, path)
+        wanted = {"/etc/secret": (0o640, 0, 900), "/bin/tool": (0o755, 7, 8), "/usr/share/file1": (0o644, 0, 0), "": (0o755, 0, 0)}
+        for kind in ("erofs", "squashfs"):
+            with self.subTest(kind):
+                out = Path(self.folder.name, f"owners-{kind}")
+                assemble.assemble(self.inputs.arguments(out, root_format=kind, no_compress=True))
+                card_bytes = (out / "p2pmesh-rpi-arm64-1.2.3.slot").read_bytes()
+                header = envsector.decode(card_bytes[:512])
+                at = int(header["S_ROFF"], 16) * 512
+                root = Path(self.folder.name, f"root.{kind}")
+                root.write_bytes(card_bytes[at:at + int(header["S_RCNT"], 16) * 512])
+                for path, entry in wanted.items():
+                    self.assertEqual(owner_of(root, kind, path), entry, path)
 
     def test_block_map_covers_everything_that_must_be_written(self):
         tree = xml.etree.ElementTree.parse(self.out / "p2pmesh-rpi-arm64-1.2.3.bmap").getroot()
