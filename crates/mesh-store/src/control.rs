@@ -27,6 +27,9 @@ const MAX_CLIENTS: usize = 32;
 /// Entries that are listed of one directory.
 const MAX_LISTED: usize = 100_000;
 
+/// Links that wait to be followed while references are listed.
+const MAX_OPEN: usize = 200_000;
+
 /// What the control socket needs beside the node.
 pub(crate) struct Control {
     pub(crate) node: Arc<Node>,
@@ -245,12 +248,17 @@ impl Control {
         let mut seen = BTreeSet::new();
         let mut open = vec![root];
         let mut found = Vec::new();
-        let mut depth_first = true;
-        while let (Some(cid), true) = (open.pop(), depth_first) {
+        let mut more = true;
+        while let (Some(cid), true) = (open.pop(), more) {
             let block = self.node.block(&cid, Scope::Mesh).await?;
             let children = links(cid.codec(), &block).map_err(NodeError::from)?;
             for child in children.iter().rev().filter(|_| recursive) {
-                open.push(child.clone());
+                if !unique || !seen.contains(child) {
+                    open.push(child.clone());
+                }
+            }
+            if open.len() > MAX_OPEN {
+                return Err(End::Failed("too many links to list; ask for unique ones (-u)".into()));
             }
             for child in children {
                 if !unique || seen.insert(child.clone()) {
@@ -262,7 +270,7 @@ impl Control {
                     send(frames, StoreResponse::Refs(part.to_vec())).await?;
                 }
             }
-            depth_first = recursive;
+            more = recursive;
         }
         send(frames, StoreResponse::Refs(found)).await
     }

@@ -209,19 +209,17 @@ impl Node {
 
     /// Makes sure that a block and all below it are held here. Returns how many blocks that are.
     pub(crate) async fn fetch_all(&self, root: &Cid) -> Result<u64, NodeError> {
-        let mut seen: BTreeSet<Cid> = BTreeSet::new();
+        let mut seen = BTreeSet::from([root.clone()]);
         let mut open = vec![root.clone()];
         while let Some(cid) = open.pop() {
-            if !seen.insert(cid.clone()) {
-                continue;
-            }
             let (data, remote) = self.block_from(&cid, Scope::Mesh).await?;
             if remote {
                 // what could not be kept while it was fetched fails the pin
                 self.storage.put(vec![Block { cid: cid.clone(), data: data.clone() }]).await?;
             }
             let children = links(cid.codec(), &data)?;
-            open.extend(children.into_iter().rev().filter(|child| !seen.contains(child)));
+            // noted when first met: a node that links a million times to one child adds one entry
+            open.extend(children.into_iter().rev().filter(|child| seen.insert(child.clone())));
         }
         Ok(seen.len() as u64)
     }

@@ -58,15 +58,20 @@ impl<D: Disk> Store<D> {
         let pinned = |wanted| self.pins.iter().filter(move |(_, pin)| **pin == wanted).map(|(cid, _)| cid);
         let mut open: Vec<Cid> = pinned(Pin::Recursive).cloned().collect();
         let direct: Vec<[u8; 32]> = pinned(Pin::Direct).filter_map(|cid| cid.digest().copied()).collect();
-        let mut live = BTreeSet::new();
+        let mut live: BTreeSet<[u8; 32]> = open.iter().filter_map(|cid| cid.digest().copied()).collect();
         while let Some(cid) = open.pop() {
-            if cid.digest().is_some_and(|digest| !live.insert(*digest)) || cid.codec() == Codec::RAW {
+            if cid.codec() == Codec::RAW {
                 continue;
             }
-            match self.get(&cid)? {
-                Some(block) => open.extend(export::links(cid.codec(), &block).unwrap_or_default()),
-                None => result.missing += 1,
-            }
+            let Some(block) = self.get(&cid)? else {
+                result.missing += 1;
+                continue;
+            };
+            // noted when first met: a node that links a million times to one child adds one entry
+            let children = export::links(cid.codec(), &block).unwrap_or_default();
+            open.extend(
+                children.into_iter().filter(|c| c.digest().is_some_and(|digest| live.insert(*digest))),
+            );
         }
         live.extend(direct);
         Ok(live)
