@@ -61,7 +61,7 @@ def _pack(tree, owners_file, out, kind, epoch):
         command = ["mkfs.erofs", "-zlz4hc,12", "-C16384", "-Eforce-inode-compact,ztailpacking", "-x-1", f"-T{epoch}",
                    f"-U{IMAGE_UUID}", out, tree]
     else:
-        command = ["mksquashfs", tree, out, "-comp", "zstd", "-Xcompression-level", "19", "-noappend", "-no-xattrs",
+        command = ["mksquashfs", tree, out, "-comp", "zstd", "-Xcompression-level", "19", "-b", "256K", "-noappend", "-no-xattrs",
                    "-all-time", str(epoch), "-mkfs-time", str(epoch), "-no-progress", "-quiet"]
     env = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=env)
