@@ -20,7 +20,7 @@ SETS: dict[str, dict] = {
     "image": {
         "packages": ["cryptsetup-bin", "device-tree-compiler", "dosfstools", "e2fsprogs", "erofs-utils", "kmod", "mtools",
                      "shellcheck", "squashfs-tools", "u-boot-tools", "xz-utils"],
-        "commands": ["veritysetup", "dtc", "fdtput", "fdtget", "mkfs.vfat", "fsck.vfat", "mke2fs", "e2fsck", "debugfs", "dumpe2fs",
+        "commands": ["veritysetup", "dtc", "fdtput", "fdtget", "mkfs.fat", "fsck.fat", "mke2fs", "e2fsck", "debugfs", "dumpe2fs",
                      "mkfs.erofs", "fsck.erofs", "dump.erofs", "kmod", "mcopy", "mmd", "mdir", "mtype", "minfo", "mdel",
                      "mattrib", "mksquashfs", "unsquashfs", "shellcheck", "mkimage", "mkenvimage", "dumpimage", "xz"],
         "aliases": {"depmod": "kmod", "modinfo": "kmod"},

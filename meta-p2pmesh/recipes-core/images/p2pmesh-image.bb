@@ -11,7 +11,7 @@ IMAGE_INSTALL += "p2pmesh-overlay mesh-supervisor mesh-radio mesh-router mesh-md
 # the data partition: made, checked and grown on first boot
 IMAGE_INSTALL += "e2fsprogs-mke2fs e2fsprogs-e2fsck e2fsprogs-resize2fs"
 # what people use on a node
-IMAGE_INSTALL += "dropbear iproute2-ip iproute2-tc iw iputils-ping iperf3 curl-lite"
+IMAGE_INSTALL += "dropbear iproute2-ip iproute2-tc iw iperf3 curl-lite"
 # the boards: drivers, firmware of the radios, where they may transmit
 IMAGE_INSTALL += "kernel-modules linux-firmware-rpidistro-bcm43430 linux-firmware-rpidistro-bcm43455 wireless-regdb-static"
 
