@@ -196,4 +196,43 @@ mod tests {
         assert_eq!(order, ["fd00:2::1", "fd00:1::1", "fd00:3::1"]);
         assert_eq!(nearest_first(&routes[4..]), ["10.64.0.9:8080".parse().unwrap()]);
     }
+
+    /// A router that gives `routes` once, then ends.
+    fn router(path: PathBuf, routes: Vec<Route>) -> std::thread::JoinHandle<()> {
+        use std::io::{Read, Write};
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut received = Vec::new();
+            while mesh_ipc::decode::<Request<RouterRequest>>(&mut received).unwrap().is_none() {
+                let mut piece = [0; 64];
+                let n = socket.read(&mut piece).unwrap();
+                received.extend_from_slice(&piece[..n]);
+            }
+            let mut answer = Vec::new();
+            let routes = RouterResponse::Routes(routes);
+            mesh_ipc::encode(&Response::Service(routes), &mut answer).unwrap();
+            socket.write_all(&answer).unwrap();
+        })
+    }
+
+    #[test]
+    fn the_router_is_asked_and_remembered_when_it_is_gone() {
+        let path = std::env::temp_dir().join(format!("mesh-store-router-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let thread = router(path.clone(), vec![route("fd00:2::1", 2, 1), route("fd00:1::1", 1, 1)]);
+        let fixed: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let (near, far) = ("[fd00:1::1]:8080".parse().unwrap(), "[fd00:2::1]:8080".parse().unwrap());
+        let peers = Peers::new(vec![fixed], path.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let order = || runtime.block_on(peers.candidates());
+        assert_eq!(order(), [fixed, near, far]);
+        thread.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        peers.lock().asked = None;
+        peers.served(far);
+        peers.failed(fixed, Duration::from_secs(60));
+        assert_eq!(order(), [far, near, fixed]);
+        assert!(peers.is_preferred(far) && !peers.is_preferred(near));
+    }
 }
