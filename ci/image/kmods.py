@@ -12,6 +12,10 @@ import struct
 from pathlib import Path
 
 
+# ELF section type: occupies no bytes of the file.
+NOBITS = 8
+
+
 class ModuleError(Exception):
     """A modules list that can't be satisfied; the text names file and line."""
 
@@ -27,6 +31,36 @@ def module_bytes(path):
     if path.suffix == ".xz":
         return lzma.decompress(data)
     return data
+
+
+# Type information for BPF programs: a seventh of a module, parsed and kept in memory by each load, used by nothing here.
+UNWANTED = (b".BTF", b".BTF.base")
+
+
+def slim(elf):
+    """The module without UNWANTED sections and without the signature at its end, which would no longer fit (no kernel of
+    ours insists on one; dm-verity vouches for the file). Section numbers stay: a dropped section becomes an empty one."""
+    shoff, = struct.unpack_from("<Q", elf, 40)
+    entsize, count, strndx = struct.unpack_from("<HHH", elf, 58)
+    heads = [list(struct.unpack_from("<IIQQQQIIQQ", elf, shoff + index * entsize)) for index in range(count)]
+    names = heads[strndx][4]
+    if not any(elf[names + h[0]:elf.index(b"\0", names + h[0])] in UNWANTED for h in heads):
+        return elf
+    out = bytearray(elf[:64])
+    for head in heads:
+        name, kind, _, _, offset, size, _, _, align, _ = head
+        if elf[names + name:elf.index(b"\0", names + name)] in UNWANTED:
+            head[:] = [0] * 10
+            continue
+        out += bytes(-len(out) % max(align, 1))
+        head[4] = len(out)
+        if kind != NOBITS:
+            out += elf[offset:offset + size]
+    out += bytes(-len(out) % 8)
+    struct.pack_into("<Q", out, 40, len(out))
+    for head in heads:
+        out += struct.pack("<IIQQQQIIQQ", *head)
+    return bytes(out)
 
 
 def modinfo(elf):
@@ -86,7 +120,7 @@ class ModuleTree:
     def load(self, name):
         """(ELF bytes, names of needed modules, names or aliases of modules wanted first) of a module."""
         if name not in self._cache:
-            elf = module_bytes(self.paths[name])
+            elf = slim(module_bytes(self.paths[name]))
             depends, soft = [], []
             for key, value in modinfo(elf):
                 if key == "depends":

@@ -9,8 +9,8 @@ import envsector
 import verity
 
 SECTOR = 512
-# The kernel and the root image begin on a whole MiB, so that they stay in place between versions.
-ALIGN = 1 << 20
+# The kernel and the root image begin on a multiple of this, so that they rarely move between versions.
+ALIGN = 1 << 16
 # Fixed, so that the same tree has the same root hash; they need not be secret.
 SALT = bytes.fromhex("7032706d657368" + "2d" + "726f6f742d696d616765" + "00" * 14)
 TREE_UUID = "7032706d-6573-6800-8000-726f6f740001"

@@ -43,17 +43,18 @@ def pseudo_bytes(length, seed=1):
     return bytes(out[:length])
 
 
-def fake_module(**info):
-    """An ELF file with nothing but a .modinfo section."""
+def fake_module(btf=b"", **info):
+    """An ELF file with nothing but a .modinfo section, and a .BTF section before it if wanted."""
     modinfo = b"".join(f"{key}={value}".encode() + b"\0" for key, values in info.items() for value in values)
-    names = b"\0.modinfo\0.shstrtab\0"
-    body = modinfo + names
-
-    def section(name, offset, size):
-        return struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, 64 + offset, size, 0, 0, 1, 0)
-
-    head = struct.pack("<6s10xHHIQQQIHHHHHH", b"\x7fELF\x02\x01", 1, 183, 1, 0, 0, 64 + len(body), 0, 64, 0, 0, 64, 3, 2)
-    return head + body + bytes(64) + section(1, 0, len(modinfo)) + section(10, len(modinfo), len(names))
+    names = b"\0.modinfo\0.shstrtab\0.BTF\0"
+    parts = [(names.index(b".BTF"), btf), (1, modinfo), (names.index(b".shstrtab"), names)][0 if btf else 1:]
+    heads, body = [bytes(64)], b""
+    for name, data in parts:
+        heads.append(struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, 64 + len(body), len(data), 0, 0, 1, 0))
+        body += data
+    count = len(heads)
+    head = struct.pack("<6s10xHHIQQQIHHHHHH", b"\x7fELF\x02\x01", 1, 183, 1, 0, 0, 64 + len(body), 0, 64, 0, 0, 64, count, count - 1)
+    return head + body + b"".join(heads)
 
 
 def newc(archive):
@@ -179,7 +180,7 @@ class Formats(unittest.TestCase):
         self.assertEqual(envsector.decode(data[:512]), pairs)
         at = int(pairs["S_KOFF"], 16) * 512
         self.assertEqual(data[at:at + int(pairs["S_KLEN"], 16)], b"kernel" * 200_000)
-        self.assertEqual(int(pairs["S_ROFF"], 16) % 2048, 0, "the root image begins on a whole MiB")
+        self.assertEqual(int(pairs["S_ROFF"], 16) % 128, 0, "the root image begins on a multiple of 64 KiB")
         self.assertEqual(int(pairs["S_RCNT"], 16) % 8, 0, "whole 4096-byte blocks")
 
 
@@ -209,6 +210,16 @@ class Modules(unittest.TestCase):
         dep, alias = kmods.dependency_files(self.tree, ["top", "mid_one", "low", "soft_one"])
         self.assertIn("kernel/top.ko: kernel/mid-one.ko kernel/low.ko", dep.replace(" kernel/soft_one.ko", ""))
         self.assertIn("alias x:top top\n", alias)
+
+    def test_type_information_and_the_signature_over_it_are_dropped(self):
+        info = {"name": ["x"], "alias": ["y"]}
+        plain = fake_module(**info)
+        self.assertEqual(kmods.slim(plain), plain, "nothing to drop: not touched")
+        slim = kmods.slim(fake_module(b"type information", **info) + b"~Module signature appended~\n")
+        self.assertNotIn(b"type information", slim)
+        self.assertNotIn(b"signature appended", slim)
+        self.assertEqual(kmods.modinfo(slim), [("name", "x"), ("alias", "y")])
+        self.assertEqual(struct.unpack_from("<HH", slim, 60), (4, 3), "section numbers stay")
 
     def test_a_list_with_a_module_before_a_section_is_refused(self):
         path = Path(self.folder.name, "list")
