@@ -10,7 +10,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
 use domain::base::message::RecordSection;
-use domain::base::message_builder::{MessageBuilder, StaticCompressor};
+use domain::base::message_builder::{HashCompressor, MessageBuilder};
 use domain::base::name::{NameBuilder, ParsedName, ToName};
 use domain::base::rdata::{ComposeRecordData, ParseRecordData, RecordData};
 use domain::base::wire::{Composer, ParseError};
@@ -439,7 +439,7 @@ pub fn emit(message: &Message, limit: usize, conventional: bool) -> Emitted {
 
 fn write(message: &Message, limit: usize, conventional: bool) -> Option<Emitted> {
     let h = message.header;
-    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(512))).ok()?;
+    let mut builder = MessageBuilder::from_target(HashCompressor::new(Vec::with_capacity(512))).ok()?;
     builder.set_push_limit(limit);
     {
         let out = builder.header_mut();
