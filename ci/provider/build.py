@@ -39,7 +39,7 @@ def digest_file(path: pathlib.Path) -> str:
 def digest_tree(folder: pathlib.Path) -> str:
     """Of every file's path, mode and content below `folder`; of a file, its content."""
     if not folder.is_dir():
-        return digest_file(folder)
+        return f"{folder.stat().st_mode & 0o777:o} {digest_file(folder)}" if folder.is_file() else digest_file(folder)
     digest = hashlib.sha256()
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in ("__pycache__", "target", ".git"))

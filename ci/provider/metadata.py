@@ -25,6 +25,7 @@ import bb.siggen                               # noqa: E402
 from bb.parse.parse_py import BBHandler        # noqa: E402
 from common import TREE, BuildError            # noqa: E402
 
+BITBAKE = os.path.dirname(bb.__file__)
 STANDIN = HERE / "standin"
 LAYER = TREE / "meta-p2pmesh"
 UNEXPANDED = re.compile(r"\$\{([A-Za-z0-9_:.+/-]+)\}")
@@ -179,9 +180,13 @@ def where(recipe, variable: str, text: str = "") -> str:
     places = []
     if file and os.path.isfile(file) and str(line).isdigit():
         places.append((file, int(line)))
-    for event in reversed(recipe.varhistory.variable(variable)):
-        if os.path.isfile(event.get("file") or "") and event.get("line") and "flag" not in event:
-            places.append((event["file"], int(event["line"])))
+    name = recipe.getVar("PN") or ""
+    # BitBake renames RDEPENDS:${PN} to RDEPENDS:name at the end; what the recipe wrote is under the first.
+    for key in (variable, variable.replace(f":{name}", ":${PN}")):
+        for event in reversed(recipe.varhistory.variable(key)):
+            path = event.get("file") or ""
+            if os.path.isfile(path) and event.get("line") and "flag" not in event and not path.startswith(BITBAKE):
+                places.append((path, int(event["line"])))
     for file, line in places:
         if not text or not os.path.isfile(file):
             return f"{_short(file)}:{line}"
