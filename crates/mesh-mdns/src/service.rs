@@ -17,7 +17,7 @@ use crate::answers;
 use crate::dns::Dns;
 use crate::links::{Change, Links};
 use crate::router::Router;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 const SIGNALS: u64 = 0;
 const MONITOR: u64 = 1;
@@ -86,12 +86,13 @@ impl Service {
         poller.add(&signals, SIGNALS, false).map_err(|e| say("poller")(&e))?;
         poller.add(&monitor, MONITOR, false).map_err(|e| say("poller")(&e))?;
         let seed = entropy::seed().map_err(|e| say("randomness")(&e))?;
-        let config = Config { name: settings.name.clone(), node: settings.node, services: Vec::new() };
+        let config =
+            Config { name: settings.name.clone(), node: settings.node.clone().ok(), services: Vec::new() };
         let mut links = Links::default();
         if let Some(names) = &settings.interfaces {
             links.want(names.iter().map(|n| (n.clone(), Role::Mesh)).collect());
         }
-        for p in &settings.problems {
+        for p in settings.problems.iter().chain(settings.node.as_ref().err()) {
             log::warn!("{p}");
         }
         Ok(Self {
@@ -160,7 +161,8 @@ impl Service {
     fn next_retry(&self) -> Option<Instant> {
         let radio = self.settings.interfaces.is_none() && self.radio.is_none();
         let sockets = !self.dns.problems.is_empty() || !self.links.problems.is_empty();
-        (radio || self.router.is_none() || sockets).then_some(self.retry_at)
+        let identity = self.settings.node.is_err();
+        (radio || self.router.is_none() || sockets || identity).then_some(self.retry_at)
     }
 
     /// Tries again what did not work.
@@ -169,6 +171,12 @@ impl Service {
         self.dns.open_missing(&self.poller, DNS);
         if !self.links.problems.is_empty() {
             self.reload(now);
+        }
+        if self.settings.node.is_err() {
+            self.settings.node = settings::node_id(&self.settings.state_dir);
+            if let Ok(node) = self.settings.node {
+                self.input(now, Input::Identity(node));
+            }
         }
         if self.settings.interfaces.is_none() && self.radio.is_none() {
             let run_dir = &self.settings.run_dir;
@@ -369,6 +377,7 @@ impl Service {
 
     fn problems(&self) -> Vec<String> {
         let mut problems = self.settings.problems.clone();
+        problems.extend(self.settings.node.as_ref().err().cloned());
         if let Some(rival) = self.renamed {
             problems.push(answers::rename_problem(&self.core, rival, &self.links));
         }

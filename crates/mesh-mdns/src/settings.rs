@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mesh_sys::identity;
 use mesh_sys::service::{Args, Flag};
@@ -31,7 +31,9 @@ pub(crate) struct Settings {
     /// `None`: as mesh-radio says.
     pub(crate) interfaces: Option<BTreeSet<String>>,
     pub(crate) name: NodeName,
-    pub(crate) node: Option<NodeId>,
+    /// Or why it is not known yet.
+    pub(crate) node: Result<NodeId, String>,
+    pub(crate) state_dir: PathBuf,
     pub(crate) dns: Vec<SocketAddr>,
     pub(crate) run_dir: PathBuf,
     /// What a person should know about all this.
@@ -43,16 +45,10 @@ impl Settings {
     pub(crate) fn new(args: &Args) -> Result<Self, String> {
         let loaded = mesh_config::load(&args.config);
         let mut problems = loaded.problem_lines(&args.config);
-        let node = match identity::load_or_create(&args.state_dir) {
-            Ok(identity) => Some(identity.node_id()),
-            Err(e) => {
-                problems.push(format!("{e}; until then the name is known on the links only"));
-                None
-            }
-        };
+        let node = node_id(&args.state_dir);
         let name = match args.one("--name") {
             Some(text) => NodeName::new(text).map_err(|e| format!("--name {text:?}: {e}"))?,
-            None => host_name(node, &mut problems)?,
+            None => host_name(node.as_ref().ok(), &mut problems)?,
         };
         let dns = match args.all("--dns") {
             [] => vec![(Ipv4Addr::LOCALHOST, 53).into(), (Ipv6Addr::LOCALHOST, 53).into()],
@@ -67,12 +63,21 @@ impl Settings {
             [] => None,
             names => Some(names.iter().cloned().collect()),
         };
-        Ok(Self { interfaces, name, node, dns, run_dir: args.run_dir.clone(), problems })
+        let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());
+        Ok(Self { interfaces, name, node, state_dir, dns, run_dir, problems })
     }
 }
 
+/// Who this node is; an error is for people.
+pub(crate) fn node_id(state_dir: &Path) -> Result<NodeId, String> {
+    let identity = identity::load_or_create(state_dir);
+    identity
+        .map(|i| i.node_id())
+        .map_err(|e| format!("{e}; until it can be read this node's name is known on its links only"))
+}
+
 /// The machine's host name, or one made from the identity if that is not usable.
-fn host_name(node: Option<NodeId>, problems: &mut Vec<String>) -> Result<NodeName, String> {
+fn host_name(node: Option<&NodeId>, problems: &mut Vec<String>) -> Result<NodeName, String> {
     let uname = rustix::system::uname();
     let text = uname.nodename().to_string_lossy();
     let label = text.split('.').next().unwrap_or_default();
@@ -81,7 +86,7 @@ fn host_name(node: Option<NodeId>, problems: &mut Vec<String>) -> Result<NodeNam
         Ok(_) => "every machine is called that".to_owned(),
         Err(e) => e.to_string(),
     };
-    let [a, b, ..] = *node.unwrap_or(NodeId::from_digest([0; 32])).as_bytes();
+    let [a, b, ..] = node.map_or([0; 32], |n| *n.as_bytes());
     let made = format!("mesh-{a:02x}{b:02x}");
     problems.push(format!("host name {label:?}: {fault}; {made} is used, set `hostname` in p2pmesh.toml"));
     NodeName::new(&made).map_err(|e| format!("{made}: {e}"))

@@ -61,6 +61,8 @@ pub enum Input<'a> {
     },
     /// An interface is gone or down.
     InterfaceGone(u32),
+    /// Who this node is, if that was not known at the start.
+    Identity(NodeId),
     /// The node's own addresses, valid on every link; mesh addresses first.
     NodeAddresses(Vec<IpAddr>),
     /// A datagram on port 5353.
@@ -271,6 +273,10 @@ impl Names {
             Input::InterfaceGone(index) => {
                 self.responder.remove_interface(index);
                 self.cache.forget_interface(index);
+            }
+            Input::Identity(node) => {
+                self.table.remove(&node);
+                self.node = Some(node);
             }
             Input::NodeAddresses(addresses) => self.responder.set_node_addresses(now, addresses),
             Input::Datagram(datagram) => self.datagram(now, datagram)?,

@@ -68,6 +68,18 @@ fn a_node_without_any_link_still_claims_its_name() {
 }
 
 #[test]
+fn an_identity_found_late_claims_the_name() {
+    let config = names::Config { name: NodeName::new("bloor").unwrap(), node: None, services: Vec::new() };
+    let mut h = Host::starting(1);
+    h.core = names::Names::new(config, 1, h.now);
+    h.addresses(&["192.168.1.1/24"]);
+    h.run_for(5_000);
+    assert!(h.published.is_empty());
+    h.input(Input::Identity(node(5))).unwrap();
+    assert_eq!(published(&h).name.as_str(), "bloor");
+}
+
+#[test]
 fn a_router_that_comes_back_gets_the_record_again() {
     let mut h = Host::established();
     h.input(Input::Router(false)).unwrap();
