@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mesh_sys::disk::{self, Partition};
+use mesh_sys::identity;
 use mesh_sys::mount::{self, Options};
 
 use super::data::{Check, Depth, Machine};
@@ -13,11 +14,13 @@ use super::mbr::{DATA, Part, SECTOR};
 use crate::board::argument;
 use crate::console::Console;
 
+/// At most that many entries of `lost+found` are looked at.
+const MAX_LOST: usize = 10_000;
 /// Of a file that is saved from a lost file system.
 const MAX_RESCUED: u64 = 64 * 1024;
 /// Files below the state directory that can't be replaced.
 const RESCUED: [&str; 4] =
-    [mesh_sys::identity::FILE_NAME, "p2pmesh.toml", "ssh/dropbear_ed25519_host_key", "mesh-update/state"];
+    [identity::FILE_NAME, "p2pmesh.toml", "ssh/dropbear_ed25519_host_key", "mesh-update/state"];
 
 /// The disk the node was started from, with its data partition.
 #[derive(Debug)]
@@ -158,6 +161,14 @@ impl Machine for Card {
         restore_files(&self.target, files)
     }
 
+    fn recover_lost(&mut self) -> bool {
+        recover_lost(&self.target)
+    }
+
+    fn has_identity(&mut self) -> bool {
+        state_dir(&self.target).join(identity::FILE_NAME).exists()
+    }
+
     fn free(&mut self) -> io::Result<u64> {
         Ok(disk::free(&self.target)?.0)
     }
@@ -193,8 +204,47 @@ pub(crate) fn restore_files(target: &Path, files: &[(String, Vec<u8>)]) -> io::R
     Ok(())
 }
 
-/// Writes and removes a file.
+/// A repair puts what lost its name into `lost+found`. If the identity is there, alone or with the whole state
+/// directory, it comes back; true if it did.
+pub(crate) fn recover_lost(target: &Path) -> bool {
+    let state = state_dir(target);
+    let place = state.join(identity::FILE_NAME);
+    if place.exists() {
+        return false;
+    }
+    let sound = |path: &Path| {
+        mesh_sys::file::read_limited(path, 4096).ok().filter(|bytes| identity::parse(bytes).is_some())
+    };
+    for entry in fs::read_dir(target.join("lost+found")).into_iter().flatten().flatten().take(MAX_LOST) {
+        let path = entry.path();
+        let found = if path.is_dir() {
+            let inside = path.join(identity::FILE_NAME);
+            sound(&inside).is_some_and(|bytes| {
+                // An empty or missing state directory gives way to the old one.
+                let _ = fs::remove_dir(&state);
+                fs::rename(&path, &state).is_ok() || put_back(&place, &bytes)
+            })
+        } else {
+            sound(&path).is_some_and(|bytes| put_back(&place, &bytes))
+        };
+        if found {
+            return true;
+        }
+    }
+    false
+}
+
+fn put_back(place: &Path, bytes: &[u8]) -> bool {
+    let folder = place.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).and_then(|()| mesh_sys::file::write_atomic(place, bytes, 0o640)).is_ok()
+}
+
+/// Reads the identity, if there is one, then writes and removes a file.
 pub(crate) fn try_use(target: &Path) -> io::Result<()> {
+    match fs::read(state_dir(target).join(identity::FILE_NAME)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
     let probe = target.join(".p2pmesh-probe");
     let result = (|| {
         let mut file = File::create(&probe)?;
@@ -254,7 +304,7 @@ fn run(command: &mut Command) -> io::Result<(i32, String)> {
         .output()?;
     let text: Vec<u8> = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    for line in text.lines().take(200) {
+    for line in text.lines().filter(|l| !l.trim().is_empty()).take(40) {
         log::info!("{}: {line}", command.get_program().to_string_lossy());
     }
     let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default().to_owned();

@@ -57,6 +57,10 @@ pub(crate) trait Machine {
     fn rescue(&mut self) -> Vec<(String, Vec<u8>)>;
     /// Puts them into the new one.
     fn restore(&mut self, files: &[(String, Vec<u8>)]) -> io::Result<()>;
+    /// Looks for the identity among what a repair found without a name.
+    fn recover_lost(&mut self) -> bool;
+    /// The mounted file system holds the node's identity.
+    fn has_identity(&mut self) -> bool;
     /// Free bytes of the mounted file system.
     fn free(&mut self) -> io::Result<u64>;
     /// Tells the person at the console.
@@ -172,7 +176,7 @@ impl Preparation<'_> {
                 }
                 self.problems.push(
                     "the data partition held nothing that a node can use; it was formatted. \
-                     The node starts with a new identity and without content"
+                     The node starts with a new identity, new addresses and without content"
                         .into(),
                 );
                 Vec::new()
@@ -230,11 +234,13 @@ impl Preparation<'_> {
 
     fn repaired(&mut self, mended: bool) -> Result<Superblock, String> {
         if mended {
-            self.problems.push(
-                "the data file system was damaged and has been repaired; \
-                 content that was lost is fetched again from other nodes when it is asked for"
-                    .into(),
-            );
+            let identity = if self.machine.has_identity() || self.machine.recover_lost() {
+                "The node's identity is safe; content that was lost is fetched again from other nodes when it \
+                 is asked for"
+            } else {
+                "The node's identity was lost: it gets a new one, with new addresses"
+            };
+            self.problems.push(format!("the data file system was damaged and has been repaired. {identity}"));
         }
         self.mounted_superblock()
     }
@@ -287,7 +293,7 @@ impl Preparation<'_> {
         let kept = if rescued.iter().any(|(name, _)| name == mesh_sys::identity::FILE_NAME) {
             "Its identity was saved, its content is lost"
         } else {
-            "Its identity and content are lost; it starts with a new identity"
+            "Its identity and content are lost; it gets a new identity, with new addresses"
         };
         self.problems
             .push(format!("the data partition was damaged beyond repair and has been formatted. {kept}"));

@@ -14,6 +14,7 @@ use super::data::{Check, Depth, Machine, Outcome, prepare};
 use super::mbr::{self, Part, SECTOR};
 
 const MIB: u64 = 1 << 20;
+const IDENTITY: &[u8] = b"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
 /// First byte of the data partition on the test's card.
 const START: u64 = 4 * MIB;
 
@@ -269,6 +270,12 @@ impl Machine for FileCard {
         }
         card::restore_files(&self.mnt(), files)
     }
+    fn recover_lost(&mut self) -> bool {
+        self.power().is_some() && card::recover_lost(&self.mnt())
+    }
+    fn has_identity(&mut self) -> bool {
+        self.get(identity::FILE_NAME).is_some()
+    }
     fn free(&mut self) -> io::Result<u64> {
         Ok(mesh_sys::disk::free(&self.mnt())?.0)
     }
@@ -305,7 +312,7 @@ fn dir(name: &str) -> PathBuf {
 fn used(name: &str, card_mib: u64) -> FileCard {
     let mut card = FileCard::new(&dir(name), card_mib);
     assert_eq!(card.boot(None), Outcome { mounted: true, problems: vec![] });
-    card.put(identity::FILE_NAME, b"the identity");
+    card.put(identity::FILE_NAME, IDENTITY);
     card.put("mesh-store/block", &[7; 100_000]);
     card.unmount().unwrap();
     card
@@ -319,7 +326,7 @@ fn first_boot_formats_and_later_ones_do_not() {
     for _ in 0..3 {
         card.said.clear();
         assert_eq!(card.boot(None), Outcome { mounted: true, problems: vec![] });
-        assert_eq!(card.get(identity::FILE_NAME).as_deref(), Some(&b"the identity"[..]));
+        assert_eq!(card.get(identity::FILE_NAME).as_deref(), Some(IDENTITY));
         assert_eq!(card.said, Vec::<String>::new());
         card.snapshot(); // the plug, every time
     }
@@ -368,7 +375,10 @@ fn a_damaged_file_system_is_repaired_and_keeps_what_is_good() {
     needs_tools!();
     // The kernel found a mistake while it was in use; an inode table block was overwritten; the first block
     // was overwritten; the journal was.
-    let damages: [(&str, Damage); 4] = [
+    let damages: [(&str, Damage); 6] = [
+        // What has no name any more is found again: the folder, or the file alone.
+        ("root", |c| drop(run("debugfs", &["-w", "-R", "clri <2>", &c.data().to_string_lossy()]))),
+        ("folder", |c| drop(run("debugfs", &["-w", "-R", "clri p2pmesh", &c.data().to_string_lossy()]))),
         ("flagged", |c| drop(run("debugfs", &["-w", "-R", "ssv state 3", &c.data().to_string_lossy()]))),
         ("bitmaps", |c| {
             let text = run("debugfs", &["-R", "stats", &c.data().to_string_lossy()]);
@@ -387,11 +397,7 @@ fn a_damaged_file_system_is_repaired_and_keeps_what_is_good() {
         damage(&card);
         let outcome = card.boot(None);
         assert!(outcome.mounted, "{name}: {outcome:?} {:?}", card.said);
-        assert_eq!(
-            card.get(identity::FILE_NAME).as_deref(),
-            Some(&b"the identity"[..]),
-            "{name}: {outcome:?}"
-        );
+        assert_eq!(card.get(identity::FILE_NAME).as_deref(), Some(IDENTITY), "{name}: {outcome:?}");
         card.unmount().unwrap();
         assert_eq!(card.boot(None), Outcome { mounted: true, problems: vec![] }, "{name}: only once");
     }
@@ -437,11 +443,7 @@ fn cut_everywhere(name: &str, make: impl Fn() -> FileCard, keeps: bool) {
                 let what = format!("{name}: cut {at}/{part}, boot {boot}: {outcome:?} {:?}", card.said);
                 assert!(outcome.mounted, "{what}");
                 if keeps {
-                    assert_eq!(
-                        card.get(identity::FILE_NAME).as_deref(),
-                        Some(&b"the identity"[..]),
-                        "{what}"
-                    );
+                    assert_eq!(card.get(identity::FILE_NAME).as_deref(), Some(IDENTITY), "{what}");
                 }
                 assert!(card.size_mib() > 50, "{what}: {} MiB", card.size_mib());
                 card.snapshot();
