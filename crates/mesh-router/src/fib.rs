@@ -11,7 +11,7 @@ use mesh_types::{Duration, Instant};
 use olsrv2::NetAddr;
 
 /// Our number among the kernel's route makers (`/etc/iproute2/rt_protos.d`: "p2pmesh").
-pub(crate) const PROTOCOL: u8 = 99;
+pub(crate) const PROTOCOL: u8 = 107;
 /// The kernel's metric of our routes.
 const METRIC: u32 = 1990;
 /// The metric of the route that answers for our own prefix where no interface has it.

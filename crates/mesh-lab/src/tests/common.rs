@@ -8,7 +8,7 @@ use mesh_lab::lab::{Lab, Node, Result, wait_for};
 use mesh_sys::netlink::{self, RouteFilter, TABLE_MAIN};
 
 /// mesh-router's number among the kernel's route makers.
-const PROTOCOL: u8 = 99;
+const PROTOCOL: u8 = 107;
 
 /// A part of a test.
 pub(super) type Step = fn(&mut Lab) -> Result<()>;

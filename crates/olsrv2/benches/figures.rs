@@ -1,11 +1,17 @@
-//! Figures to look at, not to pass or fail: `cargo test --release -p olsrv2 --test figures -- --ignored --nocapture`.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+//! Figures to look at, not to pass or fail: `cargo bench -p olsrv2`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+#[path = "../tests/net/mod.rs"]
 mod net;
 
 use mesh_types::{Duration, Instant, Metric};
 use net::{Net, RADIO, prefix};
 use olsrv2::{AttachedNetwork, Input, Timing};
+
+fn main() {
+    grids();
+    time_spent();
+}
 
 fn grid(side: usize, seed: u64, timing: Timing) -> Net {
     let mut net = Net::grid(seed, side, timing);
@@ -16,8 +22,6 @@ fn grid(side: usize, seed: u64, timing: Timing) -> Net {
     net
 }
 
-#[test]
-#[ignore = "prints figures"]
 fn grids() {
     for (name, timing) in [("rfc", Timing::RFC7181), ("fast", Timing::FAST)] {
         for side in [5, 7, 10] {
@@ -51,8 +55,6 @@ fn grids() {
     }
 }
 
-#[test]
-#[ignore = "prints figures"]
 fn time_spent() {
     let start = std::time::Instant::now();
     let mut net = grid(10, 1, Timing::RFC7181);
