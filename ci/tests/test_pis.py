@@ -46,18 +46,18 @@ class Pis(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.folder)
 
     @classmethod
-    def make(cls, name, hub=None, *, toml=None, direct=False):
-        """A Pi with a fresh card, not switched on yet."""
-        card = Card.copy(cls.image, cls.folder / f"{name}.img")
+    def make(cls, name, hub=None, *, toml=None, direct=False, size=512 << 20):
+        """A Pi with a fresh card of `size` bytes, not switched on yet."""
+        card = Card.copy(cls.image, cls.folder / f"{name}.img", size)
         pi = EmulatedPi(cls.logs, name, card, networks=[hub.plug(name)] if hub else [], direct=direct)
         cls.addClassCleanup(pi.close)
         pi.prepare(toml)
         return pi
 
     @staticmethod
-    def ready(pi, name=None):
-        """Waits until the node is ready, and logs in."""
-        pi.expect(READY.format(name=name or pi.name), BOOT)
+    def ready(pi, name=None, tries=1):
+        """Waits until the node is ready after so many boots, and logs in."""
+        pi.expect(READY.format(name=name or pi.name), BOOT * tries)
         pi.login()
 
 
@@ -134,11 +134,11 @@ class TwoPis(Pis):
 class BadInput(Pis):
     """The node boots, says what is wrong, and loses nothing that was good."""
 
-    def boot(self, name, prepare, *, node=None, toml=None, direct=True):
-        pi = self.make(name, toml=toml, direct=direct)
+    def boot(self, name, prepare=lambda pi: None, *, node=None, tries=1, **card):
+        pi = self.make(name, **{"direct": True, **card})
         prepare(pi)
         pi.start()
-        self.ready(pi, node or name)
+        self.ready(pi, node or name, tries)
         return pi
 
     def status(self, pi):
@@ -147,7 +147,7 @@ class BadInput(Pis):
 
     def test_config_mistakes_are_named_and_the_rest_counts(self):
         toml = b'\xef\xbb\xbfhostname = "queen"\r\nhostnam = "x"\r\n[ap]\r\nchannel = "six"\r\n[mesh]\r\nid = \r\n'
-        pi = self.boot("mistakes", lambda pi: None, node="queen", toml=toml)
+        pi = self.boot("mistakes", node="queen", toml=toml)
         status = self.status(pi)
         for part in ("line 2", "hostnam", "line 4", "ap.channel", "line 6"):
             self.assertIn(part, status)
@@ -157,7 +157,7 @@ class BadInput(Pis):
     def test_a_binary_file_and_a_huge_one_leave_the_defaults(self):
         for name, data in (("binary", bytes(range(256)) * 20), ("huge", b"# " + b"x" * (10 << 20))):
             with self.subTest(name):
-                pi = self.boot(name, lambda pi: None, node="mesh-[0-9a-f]{4}", toml=data)
+                pi = self.boot(name, node="mesh-[0-9a-f]{4}", toml=data)
                 self.assertIn("p2pmesh.toml", self.status(pi))
                 pi.close()
 
@@ -172,7 +172,7 @@ class BadInput(Pis):
         pi.close()
 
     def test_a_full_data_partition_boots_and_says_so(self):
-        pi = self.boot("full", lambda pi: None)
+        pi = self.boot("full", size=256 << 20)
         kept = pi.run("echo kept | ipfs add -Q").strip()
         node = json.loads(pi.run("meshctl --json status", check=False))["node"]
         pi.run("dd if=/dev/zero of=/data/filler bs=1M 2>/dev/null; sync", 120, check=False)
@@ -201,7 +201,7 @@ class BadInput(Pis):
             # Early in the image, so that it is read on the way up; every try ends in a reboot.
             pi.card.flip(pi.card.part_offset("A", "R") + 1024 + 100)
 
-        pi = self.boot("damaged", damage, direct=False)
+        pi = self.boot("damaged", damage, direct=False, tries=4)
         self.assertRegex(pi.run("cat /proc/cmdline"), r"p2pmesh\.slot=B")
         self.assertRegex(self.status(pi), r"(?i)slot A")
         pi.close()
