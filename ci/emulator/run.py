@@ -70,8 +70,10 @@ def connect_host(pi, pairs):
     try:
         pi.expect(READY, 300)
         pi.login()
-        interface = f"$(grep -l {pi.mac(1)} /sys/class/net/*/address | cut -d/ -f5)"
-        pi.run(f"i={interface}; ip link set $i up; ip addr replace {GUEST}/24 dev $i")
+        # The card may be found a little later than the first one.
+        find = f"i=$(grep -l {pi.mac(1)} /sys/class/net/*/address | cut -d/ -f5)"
+        pi.run(f"for n in $(seq 60); do {find}; [ -n \"$i\" ] && break; sleep 1; done; "
+               f"ip link set $i up && ip addr replace {GUEST}/24 dev $i", 120)
         pi.send("exit\n")
         text = ", ".join(f"http://127.0.0.1:{port}/ (port {there})" if there != 22 else f"ssh -p {port} root@127.0.0.1" for port, there in pairs)
         pi.tap(f"\r\nrun: {pi.name} is reachable from this computer: {text}\r\n".encode())
