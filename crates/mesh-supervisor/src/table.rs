@@ -219,6 +219,37 @@ mod tests {
     }
 
     #[test]
+    fn rubbish_is_only_mistakes() {
+        // Every line of a good table, cut and mixed in many ways.
+        let pieces = [
+            "[a]",
+            "[",
+            "]",
+            "exec",
+            "=",
+            " = ",
+            "memory",
+            "99999999999999999999 MiB",
+            "8 KiB",
+            "\n",
+            "#",
+            "é",
+        ];
+        let mut x = 1u64;
+        for _ in 0..5_000 {
+            let mut text = String::new();
+            for _ in 0..30 {
+                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                text.push_str(pieces[(x >> 33) as usize % pieces.len()]);
+            }
+            let (entries, _) = parse(&text);
+            assert!(entries.iter().all(|e| good_name(&e.name) && !e.exec.is_empty() && e.memory >= 1 << 20));
+        }
+        let many: String = (0..100).map(|i| format!("[s{i}]\nexec = x\n")).collect();
+        assert_eq!(parse(&many).0.len(), MAX_SERVICES);
+    }
+
+    #[test]
     fn the_shipped_table_has_no_mistake() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../overlays/rootfs/etc/p2pmesh/services.conf");
         let (entries, errors) = parse(&std::fs::read_to_string(path).unwrap());
