@@ -44,7 +44,7 @@ impl Default for Policy {
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(60),
             stable: Duration::from_secs(60),
-            start_patience: Duration::from_secs(3),
+            start_patience: Duration::from_secs(1),
             answer_patience: Duration::from_secs(60),
             probe_starting: Duration::from_millis(100),
             probe_ready: Duration::from_secs(10),

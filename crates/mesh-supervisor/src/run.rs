@@ -319,9 +319,9 @@ fn load_table(options: &Options, problems: &mut Vec<String>) -> Vec<Running> {
         }
     };
     let (entries, errors) = table::parse(&text);
-    problems.extend(errors.iter().map(|e| format!("{}: {e}", path.display())));
-    for p in &*problems {
-        log::error!("{p}");
+    for e in errors {
+        log::error!("{}: {e}", path.display());
+        problems.push(format!("{}: {e}", path.display()));
     }
     let token = |i: usize| FIRST_SERVICE + i as u64 * TOKENS;
     entries.into_iter().enumerate().map(|(i, e)| Running::new(e, options, token(i))).collect()

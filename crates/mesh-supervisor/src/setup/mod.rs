@@ -43,6 +43,7 @@ pub(crate) fn setup(options: &Options) -> Result<(), String> {
     // /run is memory from here on.
     folder(&options.run_dir, 0o1770, group).map_err(|e| format!("{}: {e}", options.run_dir.display()))?;
     logger::start(options);
+    log::info!("set-up starts");
     let meanwhile = options.system.then(Meanwhile::start);
     folder(&options.log_dir(), 0o750, group).map_err(|e| format!("{}: {e}", options.log_dir().display()))?;
     if options.system {
@@ -60,6 +61,7 @@ pub(crate) fn setup(options: &Options) -> Result<(), String> {
     for problem in &found {
         log::warn!("{problem}");
     }
+    log::info!("set-up ends");
     Ok(())
 }
 
