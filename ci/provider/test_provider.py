@@ -112,7 +112,8 @@ class Mistakes(Tree):
         self.wrong(r"broken_1\.0\.bb:3: unknown variable \$\{TYPO\} in helper")
 
     def test_variables_of_the_shell_are_not_mistakes(self):
-        self.recipe("fine", 'LICENSE = "MIT"\ndo_install() {\n    for f in a b; do echo ${f} ${f%x}; done\n    local_one=1\n    echo ${local_one}\n}\n')
+        self.recipe("fine", 'LICENSE = "MIT"\ndo_install() {\n'
+                    '    for f in a b; do echo ${f} ${f%x}; done\n    local_one=1\n    echo ${local_one}\n}\n')
         self.parse()
 
     def test_bad_python_expansion(self):

@@ -102,7 +102,7 @@ def _private_toolchain() -> Toolchain:
 
 
 def _private_extras(folder: pathlib.Path) -> None:
-    """rust-lld under the name rustc asks for, in the place where it looks first."""
+    """rust-lld under the name rustc asks for, and what cargo's helpers look for."""
     root = folder / "root"
     lld = sorted(root.glob("usr/lib/llvm-*/bin/lld"))
     if not lld:
@@ -113,6 +113,11 @@ def _private_extras(folder: pathlib.Path) -> None:
     wrapper.write_text(f"#!/bin/sh\nexec '{libraries}/{private.LOADERS[arch]}' --library-path '{libraries}' --argv0 lld "
                        f"'{os.path.realpath(lld[-1])}' \"$@\"\n")
     wrapper.chmod(0o755)
+    # cargo-clippy and cargo-fmt look beside their own program, which /proc/self/exe says is the loader.
+    for name in ("clippy-driver", "rustfmt"):
+        beside = pathlib.Path(libraries) / name
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(folder / "bin" / name)
 
 
 def _sysroot(chain: Toolchain) -> pathlib.Path:
