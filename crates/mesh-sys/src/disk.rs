@@ -29,7 +29,12 @@ pub fn size(device: &Path) -> io::Result<u64> {
 /// `None` if it knows none of that name.
 pub fn known(sys_class_block: &Path, name: &str) -> Option<(u64, u64)> {
     let read = |file: &str| -> Option<u64> {
-        fs::read_to_string(sys_class_block.join(name).join(file)).ok()?.trim().parse::<u64>().ok()?.checked_mul(512)
+        fs::read_to_string(sys_class_block.join(name).join(file))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(512)
     };
     Some((read("start")?, read("size")?))
 }

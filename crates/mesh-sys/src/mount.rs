@@ -25,7 +25,8 @@ pub struct Options {
 
 impl Options {
     /// For kernel file systems and data: no devices, no set-user-ID, no programs.
-    pub const DATA: Options = Options { read_only: false, no_devices: true, no_suid: true, no_exec: true, no_atime: false };
+    pub const DATA: Options =
+        Options { read_only: false, no_devices: true, no_suid: true, no_exec: true, no_atime: false };
 
     fn flags(self) -> MountFlags {
         let mut flags = MountFlags::empty();

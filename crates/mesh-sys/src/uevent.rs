@@ -50,9 +50,8 @@ impl Uevents {
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::NOBUFS) => continue,
                 Err(_) => return None,
             };
-            let kernel = from
-                .and_then(|a| netlink::SocketAddrNetlink::try_from(a).ok())
-                .is_some_and(|a| a.pid() == 0);
+            let kernel =
+                from.and_then(|a| netlink::SocketAddrNetlink::try_from(a).ok()).is_some_and(|a| a.pid() == 0);
             if kernel && let Some(event) = parse(buffer.get(..n).unwrap_or_default()) {
                 return Some(event);
             }
@@ -71,8 +70,7 @@ impl AsFd for Uevents {
 pub fn parse(message: &[u8]) -> Option<Uevent> {
     let mut fields = message.split(|b| *b == 0).map(|f| std::str::from_utf8(f).unwrap_or_default());
     fields.next().filter(|head| head.contains('@'))?;
-    let mut event =
-        Uevent { action: String::new(), subsystem: String::new(), modalias: String::new() };
+    let mut event = Uevent { action: String::new(), subsystem: String::new(), modalias: String::new() };
     for field in fields {
         match field.split_once('=') {
             Some(("ACTION", v)) => event.action = v.to_owned(),

@@ -92,10 +92,10 @@ mod tests {
             fs::write(dir.join(name).join("identity"), identity).unwrap();
         }
         let names: Vec<_> = offers(&dir).into_iter().map(|o| (o.device, o.identity)).collect();
-        assert_eq!(names, [
-            ("/dev/watchdog2".into(), "Two".to_owned()),
-            ("/dev/watchdog10".into(), "Ten".to_owned())
-        ]);
+        assert_eq!(
+            names,
+            [("/dev/watchdog2".into(), "Two".to_owned()), ("/dev/watchdog10".into(), "Ten".to_owned())]
+        );
         fs::remove_dir_all(&dir).unwrap();
         assert!(offers(&dir).is_empty());
     }
