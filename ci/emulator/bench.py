@@ -95,27 +95,38 @@ def poll(pi, command, pattern, deadline):
     return None
 
 
-def boot(table, image, direct, folder):
-    """Boots two Pis and times the first; returns it and the others to close, still running."""
-    hub = Hub().start()
-    pis = []
+def cards(table, image, folder):
+    """Cards of two Pis that have booted once: the first boot makes the data partition, which is timed here."""
+    made = []
+    table.title("first boot (makes the data partition), through U-Boot")
     for name in ("pi1", "pi2"):
-        card = Card.copy(image, folder / f"{name}-{'direct' if direct else 'uboot'}.img")
-        pi = EmulatedPi(LOGS / ("direct" if direct else "uboot"), name, card, networks=[hub.plug(name)], direct=direct)
-        pi.prepare()
-        pis.append(pi)
-    first, hello = pis[0], {}
+        card = Card.copy(image, folder / f"{name}.img")
+        with EmulatedPi(LOGS / "first", name, card) as pi:
+            pi.prepare()
+            pi.start().expect(READY, 300)
+            if name == "pi1":
+                table.add("node is ready", pi.time_of(READY), "s")
+        made.append(card)
+    return made
+
+
+def boot(table, made, direct):
+    """Boots a neighbour, then a Pi that is timed from power-on; returns the segment and both, still running."""
+    hub = Hub().start()
+    first, second = (EmulatedPi(LOGS / ("direct" if direct else "uboot"), name, card, networks=[hub.plug(name)], direct=direct)
+                     for name, card in zip(("pi1", "pi2"), made, strict=True))
+    hello = {}
 
     def listen(port, frame):
         if port not in hello and is_hello(frame):
             hello[port] = time.monotonic() - first.powered
 
     hub.listeners.append(listen)
-    for pi in pis:
-        pi.start()
     table.title("boot, kernel started directly" if direct else "boot, through U-Boot")
     try:
-        first.expect(READY, 240)
+        # One after the other: each emulated Pi takes a whole core while it boots.
+        second.start().expect(READY, 240)
+        first.start().expect(READY, 240)
         first.login()
         neighbour = poll(first, "meshctl neighbors --json", r"fe80|10\.64\.", 60)
         name = poll(first, "ping -c 1 -W 1 pi2.local", r" 0% packet loss", 60)
@@ -129,7 +140,7 @@ def boot(table, image, direct, folder):
     except Deadline as error:
         table.add("BOOT FAILED", None, "s")
         print(error, file=sys.stderr)
-    return hub, pis
+    return hub, [first, second]
 
 
 def memory(table, pi):
@@ -160,8 +171,9 @@ def main():
     sizes(table, image)
     if not args.sizes_only:
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            made = cards(table, image, Path(name))
             for direct in (False, True):
-                hub, pis = boot(table, image, direct, Path(name))
+                hub, pis = boot(table, made, direct)
                 try:
                     if direct and pis[0].seen(READY):
                         memory(table, pis[0])
