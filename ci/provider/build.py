@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -60,7 +61,8 @@ class Runner:
         self.done: dict[str, str] = {}      # name -> digest of its result
         self.stack: list[str] = []
         self.ran: list[str] = []
-        self._workspace = None
+        self._workspace: crates.Workspace | None = None
+        self._rust: str | None = None
         self.code = digest_tree(CODE)
         rootfs.runner = self
 
@@ -134,16 +136,34 @@ class Runner:
         with contextlib.suppress(OSError, ValueError, KeyError):
             known = json.loads(record.read_text())
             if known["input"] == wanted and self._output_digest(recipe) == known["output"]:
+                if not all((pathlib.Path(recipe.getVar("DEPLOY_DIR_IMAGE")) / name).exists() for name in self._deployed(recipe)):
+                    self._publish(recipe)
                 return known["output"]
         record.unlink(missing_ok=True)
         start = time.monotonic()
         self._run_tasks(name, recipe)
+        self._publish(recipe)
         output = self._output_digest(recipe)
         self.state.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps({"input": wanted, "output": output}))
         self.ran.append(name)
         say(f"{name}: done in {time.monotonic() - start:.1f} s")
         return output
+
+    @staticmethod
+    def _deployed(recipe) -> list[str]:
+        """Names of what the recipe's do_deploy made."""
+        made = recipe.getVar("DEPLOYDIR")
+        return sorted(os.listdir(made)) if os.path.isdir(made) else []
+
+    def _publish(self, recipe) -> None:
+        """Lay what do_deploy made into DEPLOY_DIR_IMAGE, as OE-core's deploy class does."""
+        for name in self._deployed(recipe):
+            entry = pathlib.Path(recipe.getVar("DEPLOYDIR")) / name
+            target = pathlib.Path(recipe.getVar("DEPLOY_DIR_IMAGE")) / name
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(entry, target, symlinks=True) if entry.is_dir() else shutil.copy2(entry, target)
 
     def _input_digest(self, recipe, inputs: list[str]) -> str:
         digest = hashlib.sha256(self.code.encode())
@@ -155,10 +175,19 @@ class Runner:
         for path in sorted(self._sources(recipe)):
             digest.update(f"{path}\0{digest_tree(path)}\n".encode())
         if recipe.getVar("MESH_CRATE"):
-            digest.update(repr(rust.cross(rust.toolchain())[0]["CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS"]).encode())
+            digest.update(self._rust_digest().encode())
         if recipe.getVar("IMAGE_INSTALL"):
             digest.update(f"{recipe.getVar('SOURCE_DATE_EPOCH')} {recipe.getVar('P2PMESH_VERSION')}".encode())
         return digest.hexdigest()
+
+    def _rust_digest(self) -> str:
+        """Toolchain, flags and cargo arguments of the cross build."""
+        if self._rust is None:
+            chain = rust.toolchain()
+            environment, arguments = rust.cross(chain)
+            flags = sorted((name, value) for name, value in environment.items() if name.endswith("RUSTFLAGS"))
+            self._rust = repr((chain.version, flags, arguments))
+        return self._rust
 
     def _sources(self, recipe) -> list[pathlib.Path]:
         if recipe.getVar("MESH_CRATE"):

@@ -1,7 +1,7 @@
 # IMAGE_FSTYPES = "p2pcard": the whole SD card, made by ci/image/assemble.py from the staged root file system, the
-# kernel, the initramfs' tree, the boards' firmware and the files in board/.
+# kernel, the initramfs' tree, the boards' firmware and the files of p2pmesh-boot.
 
-P2PMESH_BOARD ?= "${P2PMESH_TREE}/board/raspberrypi"
+P2PMESH_BOARD ?= "${DEPLOY_DIR_IMAGE}/board"
 P2PMESH_VERSION ?= "${DISTRO_VERSION}"
 # Where the results go; the debian provider puts them into build/deploy.
 P2PMESH_OUT ?= "${IMGDEPLOYDIR}"
@@ -36,6 +36,6 @@ IMAGE_CMD:p2pcard () {
         --out ${P2PMESH_OUT}
 }
 IMAGE_TYPEDEP:p2pcard = ""
-do_image_p2pcard[depends] += "p2pmesh-initramfs:do_image_complete virtual/kernel:do_deploy virtual/bootloader:do_deploy rpi-bootfiles:do_deploy"
-do_image_p2pcard[depends] += "erofs-utils-native:do_populate_sysroot mtools-native:do_populate_sysroot dosfstools-native:do_populate_sysroot u-boot-tools-native:do_populate_sysroot xz-native:do_populate_sysroot"
-do_image_p2pcard[file-checksums] += "${P2PMESH_TREE}/ci/image:True ${P2PMESH_BOARD}:True ${P2PMESH_TREE}/overlays/ownership.txt:True"
+do_image_p2pcard[depends] += "p2pmesh-initramfs:do_image_complete virtual/kernel:do_deploy virtual/bootloader:do_deploy rpi-bootfiles:do_deploy p2pmesh-boot:do_deploy"
+do_image_p2pcard[depends] += "erofs-utils-native:do_populate_sysroot mtools-native:do_populate_sysroot squashfs-tools-native:do_populate_sysroot dosfstools-native:do_populate_sysroot u-boot-tools-native:do_populate_sysroot xz-native:do_populate_sysroot"
+do_image_p2pcard[file-checksums] += "${P2PMESH_TREE}/ci/image:True ${P2PMESH_TREE}/overlays/ownership.txt:True"

@@ -14,6 +14,8 @@ IMAGE_INSTALL += "e2fsprogs-mke2fs e2fsprogs-e2fsck e2fsprogs-resize2fs"
 IMAGE_INSTALL += "dropbear iproute2-ip iproute2-tc iw iperf3 curl-lite"
 # the boards: drivers, firmware of the radios, where they may transmit
 IMAGE_INSTALL += "kernel-modules linux-firmware-rpidistro-bcm43430 linux-firmware-rpidistro-bcm43455 wireless-regdb-static"
+# and of the USB radios that can mesh
+IMAGE_INSTALL += "linux-firmware-ath9k linux-firmware-mediatek linux-firmware-ralink linux-firmware-rtl8188 linux-firmware-rtl8192cu"
 
 # p2pmesh-overlay replaces configuration files of other packages, on purpose.
 OPKG_ARGS:append = " --force-overwrite"
