@@ -36,7 +36,7 @@ impl Hotplug {
         let events = Uevents::open()?;
         poller.add(&events, token, false)?;
         // Listen first, then look: nothing can slip through between the two.
-        let waiting = aliases(Path::new("/sys/devices")).into_iter().take(MAX_WAITING).collect();
+        let waiting = aliases(Path::new("/sys/bus")).into_iter().take(MAX_WAITING).collect();
         let mut new = Self { events, token, waiting, running: None };
         new.go_on(poller);
         Ok(new)
@@ -138,26 +138,16 @@ fn work_until(stop: &AtomicBool) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The module aliases of all devices below `dir` that have no driver yet, each once.
+/// The module aliases of all devices on the buses in `dir` that have no driver yet, each once.
 fn aliases(dir: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![(dir.to_path_buf(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        let alias = fs::read_to_string(folder.join("modalias")).unwrap_or_default();
-        if !alias.trim().is_empty() && !folder.join("driver").exists() {
-            found.insert(alias.trim().to_owned());
-        }
-        if depth >= 24 {
-            continue;
-        }
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            // Links lead out of the tree or in circles.
-            if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                folders.push((entry.path(), depth + 1));
-            }
-        }
-    }
-    found
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+    let devices = entries(dir).flat_map(|bus| entries(&bus.join("devices")));
+    let alias = |device: std::path::PathBuf| {
+        let text = fs::read_to_string(device.join("modalias")).ok()?;
+        let wanted = !text.trim().is_empty() && !device.join("driver").exists();
+        wanted.then(|| text.trim().to_owned())
+    };
+    devices.filter_map(alias).collect()
 }
 
 #[cfg(test)]
@@ -167,21 +157,24 @@ mod tests {
     #[test]
     fn devices_without_a_driver_name_their_module() {
         let dir = std::env::temp_dir().join(format!("mesh-supervisor-hotplug-{}", std::process::id()));
-        let device = |path: &str, alias: &str, driver: bool| {
-            let at = dir.join(path);
+        let device = |bus: &str, name: &str, alias: &str, driver: bool| {
+            let at = dir.join("devices").join(name);
             fs::create_dir_all(&at).unwrap();
             fs::write(at.join("modalias"), alias).unwrap();
             if driver {
                 fs::create_dir_all(at.join("driver")).unwrap();
             }
+            let list = dir.join("bus").join(bus).join("devices");
+            fs::create_dir_all(&list).unwrap();
+            std::os::unix::fs::symlink(&at, list.join(name)).unwrap();
         };
-        device("a", "of:NusbT(null)Cbrcm,bcm2835-usb\n", false);
-        device("a/b", "usb:v1D6Bp0002", true);
-        device("a/b/c", "usb:v0525pA4A2", false);
-        device("d", "of:NusbT(null)Cbrcm,bcm2835-usb\n", false);
-        device("e", "\n", false);
-        std::os::unix::fs::symlink(&dir, dir.join("a/loop")).unwrap();
-        let found: Vec<_> = aliases(&dir).into_iter().collect();
+        device("platform", "a", "of:NusbT(null)Cbrcm,bcm2835-usb\n", false);
+        device("usb", "b", "usb:v1D6Bp0002", true);
+        device("usb", "c", "usb:v0525pA4A2", false);
+        device("platform", "d", "of:NusbT(null)Cbrcm,bcm2835-usb\n", false);
+        device("platform", "e", "\n", false);
+        fs::create_dir_all(dir.join("bus/empty")).unwrap();
+        let found: Vec<_> = aliases(&dir.join("bus")).into_iter().collect();
         assert_eq!(found, ["of:NusbT(null)Cbrcm,bcm2835-usb", "usb:v0525pA4A2"]);
         fs::remove_dir_all(&dir).unwrap();
     }

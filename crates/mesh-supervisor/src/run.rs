@@ -51,6 +51,9 @@ pub(crate) struct Driver {
 /// Runs until it is told to end and every service has.
 pub(crate) fn run(options: Options) -> Result<(), String> {
     let mut driver = Driver::new(options)?;
+    // The first service is on its way before the devices are looked at.
+    driver.work();
+    driver.take_board();
     let mut events = Vec::new();
     loop {
         driver.work();
@@ -88,7 +91,7 @@ impl Driver {
         let services = load_table(&options, &mut problems);
         let now = clock::now();
         let members = services.iter().map(|s| member(&s.entry)).collect();
-        let mut new = Self {
+        Ok(Self {
             core: Supervisor::new(policy(&options), members, now),
             services,
             problems,
@@ -101,9 +104,7 @@ impl Driver {
             console: if options.system { Console::Serial } else { Console::Stdout },
             ended: false,
             options,
-        };
-        new.take_board();
-        Ok(new)
+        })
     }
 
     /// What only a node has; `--watchdog` works everywhere.

@@ -153,6 +153,7 @@ fn card(console: Console, group: Option<u32>, found: &mut Vec<String>) {
             found.push(format!("{e}; the node uses its last good configuration or defaults"));
         }
     }
+    log::info!("{BOOT} is mounted: {}", mounted(Path::new(BOOT)));
     let outcome = match disk {
         Some(disk) if !mounted(Path::new(DATA)) => {
             node::share_disk(&disk, found);
@@ -160,6 +161,7 @@ fn card(console: Console, group: Option<u32>, found: &mut Vec<String>) {
         }
         _ => data::Outcome { mounted: mounted(Path::new(DATA)), problems: Vec::new() },
     };
+    log::info!("{DATA} is mounted: {}", outcome.mounted);
     found.extend(outcome.problems);
     if !outcome.mounted {
         let memory = Mount { no_devices: true, no_suid: true, ..Mount::default() };
