@@ -142,6 +142,7 @@ impl Router {
             return;
         }
         if self.ports.is_empty() {
+            // The first interface that comes up plans the next.
             return;
         }
         let tc = Tc {

@@ -194,6 +194,9 @@ impl Router {
         if !self.nhdp.set_interface(now, interface, addresses) {
             return Err(InputError::TooManyInterfaces);
         }
+        if !self.ports.contains_key(&interface) {
+            self.trigger_tc(now);
+        }
         let packet_seq = self.sequences.packet;
         let (hold, limit) = (self.config.timing.message_hold, self.config.limits.messages);
         self.ports.entry(interface).or_insert_with(|| Port {

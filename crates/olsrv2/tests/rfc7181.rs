@@ -430,6 +430,26 @@ fn rfc7181_16_2_tcs_keep_their_intervals_and_empty_ones_follow() {
 }
 
 #[test]
+fn rfc7181_16_2_tcs_go_on_after_a_time_without_interfaces() {
+    let mut us = Us::new();
+    us.input(Input::AttachedNetworks(&[AttachedNetwork {
+        prefix: NetAddr::new(ip(0xfdaa, 0), 64),
+        dist: 0,
+        metric: Metric::new(1),
+    }]));
+    us.wait(Duration::from_secs(10));
+    us.input(Input::InterfaceDown { interface: 1 });
+    us.wait(Duration::from_secs(20));
+    us.sent.clear();
+    let start = us.now;
+    us.up(1);
+    us.wait(Duration::from_secs(20));
+    let tcs = us.own(1);
+    assert!(tcs.len() >= 4, "{} in 20 s", tcs.len());
+    assert!(tcs[0].0.saturating_since(start) <= Duration::from_millis(100));
+}
+
+#[test]
 fn rfc7181_21_a_restart_continues_the_numbers() {
     let mut us = Us::new();
     us.input(Input::AttachedNetworks(&[AttachedNetwork {
