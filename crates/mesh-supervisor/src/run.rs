@@ -50,6 +50,7 @@ pub(crate) struct Driver {
 
 /// Runs until it is told to end and every service has.
 pub(crate) fn run(options: Options) -> Result<(), String> {
+    log::info!("supervision starts");
     let mut driver = Driver::new(options)?;
     // The first service is on its way before the devices are looked at.
     driver.work();

@@ -34,6 +34,8 @@ pub(crate) struct Running {
     child: Option<Child>,
     question: Option<Question>,
     cgroup: Option<Cgroup>,
+    /// It was not tried yet.
+    wants_cgroup: bool,
     oom_kills: u64,
 }
 
@@ -43,21 +45,32 @@ impl Running {
             log::warn!("{}: its log can't be kept: {e}", entry.name);
             Ring::nowhere()
         });
-        let cgroup = options
-            .system
-            .then(|| {
-                Cgroup::create(Path::new(cgroup::ROOT), "p2pmesh", &entry.name, entry.memory, entry.processes)
-            })
-            .and_then(|made| {
-                made.map_err(|e| {
-                    log::warn!("{}: no control group ({e}); a resource limit instead", entry.name)
-                })
-                .ok()
-            });
-        if let Some(group) = &cgroup {
-            let _ = group.kill(); // left behind by a supervisor that died
+        Self {
+            entry,
+            log,
+            kept: None,
+            first_token,
+            child: None,
+            question: None,
+            cgroup: None,
+            wants_cgroup: options.system,
+            oom_kills: 0,
         }
-        Self { entry, log, kept: None, first_token, child: None, question: None, cgroup, oom_kills: 0 }
+    }
+
+    /// Its control group, made when it is first started: making one takes the kernel a while.
+    fn make_cgroup(&mut self) {
+        if !std::mem::take(&mut self.wants_cgroup) {
+            return;
+        }
+        let entry = &self.entry;
+        match Cgroup::create(Path::new(cgroup::ROOT), "p2pmesh", &entry.name, entry.memory, entry.processes) {
+            Ok(group) => {
+                let _ = group.kill(); // what a supervisor that died has left behind
+                self.cgroup = Some(group);
+            }
+            Err(e) => log::warn!("{}: no control group ({e}); a resource limit instead", entry.name),
+        }
     }
 
     /// Its process number, 0 when it does not run.
@@ -84,6 +97,7 @@ impl Running {
                 args.push(path.into());
             }
         }
+        self.make_cgroup();
         let join = self.cgroup.as_ref().and_then(|g| g.join_file().ok());
         let spec = Spec {
             program,
