@@ -70,6 +70,20 @@ pub enum Input<'a> {
         /// How long receivers keep it after they last heard it; re-flooded every third of it.
         validity: Duration,
     },
+    /// Whether a record told by [`Event::RecordReceived`] is genuine (its signature is good). One that is
+    /// not is forgotten, and the last genuine one, if it has not expired, is back; so a forged record does
+    /// not keep the place of a real one whatever its sequence number. To be said before the next packet;
+    /// a record never judged counts as it is.
+    JudgeRecord {
+        /// Whose.
+        originator: IpAddr,
+        /// Which.
+        kind: u8,
+        /// Its version. If the router has another by now, nothing happens.
+        sequence: u32,
+        /// The verdict.
+        genuine: bool,
+    },
     /// Stops re-flooding a record of ours; the others forget it when its validity ends.
     Withdraw {
         /// Which.

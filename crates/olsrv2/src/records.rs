@@ -5,6 +5,7 @@
 //! is left; whoever learns something new from that repeats it in turn. So a late joiner, or the other
 //! half of a healed mesh, knows everything soon, without a flood through those who know it already.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -89,6 +90,16 @@ struct Stored {
     heard: (u32, Instant),
     /// It came one hop far and was news: repeat it.
     push: bool,
+    /// The caller called it genuine.
+    genuine: bool,
+    /// The genuine one it took the place of, until the caller has judged this one.
+    before: Option<Box<Stored>>,
+}
+
+impl Stored {
+    fn bytes(&self) -> usize {
+        self.record.payload.len() + self.before.as_ref().map_or(0, |b| b.bytes())
+    }
 }
 
 /// A record of ours.
@@ -246,18 +257,46 @@ impl Records {
         }
         let Content { kind, sequence, payload, .. } = *content;
         let record = Record { originator, kind, sequence, expires, payload: payload.to_vec() };
+        let before = self.stored.remove(&key).and_then(|old| {
+            self.stored_bytes -= old.bytes();
+            if old.genuine { Some(Box::new(old)) } else { old.before }
+        });
         let stored = Stored {
             record: record.clone(),
             message_seq: header.seq,
             hop_count: header.hop_count,
             heard: (interface, now),
             push: header.hop_limit <= 1,
+            genuine: false,
+            before,
         };
-        self.stored_bytes += payload.len();
-        if let Some(old) = self.stored.insert(key, stored) {
-            self.stored_bytes -= old.record.payload.len();
-        }
+        self.stored_bytes += stored.bytes();
+        self.stored.insert(key, stored);
         Taken::News(record)
+    }
+
+    /// The caller's word on a record: a forged one goes, and the genuine one before it comes back. `true`
+    /// if that one has expired meanwhile. Nothing happens if the record is not the present one any more.
+    pub(crate) fn judge(&mut self, now: Instant, key: (IpAddr, u8), sequence: u32, genuine: bool) -> bool {
+        let Some(stored) = self.stored.get_mut(&key).filter(|s| s.record.sequence == sequence) else {
+            return false;
+        };
+        self.stored_bytes -= stored.bytes();
+        let before = stored.before.take();
+        if genuine {
+            stored.genuine = true;
+            self.stored_bytes += stored.bytes();
+            return false;
+        }
+        self.stored.remove(&key);
+        let Some(before) = before else { return false };
+        if before.record.expires <= now {
+            return true;
+        }
+        self.next = self.next.min(before.record.expires);
+        self.stored_bytes += before.bytes();
+        self.stored.insert(key, *before);
+        false
     }
 
     fn has_room(&self, originator: IpAddr, bytes: usize) -> bool {
@@ -267,8 +306,8 @@ impl Records {
             && self.stored_bytes + bytes <= self.limits.record_bytes
     }
 
-    /// What to repeat one hop far on an interface: all that was not heard there since `since`, or only
-    /// what is marked as news. The hop count tells how far the receiver is from the originator.
+    /// What to repeat one hop far on an interface: all that is marked as news, and with `since` all
+    /// that was not heard there since then. The hop count tells how far the receiver is from the originator.
     pub(crate) fn repeats(
         &self,
         now: Instant,
@@ -276,7 +315,7 @@ impl Records {
         since: Option<Instant>,
     ) -> impl Iterator<Item = Message> + '_ {
         let wanted = move |s: &&Stored| match since {
-            Some(since) => s.heard.0 != interface || s.heard.1 < since,
+            Some(since) => s.push || s.heard.0 != interface || s.heard.1 < since,
             None => s.push,
         };
         self.stored.values().filter(wanted).map(move |s| {
@@ -288,7 +327,7 @@ impl Records {
         })
     }
 
-    /// Whether anything is marked as news to repeat.
+    /// All news have been repeated.
     pub(crate) fn clear_push(&mut self) {
         self.stored.values_mut().for_each(|s| s.push = false);
     }
@@ -303,7 +342,7 @@ impl Records {
         self.stored.retain(|key, s| {
             let keep = s.record.expires > now;
             if !keep {
-                *bytes -= s.record.payload.len();
+                *bytes -= s.bytes();
                 gone.push(*key);
             }
             keep

@@ -129,6 +129,11 @@ impl Router {
             Input::Publish { kind, sequence, payload, validity } => {
                 self.records.publish(now, kind, sequence, payload, validity)?;
             }
+            Input::JudgeRecord { originator, kind, sequence, genuine } => {
+                if self.records.judge(now, (originator, kind), sequence, genuine) {
+                    self.outputs.push_back(Output::Event(Event::RecordExpired { originator, kind }));
+                }
+            }
             Input::Withdraw { kind } => self.records.withdraw(kind),
         }
         self.run(now);

@@ -465,6 +465,50 @@ fn rfc7181_21_a_restart_continues_the_numbers() {
     assert!(ahead(again.router.sequences().ansn, saved.ansn));
 }
 
+/// A record as others flood it: private TLV 224 holds kind, version and payload.
+fn record(originator: u16, seq: u16, version: u32, payload: &[u8]) -> Message {
+    let mut m = Message::new(224, 16);
+    m.originator = Some(node(originator).into());
+    (m.hop_limit, m.hop_count, m.seq) = (Some(255), Some(3), Some(seq));
+    let value = [&[1], &version.to_be_bytes()[..], payload].concat();
+    m.tlvs = vec![Tlv::new(1, &[0x6f]), Tlv::new(224, &value)];
+    m
+}
+
+#[test]
+fn a_record_judged_forged_gives_its_place_back() {
+    let mut us = Us::new();
+    us.meet(2, 0);
+    let judge = |us: &mut Us, sequence: u32, genuine: bool| {
+        us.input(Input::JudgeRecord { originator: node(3), kind: 1, sequence, genuine });
+    };
+    let versions = |us: &Us| -> Vec<u32> { us.router.records().map(|r| r.sequence).collect() };
+    us.hear(2, &record(3, 1, u32::MAX, b"forged"));
+    judge(&mut us, u32::MAX, false);
+    assert_eq!(versions(&us), [], "nothing was there before");
+    us.hear(2, &record(3, 2, 5, b"genuine"));
+    judge(&mut us, 5, true);
+    // Two in one packet: the first is not present any more when it is judged.
+    us.hear(2, &record(3, 3, 1000, b"forged"));
+    us.hear(2, &record(3, 4, 1001, b"forged"));
+    assert_eq!(versions(&us), [1001]);
+    judge(&mut us, 1000, false);
+    judge(&mut us, 1001, false);
+    assert_eq!(versions(&us), [5]);
+    assert_eq!(us.router.records().next().unwrap().payload, b"genuine");
+    us.hear(2, &record(3, 5, 6, b"genuine, too"));
+    judge(&mut us, 6, true);
+    judge(&mut us, 5, false);
+    assert_eq!(versions(&us), [6], "that one is gone, whatever is said of it");
+    // It expires as if nothing had been.
+    us.hear(2, &record(3, 6, 1000, b"forged"));
+    judge(&mut us, 1000, false);
+    for _ in 0..200 {
+        us.wait(Duration::from_secs(1));
+    }
+    assert_eq!(versions(&us), []);
+}
+
 #[test]
 fn rfc7181_19_1_metrics_decide_not_hops() {
     let mut us = Us::new();
