@@ -22,7 +22,7 @@ pub struct Nhdp<X: Extension> {
     pub(crate) lost: BTreeMap<NetAddr, Instant>,
     /// Removed Interface Address Set: IR_local_iface_addr and IR_time.
     removed: BTreeMap<NetAddr, Instant>,
-    events: VecDeque<Event<X>>,
+    pub(crate) events: VecDeque<Event<X>>,
     pub(crate) changed: bool,
     pub(crate) refused: u64,
     /// Nothing expires before this.
@@ -49,6 +49,12 @@ pub enum Event<X: Extension> {
         symmetric: bool,
         /// The neighbour's part of the extension, if the neighbour was known.
         neighbor: Option<X::Neighbor>,
+    },
+    /// A symmetric neighbour does not know us any more: most likely it was started anew. The link stays as
+    /// it is (RFC 6130 §12.5), but the neighbour needs what a new one needs.
+    Forgotten {
+        /// Where.
+        interface: u32,
     },
 }
 

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use mesh_types::Instant;
 use rfc5444::NetAddr;
 
-use crate::core::Nhdp;
+use crate::core::{Event, Nhdp};
 use crate::hello::{Hello, HelloEntry, HelloError, LocalIf, Status};
 use crate::tables::{Extension, Link, LinkId, LinkStatus, Neighbor, NeighborId, TwoHop};
 
@@ -183,6 +183,10 @@ impl<X: Extension> Nhdp<X> {
         let word = self.word_on_us(interface, hello);
         let hold = self.config.lost_hold;
         let Some(link) = self.link_mut(interface, id) else { return id };
+        // Silence says so each time, until the link ends of it; "heard" only if it was more before.
+        let forgotten = link.status_at(now) == LinkStatus::Symmetric
+            && (word.is_none() || word == Some(Status::Heard) && link.called_symmetric);
+        link.called_symmetric = word == Some(Status::Symmetric);
         match word {
             Some(Status::Heard | Status::Symmetric) => link.symmetric_until = now + hello.validity,
             Some(Status::Lost) if link.symmetric_until > now => {
@@ -209,6 +213,10 @@ impl<X: Extension> Nhdp<X> {
             self.next_expiry = self.next_expiry.min(symmetric_until);
         }
         self.settle(now, interface, id);
+        if forgotten {
+            self.trigger(now, interface);
+            self.events.push_back(Event::Forgotten { interface });
+        }
         id
     }
 
@@ -225,6 +233,7 @@ impl<X: Extension> Nhdp<X> {
             lost: false,
             neighbor: None,
             ext: X::Link::default(),
+            called_symmetric: false,
             settled: LinkStatus::Pending,
             two_hops: BTreeMap::new(),
         }

@@ -65,6 +65,8 @@ pub struct Link<X: Extension> {
     pub neighbor: Option<NeighborId>,
     /// The extension's part.
     pub ext: X::Link,
+    /// Its last HELLO called the link symmetric.
+    pub(crate) called_symmetric: bool,
     /// L_status when the consequences of a change were last drawn.
     pub(crate) settled: LinkStatus,
     pub(crate) two_hops: BTreeMap<NetAddr, TwoHop<X::TwoHop>>,

@@ -42,12 +42,20 @@ struct Us {
     sent: Vec<(u32, Instant)>,
     ups: usize,
     downs: usize,
+    forgotten: usize,
 }
 
 impl Us {
     fn new(quality: Quality, seed: u64) -> Self {
         let now = Instant::from_millis(10_000);
-        let mut us = Self { nhdp: Nhdp::new(config(quality), seed), now, sent: Vec::new(), ups: 0, downs: 0 };
+        let mut us = Self {
+            nhdp: Nhdp::new(config(quality), seed),
+            now,
+            sent: Vec::new(),
+            ups: 0,
+            downs: 0,
+            forgotten: 0,
+        };
         assert!(us.nhdp.set_interface(now, IF, &[host("fe80::1")]));
         us
     }
@@ -62,6 +70,7 @@ impl Us {
                 Event::HelloDue { interface } => self.sent.push((interface, self.now)),
                 Event::Link { symmetric: true, .. } => self.ups += 1,
                 Event::Link { symmetric: false, .. } => self.downs += 1,
+                Event::Forgotten { .. } => self.forgotten += 1,
             }
         }
     }
@@ -294,6 +303,37 @@ fn rfc6130_11_2_a_change_triggers_a_hello_not_before_the_minimum_interval() {
             let gap = pair[1].1.saturating_since(pair[0].1);
             // HELLO_MIN_INTERVAL may be reduced by jitter (§11.2.1).
             assert!(gap >= Duration::from_millis(375), "{gap}");
+        }
+    }
+}
+
+#[test]
+fn rfc6130_11_2_a_neighbour_that_forgot_us_gets_a_hello_soon() {
+    let second = Duration::from_secs(1);
+    for (word, again) in [(None, 2), (Some(Status::Heard), 1), (Some(Status::Lost), 0)] {
+        for seed in 0..20 {
+            let mut us = Us::new(Quality::OFF, seed);
+            us.hear_2(Some(Status::Heard));
+            us.hear_2(Some(Status::Symmetric));
+            us.wait(second.times(2));
+            // Right after a periodic one, so that none is due soon.
+            let before = us.sent.len() + 1;
+            while us.sent.len() < before {
+                us.wait(Duration::from_millis(1));
+            }
+            us.hear_2(Some(Status::Symmetric));
+            us.wait(Duration::from_millis(600));
+            assert_eq!((us.sent.len(), us.forgotten), (before, 0), "all is well");
+            us.hear_2(word);
+            us.wait(Duration::from_millis(100));
+            assert_eq!(us.sent.len(), before + 1, "{word:?}");
+            us.hear_2(word);
+            us.wait(Duration::from_millis(300));
+            assert_eq!(us.sent.len(), before + 1, "HELLO_MIN_INTERVAL");
+            // A link that is lost comes up as a new one does.
+            assert_eq!(us.forgotten, again, "{word:?}");
+            us.hear_2(Some(Status::Heard));
+            assert_eq!(us.status(), Some(LinkStatus::Symmetric));
         }
     }
 }

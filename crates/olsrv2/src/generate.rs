@@ -24,6 +24,7 @@ impl Router {
         while let Some(event) = self.nhdp.poll_event() {
             match event {
                 nhdp::Event::HelloDue { interface } => self.send_hello(now, interface),
+                nhdp::Event::Forgotten { interface } => self.plan_sync(now, interface),
                 nhdp::Event::Link { interface, address, symmetric, neighbor } => {
                     let originator = neighbor.and_then(|n| n.originator);
                     self.link_event(now, interface, address.ip(), symmetric, originator);
@@ -53,7 +54,14 @@ impl Router {
             Event::NeighborDown { interface, address, originator }
         };
         self.outputs.push_back(Output::Event(event));
-        if let Some(port) = self.ports.get_mut(&interface).filter(|_| symmetric) {
+        if symmetric {
+            self.plan_sync(now, interface);
+        }
+    }
+
+    /// Someone on that interface knows nothing: the next HELLOs bring all records, the first a TC as well.
+    fn plan_sync(&mut self, now: Instant, interface: u32) {
+        if let Some(port) = self.ports.get_mut(&interface) {
             port.sync = Some((SYNC_ROUNDS, now));
         }
     }
@@ -189,6 +197,14 @@ impl Router {
             self.push_at = None;
             let all: Vec<u32> = self.ports.keys().copied().collect();
             all.into_iter().for_each(|interface| self.repeat_records(now, interface, None));
+            self.end_push();
+        }
+    }
+
+    /// News were repeated. A neighbour that still waits for its first HELLO could not take them: for it
+    /// they stay marked.
+    fn end_push(&mut self) {
+        if self.push_at.is_none() && self.ports.values().all(|p| p.sync.is_none()) {
             self.records.clear_push();
         }
     }
@@ -204,6 +220,7 @@ impl Router {
         let first = rounds == SYNC_ROUNDS;
         port.sync = if rounds > 1 { Some((rounds - 1, since)) } else { None };
         self.repeat_records(now, interface, Some(since));
+        self.end_push();
         if first && !(self.tc.neighbors.is_empty() && self.tc.gateways.is_empty()) {
             // What we advertise is new to it as well, and our last TC came too early to be taken.
             self.trigger_tc(now);

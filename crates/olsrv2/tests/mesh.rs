@@ -112,6 +112,32 @@ fn rfc6130_9_an_interface_that_goes_takes_its_routes_and_comes_back() {
 }
 
 #[test]
+fn rfc7181_15_3_a_neighbour_that_restarts_is_told_all_at_once() {
+    for seed in 0..20 {
+        let mut net = Net::line(seed, 3, Timing::RFC7181);
+        for i in 0..3 {
+            let one = AttachedNetwork { prefix: prefix(i), dist: 0, metric: Metric::new(1) };
+            net.input(i, Input::AttachedNetworks(&[one]));
+            net.input(
+                i,
+                Input::Publish { kind: 1, sequence: 1, payload: b"dundas", validity: SECOND.times(3600) },
+            );
+        }
+        net.run_while_not(SECOND.times(20), Net::is_converged);
+        net.run_for(SECOND.times(20) + Duration::from_millis(seed * 97));
+        net.restart(1);
+        let done = |net: &Net| {
+            let node = &net.nodes[1];
+            net.is_converged()
+                && [0, 2].into_iter().all(|i| node.fib.contains_key(&prefix(i)))
+                && node.router.records().count() == 2
+        };
+        // HELLO_MIN_INTERVAL, then TC_MIN_INTERVAL at most, and jitter.
+        net.run_while_not(Duration::from_millis(2200), done);
+    }
+}
+
+#[test]
 fn rfc7181_16_3_3_4_attached_networks_are_routed_to() {
     let mut net = Net::line(5, 5, Timing::RFC7181);
     for i in 0..5 {

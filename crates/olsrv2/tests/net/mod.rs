@@ -130,6 +130,16 @@ impl Net {
         index
     }
 
+    /// Switches a node off and on: it knows nothing but its numbers, and its kernel has no routes.
+    pub fn restart(&mut self, node: usize) {
+        let old = &self.nodes[node].router;
+        let config = Config { sequences: Some(old.sequences()), ..old.config().clone() };
+        let n = &mut self.nodes[node];
+        n.router = Router::new(config, self.rng.next_u64(), self.now);
+        n.fib.clear();
+        self.bring_up((node, RADIO));
+    }
+
     pub fn originator(&self, node: usize) -> IpAddr {
         if self.ipv4 { originator4(node) } else { originator(node) }
     }
