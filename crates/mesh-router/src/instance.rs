@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mesh_sys::poll::Poller;
 use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
-use mesh_types::Instant;
-use olsrv2::{Event, Input, Output, RouteChange, Router};
+use mesh_types::{Instant, NodeId};
+use olsrv2::{Event, Input, Output, Record, RouteChange, Router};
 
 use crate::links::Usable;
+use crate::records::check;
 
 /// RFC 5498 §2: the `manet` port.
 const PORT: u16 = 269;
@@ -27,6 +28,8 @@ pub(crate) enum Effect {
     Route(RouteChange),
     /// Tell who asked.
     Event(Event),
+    /// The same for a record, whose signature is good.
+    Record(NodeId, Record),
 }
 
 /// Packets that never reached the core or the wire.
@@ -35,6 +38,8 @@ pub(crate) struct SocketCounters {
     /// Not from the link, not to the group, or cut short.
     pub(crate) refused: u64,
     pub(crate) send_failed: u64,
+    /// Records that are not signed by their originator.
+    pub(crate) bad_signatures: u64,
 }
 
 #[derive(Debug)]
@@ -185,19 +190,36 @@ impl Instance {
             }
             let bytes = buffer.get(..got.len).unwrap_or_default();
             self.input(now, Input::Packet { interface: index, source, bytes });
-            self.drain(&mut done);
+            self.drain(now, &mut done);
         }
     }
 
     /// Sends what the core gives out, and hands the rest to `done`, until the core is empty.
-    pub(crate) fn drain(&mut self, done: &mut impl FnMut(&mut Self, Effect)) {
+    pub(crate) fn drain(&mut self, now: Instant, done: &mut impl FnMut(&mut Self, Effect)) {
         while let Some(output) = self.router.poll_output() {
             match output {
                 Output::Transmit { interface, bytes } => self.transmit(interface, &bytes),
                 Output::Route(change) => done(self, Effect::Route(change)),
+                Output::Event(Event::RecordReceived(record)) => {
+                    if let Some(node) = self.judge(now, &record) {
+                        done(self, Effect::Record(node, record));
+                    }
+                }
                 Output::Event(event) => done(self, Effect::Event(event)),
             }
         }
+    }
+
+    /// Whose record it is; the core forgets one that is not signed by its originator.
+    fn judge(&mut self, now: Instant, record: &Record) -> Option<NodeId> {
+        let Record { originator, kind, sequence, ref payload, .. } = *record;
+        let node = check(originator, kind, sequence, payload);
+        if node.is_none() {
+            self.counters.bad_signatures += 1;
+            log::debug!("a record of {originator} is not signed by it; ignored");
+        }
+        self.input(now, Input::JudgeRecord { originator, kind, sequence, genuine: node.is_some() });
+        node
     }
 
     fn transmit(&mut self, index: u32, bytes: &[u8]) {
@@ -237,12 +259,62 @@ fn from_the_link(source: IpAddr, destination: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use mesh_sys::identity::Identity;
+    use mesh_types::Duration;
+    use olsrv2::{Config, NetAddr};
+
     use super::*;
+    use crate::records::sign;
 
     #[test]
     fn rfc5498_packets_from_afar_are_refused() {
         let ok = |s: &str, d: &str| from_the_link(s.parse().unwrap(), d.parse().unwrap());
         assert!(ok("fe80::1", "ff02::6d") && ok("fe80::1", "fe80::2") && ok("10.64.0.1", "224.0.0.109"));
         assert!(!ok("fd00::1", "ff02::6d") && !ok("10.64.0.1", "10.64.0.2"));
+    }
+
+    /// `from` and `to` are neighbours; what `from` sends arrives, `seconds` long.
+    fn talk(now: &mut Instant, from: &mut Router, to: &mut Instance, seconds: u64) {
+        let addresses: [IpAddr; 2] = ["fe80::1".parse().unwrap(), "fe80::2".parse().unwrap()];
+        let end = *now + Duration::from_secs(seconds);
+        while *now < end {
+            from.handle_timeout(*now);
+            to.router.handle_timeout(*now);
+            while let Some(output) = to.router.poll_output() {
+                if let Output::Transmit { bytes, .. } = output {
+                    let packet = Input::Packet { interface: 1, source: addresses[1], bytes: &bytes };
+                    from.handle_input(*now, packet).unwrap();
+                }
+            }
+            while let Some(output) = from.poll_output() {
+                if let Output::Transmit { bytes, .. } = output {
+                    to.input(*now, Input::Packet { interface: 1, source: addresses[0], bytes: &bytes });
+                    to.drain(*now, &mut |_, _| {});
+                }
+            }
+            *now = *now + Duration::from_millis(10);
+        }
+    }
+
+    #[test]
+    fn rfc8032_a_forged_record_does_not_take_the_genuine_ones_place() {
+        let mut now = Instant::from_millis(1000);
+        let identity = Identity::from_seed(&[7; 32]);
+        let owner = IpAddr::V6(identity.node_id().ula_address());
+        let mut sender = Router::new(Config::new(owner), 1, now);
+        let mut us = Instance::new(Router::new(Config::new("fd00::2".parse().unwrap()), 2, now));
+        let up = |address: &str| [NetAddr::host(address.parse().unwrap())];
+        sender.handle_input(now, Input::InterfaceUp { interface: 1, addresses: &up("fe80::1") }).unwrap();
+        us.input(now, Input::InterfaceUp { interface: 1, addresses: &up("fe80::2") });
+        talk(&mut now, &mut sender, &mut us, 5);
+        let genuine = sign(&identity, 1, 5, b"hello");
+        let validity = Duration::from_secs(600);
+        for (sequence, payload) in [(5, genuine.clone()), (1_000_000, vec![1; 200])] {
+            let input = Input::Publish { kind: 1, sequence, payload: &payload, validity };
+            sender.handle_input(now, input).unwrap();
+            talk(&mut now, &mut sender, &mut us, 1);
+            assert!(us.router.records().map(|r| &r.payload).eq([&genuine]), "version {sequence}");
+        }
+        assert!(us.counters.bad_signatures > 0);
     }
 }

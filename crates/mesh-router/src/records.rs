@@ -56,8 +56,6 @@ pub(crate) struct Board {
     /// By originator and kind: the node, and the version that was verified. The content stays in the core.
     pub(crate) verified: BTreeMap<(IpAddr, u8), (NodeId, u32)>,
     subscribers: BTreeMap<ClientId, BTreeSet<u8>>,
-    /// Records that failed the check.
-    pub(crate) bad_signatures: u64,
 }
 
 impl Board {

@@ -81,7 +81,7 @@ impl Service {
             ("kernel_routes", self.fib.len() as u64),
             ("kernel_failures", self.fib.failures),
             ("records_published", self.board.own.len() as u64),
-            ("records_bad_signature", self.board.bad_signatures),
+            ("records_bad_signature", self.instances.iter().map(|i| i.counters.bad_signatures).sum()),
         ];
         status.counters.extend(more.map(|(name, value)| (name.to_owned(), value)));
         status

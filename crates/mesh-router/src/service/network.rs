@@ -139,7 +139,7 @@ impl Service {
     pub(super) fn drain(&mut self, now: Instant, at: usize) {
         let mut effects = Vec::new();
         if let Some(instance) = self.instances.get_mut(at) {
-            instance.drain(&mut |_, effect| effects.push(effect));
+            instance.drain(now, &mut |_, effect| effects.push(effect));
         }
         self.carry_out(now, at, effects);
     }
@@ -152,13 +152,15 @@ impl Service {
                     self.fib.set(fib::kernel_route(&route, source));
                 }
                 Effect::Route(RouteChange::Remove(route)) => self.fib.unset(route.prefix),
-                Effect::Event(event) => self.tell(now, at, event),
+                Effect::Event(event) => self.tell(at, event),
+                Effect::Record(node, record) if at == V6 => self.record_came(now, node, record),
+                Effect::Record(..) => {}
             }
         }
         self.fib.commit(&mut self.kernel, now);
     }
 
-    pub(super) fn tell(&mut self, now: Instant, at: usize, event: Event) {
+    pub(super) fn tell(&mut self, at: usize, event: Event) {
         let name = |index: u32| self.links.name(index).unwrap_or("?").to_owned();
         match event {
             Event::NeighborUp { interface, address, originator } => {
@@ -167,7 +169,6 @@ impl Service {
             Event::NeighborDown { interface, address, originator } => {
                 log::info!("{}: neighbour {address} is down{}", name(interface), known_as(originator));
             }
-            Event::RecordReceived(record) if at == V6 => self.record_came(now, record),
             Event::RecordExpired { originator, kind } if at == V6 => {
                 if let Some((node, _)) = self.board.verified.remove(&(originator, kind)) {
                     self.broadcast(kind, &RouterResponse::RecordGone { node, kind });
