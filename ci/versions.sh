@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Every version this build pins, in one place. Read by bash (source) and by Python (ci/setup/common.py):
 # keep to plain NAME=value lines.
 

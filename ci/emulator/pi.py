@@ -11,7 +11,6 @@ for a pattern with a deadline, and a deadline that passes shows the log's tail a
 """
 
 import hashlib
-import os
 import re
 import shutil
 import socket

@@ -233,7 +233,8 @@ class WholeImage(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        missing = [tool for tool in ("mkimage", "mkfs.fat", "mcopy", "mkfs.erofs", "dump.erofs", "mksquashfs", "unsquashfs", "fakeroot", "xz") if not shutil.which(tool)]
+        tools = ("mkimage", "mkfs.fat", "mcopy", "mkfs.erofs", "dump.erofs", "mksquashfs", "unsquashfs", "fakeroot", "xz")
+        missing = [tool for tool in tools if not shutil.which(tool)]
         if missing:
             raise unittest.SkipTest(f"not installed: {', '.join(missing)}")
         cls.folder = tempfile.TemporaryDirectory()
