@@ -292,7 +292,7 @@ mod tests {
                     to.drain(*now, &mut |_, _| {});
                 }
             }
-            *now = *now + Duration::from_millis(10);
+            *now += Duration::from_millis(10);
         }
     }
 
