@@ -98,7 +98,8 @@ class Runner:
                 found.append((word.partition(":")[0], task))
         if recipe.getVar("IMAGE_INSTALL"):
             found += [(name, "IMAGE_INSTALL") for name in self.packages(recipe)]
-        return list(dict.fromkeys(found))
+        # Downloads first: a package that can't be had is told before an hour of compiling.
+        return sorted(dict.fromkeys(found), key=lambda need: self.metadata.recipe_for(need[0]) is not None)
 
     # -- building ---------------------------------------------------------------------------------------------------------
 

@@ -129,9 +129,9 @@ class Metadata:
                 if unknown:
                     raise BuildError(f"{where(recipe, key, unknown[0]) or path}: unknown variable {unknown[0]} in {key}")
         for task in tasks(recipe):
-            self._check_function(recipe, task, path, set())
+            self.check_function(recipe, task, path, set())
 
-    def _check_function(self, recipe, function: str, path: str, seen: set[str]) -> None:
+    def check_function(self, recipe, function: str, path: str, seen: set[str]) -> None:
         """A shell function may use only variables that are set by metadata or in the function itself."""
         if function in seen or not recipe.getVar(function, False) or recipe.getVarFlag(function, "python", False):
             return
@@ -139,7 +139,7 @@ class Metadata:
         body = recipe.getVar(function)
         for called in re.findall(r"^\s*([a-z][\w-]*)\b", body, re.M):
             if recipe.getVarFlag(called, "func", False):
-                self._check_function(recipe, called, path, seen)
+                self.check_function(recipe, called, path, seen)
         for match in UNEXPANDED.finditer(body):
             name = match[1]
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):

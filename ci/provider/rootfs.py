@@ -143,5 +143,5 @@ def image(d) -> None:
         task = f"do_image_{kind}"
         d.setVar(task, command)
         d.setVarFlag(task, "func", "1")
-        runner.metadata._check_function(d, task, d.getVar("FILE"), set())
+        runner.metadata.check_function(d, task, d.getVar("FILE"), set())
         bb.build.exec_func(task, d)

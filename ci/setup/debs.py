@@ -215,6 +215,10 @@ class Apt:
         if missing:
             total = sum(deb.size for deb in missing) / 1e6
             say(f"fetching {len(missing)} packages, {total:.1f} MB")
+            for deb in missing:
+                # A short file is continued by apt; one of full size with other bytes would be taken for done.
+                if os.path.isfile(deb.path) and os.path.getsize(deb.path) >= deb.size:
+                    os.unlink(deb.path)
             self._run("apt-get", "-q", "download", *(f"{deb.name}={deb.version}" for deb in missing), cwd=self.pool, show=True)
         for deb in missing:
             if not _intact(deb):
