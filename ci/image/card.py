@@ -63,7 +63,7 @@ def fat(layout, files, out, epoch):
     out.write_bytes(b"")
     with open(out, "r+b") as file:
         file.truncate(layout.fat_size)
-    _run(["mkfs.fat", "-F", "32", "-s", "1", "-n", layout.fat_label, "-i", layout.fat_id, "--invariant", str(out)], epoch)
+    _run(["mkfs.fat", "--invariant", "-F", "32", "-s", "1", "-n", layout.fat_label, "-i", layout.fat_id, str(out)], epoch)
     folder = out.with_suffix(".files")
     folder.mkdir(exist_ok=True)
     for name in sorted(files):

@@ -283,8 +283,8 @@ class WholeImage(unittest.TestCase):
         for name in ("bootcode bin", "start    elf", "start4   elf", "u-boot   bin", "boot     scr", "uboot    env", "README   txt",
                      "bcm2837-rpi-zero-2-w.dtb", "bcm2711-rpi-4-b.dtb", "p2pmesh.toml"):
             self.assertIn(name, listing)
-        files = [line for line in listing.splitlines() if "20" in line and "-" in line and ":" in line and "Volume" not in line]
-        files = [line for line in files if not line.startswith("Directory")]
+        self.assertIn("Serial Number is 7032-6D70", listing)
+        files = [line for line in listing.splitlines() if "20" in line and "-" in line and ":" in line and not line.startswith((" Volume", "Directory"))]
         self.assertGreater(len(files), 15)
         self.assertEqual([line for line in files if "2023-11-14  22:13" not in line], [])
 
