@@ -24,7 +24,7 @@ class Hub:
     """A segment with any number of ports. Without links of its own every port hears every other."""
 
     def __init__(self, seed=1):
-        self.folder = Path(tempfile.mkdtemp(prefix="hub-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="hub-", dir="/tmp"))  # short: socket paths have at most 107 bytes
         self._ports, self._loss, self._down = {}, {}, set()
         self._random = random.Random(seed)
         self._selector = selectors.DefaultSelector()

@@ -44,8 +44,8 @@ class EmulatedPi:
         self.hostname = hostname or name
         self.log_path = self.folder / f"{name}.log"
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Socket paths are limited to 107 bytes, so they do not live in the folder.
-        self.run_folder = Path(tempfile.mkdtemp(prefix="pi-"))
+        # Socket paths are limited to 107 bytes, so they live neither in the folder nor below a long TMPDIR.
+        self.run_folder = Path(tempfile.mkdtemp(prefix="pi-", dir="/tmp"))
         self.process, self.powered = None, 0.0
         self._log = open(self.log_path, "a", encoding="utf-8")  # noqa: SIM115  (closed in close)
         self._lock = threading.Condition()

@@ -81,9 +81,14 @@ def connect_host(pi, pairs):
         pi.tap(f"\r\nrun: no forwarded ports: {str(error).splitlines()[0]}\r\n".encode())
 
 
+def console_of(pi):
+    """The socket of a Pi's console."""
+    return pi.run_folder / f"{pi.name}.console"
+
+
 def show(pis):
     """Connects people to the consoles; returns when they leave."""
-    sockets = [FOLDER / f"{pi.name}.console" for pi in pis]
+    sockets = [console_of(pi) for pi in pis]
     if len(pis) > 1 and sys.stdin.isatty() and shutil.which("tmux") and not os.environ.get("TMUX"):
         commands = [f"{sys.executable} {Path(__file__).resolve()} --attach {path}" for path in sockets]
         session = f"p2pmesh-{os.getpid()}"
@@ -125,7 +130,7 @@ def main():
             pi = stack.enter_context(EmulatedPi(FOLDER, name, card, networks=networks, direct=args.direct))
             if new:
                 pi.prepare()
-            stack.callback(console.ConsoleServer(pi, FOLDER / f"{name}.console").close)
+            stack.callback(console.ConsoleServer(pi, console_of(pi)).close)
             pis.append(pi)
         if args.line:
             hub.line(*(pi.name for pi in pis))
