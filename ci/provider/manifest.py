@@ -8,14 +8,19 @@ import pathlib
 import subprocess
 
 import rust
-from common import TREE, cache_dir, versions
+from common import TREE, BuildError, cache_dir, versions
 
 
 def linked_crates(packages: list[str]) -> list[dict]:
     """The registry's crates that the named workspace packages link on the target (not those only for tests or builds)."""
     chain = rust.toolchain()
-    text = chain.run("cargo", "metadata", "--format-version", "1", "--offline", "--filter-platform", rust.TARGET,
-                     "--manifest-path", str(TREE / "crates/Cargo.toml"), env={"RUSTC_BOOTSTRAP": "1"})
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", rust.TARGET,
+               "--manifest-path", str(TREE / "crates/Cargo.toml")]
+    try:
+        text = chain.run(*command, "--offline", env={"RUSTC_BOOTSTRAP": "1"})
+    except BuildError:
+        # cargo wants the sources of every crate in the graph, also of those that only tests use: once.
+        text = chain.run(*command, env={"RUSTC_BOOTSTRAP": "1"})
     graph = json.loads(text)
     info = {package["id"]: package for package in graph["packages"]}
     nodes = {node["id"]: node for node in graph["resolve"]["nodes"]}

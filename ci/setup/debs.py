@@ -154,7 +154,14 @@ class Apt:
         say(f"reading Debian {suite}'s package lists ({self.arch})")
         listed.write_text(wanted)
         stamp.unlink(missing_ok=True)
-        self._run("apt-get", "-q", "--error-on=any", "update")
+        try:
+            self._run("apt-get", "-q", "--error-on=any", "update")
+        except BuildError as error:
+            hint = ""
+            if "NO_PUBKEY" in str(error):
+                hint = (f"\n  {keyring} does not know Debian {suite}'s keys: install a newer debian-archive-keyring (the package is in "
+                        "every\n  Debian mirror below pool/main/d/debian-archive-keyring), or set P2PMESH_KEYRING to its .gpg file")
+            raise BuildError(f"{error}{hint}") from error
         if not security:
             say(f"NOTE: no Debian security archive is configured here: {suite}-security is not used (set P2PMESH_SECURITY_MIRROR)")
         stamp.touch()
