@@ -50,8 +50,9 @@ def install(name: str, packages: list[str] | None = None, commands: list[str] | 
     spec = dict(SETS.get(name, {}))
     packages = packages or spec["packages"]
     commands = commands or spec["commands"]
-    wanted = hashlib.sha256(repr((packages, commands, spec, FORMAT)).encode()).hexdigest()
     folder = cache_dir() / "tools" / name
+    # The wrappers hold the folder's path: a cache that was moved is made anew (from the packages in it).
+    wanted = hashlib.sha256(repr((packages, commands, spec, FORMAT, str(folder))).encode()).hexdigest()
     mark = folder / ".complete"
     with locked(cache_dir() / "tools" / f"{name}.lock"):
         if mark.exists() and mark.read_text().split()[:1] == [wanted]:
