@@ -284,7 +284,8 @@ class WholeImage(unittest.TestCase):
                      "bcm2837-rpi-zero-2-w.dtb", "bcm2711-rpi-4-b.dtb", "p2pmesh.toml"):
             self.assertIn(name, listing)
         self.assertIn("Serial Number is 7032-6D70", listing)
-        files = [line for line in listing.splitlines() if "20" in line and "-" in line and ":" in line and not line.startswith((" Volume", "Directory"))]
+        dated = [line for line in listing.splitlines() if "20" in line and "-" in line and ":" in line]
+        files = [line for line in dated if not line.startswith((" Volume", "Directory"))]
         self.assertGreater(len(files), 15)
         self.assertEqual([line for line in files if "2023-11-14  22:13" not in line], [])
 
