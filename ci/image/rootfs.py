@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """The root image: a staged tree becomes a read-only file system with fixed times and the owners of a table.
 
-mkfs reads owners from the files it packs, and the builder is rarely root, so the packing runs under
-fakeroot: this file calls itself there (`rootfs.py pack ...`).
+The builder is rarely root, so owners can't be given to files. The tree goes to mkfs as a tar archive made here: names in
+order, one time for all, owners and modes from the table. (fakeroot would do, but not for mkfs run with its own libraries.)
 
 Owners table, one line a file: PATH MODE UID GID, MODE octal or `-` (as staged). What it does not name
 belongs to root, directories 0755, files 0755 or 0644 by their owner's execute bit.
@@ -10,7 +9,7 @@ belongs to root, directories 0755, files 0755 or 0644 by their owner's execute b
 
 import os
 import subprocess
-import sys
+import tarfile
 from pathlib import Path
 
 IMAGE_UUID = "7032706d-6573-6800-8000-726f6f740000"
@@ -35,53 +34,53 @@ def read_owners(path):
     return table
 
 
-def _apply(tree, owners):
-    """Gives every file of `tree` its owner and mode (inside fakeroot)."""
-    seen = set()
-    for folder, folders, files in os.walk(tree):
-        for name in folders + files + ([""] if folder == tree else []):
-            path = os.path.join(folder, name) if name else tree
-            relative = os.path.relpath(path, tree)
-            mode, uid, gid = owners.get(relative, (None, 0, 0))
-            seen.add(relative)
-            os.lchown(path, uid, gid)
-            if os.path.islink(path):
-                continue
-            if mode is None:
-                mode = 0o755 if os.path.isdir(path) or os.stat(path).st_mode & 0o100 else 0o644
-            os.chmod(path, mode)
-    missing = sorted(set(owners) - seen)
+def pack(tree, owners, out, epoch):
+    """Writes `tree` as a tar archive with every file's owner and mode."""
+    names = sorted(os.path.relpath(os.path.join(folder, name), tree)
+                   for folder, folders, files in os.walk(tree) for name in folders + files)
+    missing = sorted(set(owners) - set(names))
     if missing:
         raise RootError(f"the owners table names files that are not in the root: {', '.join(missing)}")
-
-
-def _pack(tree, owners_file, out, kind, epoch):
-    _apply(tree, read_owners(owners_file) if owners_file != "-" else {})
-    if kind == "erofs":
-        command = ["mkfs.erofs", "-zlz4hc,12", "-C16384", "-Eforce-inode-compact,ztailpacking", "-x-1", f"-T{epoch}",
-                   f"-U{IMAGE_UUID}", out, tree]
-    else:
-        command = ["mksquashfs", tree, out, "-comp", "zstd", "-Xcompression-level", "19", "-b", "256K", "-noappend", "-no-xattrs",
-                   "-all-time", str(epoch), "-mkfs-time", str(epoch), "-no-progress", "-quiet"]
-    env = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=env)
-    if result.returncode:
-        raise RootError(f"{command[0]} failed: {result.stdout[-2000:]}")
+    with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in [".", *names]:
+            path = os.path.join(tree, name)
+            entry = archive.gettarinfo(path, name)
+            # A second name of the same file is written out again; mkfs finds equal contents by itself.
+            if entry.islnk():
+                entry.type, entry.linkname, entry.size = tarfile.REGTYPE, "", os.path.getsize(path)
+            mode, entry.uid, entry.gid = owners.get(name, (None, 0, 0))
+            if entry.issym():
+                mode = 0o777
+            elif mode is None:
+                mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+            entry.mode, entry.mtime, entry.uname, entry.gname = mode, epoch, "", ""
+            if entry.isreg():
+                with open(path, "rb") as source:
+                    archive.addfile(entry, source)
+            else:
+                archive.addfile(entry)
 
 
 def build(tree, owners_file, out, kind, epoch):
     """Packs `tree` into the file `out` as `kind` (erofs or squashfs)."""
-    if kind not in ("erofs", "squashfs"):
+    owners = read_owners(owners_file) if owners_file else {}
+    archive = f"{out}.tar"
+    if kind == "erofs":
+        command = ["mkfs.erofs", "-zlz4hc,12", "-C16384", "-Eforce-inode-compact,ztailpacking", "-x-1", f"-T{epoch}",
+                   f"-U{IMAGE_UUID}", "--tar=f", str(out), archive]
+    elif kind == "squashfs":
+        command = ["mksquashfs", "-", str(out), "-tar", "-comp", "zstd", "-Xcompression-level", "19", "-b", "256K", "-noappend",
+                   "-no-xattrs", "-all-time", str(epoch), "-mkfs-time", str(epoch), "-default-mode", "755", "-default-uid", "0",
+                   "-default-gid", "0", "-no-progress", "-quiet"]
+    else:
         raise RootError(f"unknown root file system '{kind}': erofs or squashfs")
-    command = ["fakeroot", sys.executable, __file__, "pack", str(tree), str(owners_file or "-"), str(out), kind, str(epoch)]
-    result = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if result.returncode:
-        raise RootError(result.stderr.strip() or "fakeroot failed")
-
-
-if __name__ == "__main__":
+    pack(tree, owners, archive, epoch)
     try:
-        _pack(sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5], int(sys.argv[6]))
-    except RootError as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(1)
+        with open(archive, "rb") as stream:
+            env = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
+            result = subprocess.run(command, stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                    check=False, env=env)
+    finally:
+        os.unlink(archive)
+    if result.returncode:
+        raise RootError(f"{command[0]} failed: {result.stdout[-2000:]}")

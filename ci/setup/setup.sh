@@ -17,7 +17,6 @@ needed=(
   "command -v nft|nftables"
   "command -v ping|iputils-ping"
   "command -v curl|curl"
-  "command -v fakeroot|fakeroot"
   "command -v tmux|tmux"
   "test -e /usr/share/keyrings/debian-archive-keyring.gpg -o -n '${P2PMESH_KEYRING:-}'|debian-archive-keyring"
   "test -e /etc/ssl/certs/ca-certificates.crt|ca-certificates"
