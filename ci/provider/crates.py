@@ -28,9 +28,7 @@ def build(d) -> None:
         return
     chain = rust.toolchain()
     environment, arguments = rust.cross(chain)
-    command = ["cargo", "build", "--release", "--manifest-path", manifest, *arguments]
-    if os.environ.get("P2PMESH_UNLOCKED") != "1":
-        command.append("--locked")
+    command = ["cargo", "build", "--release", "--locked", "--manifest-path", manifest, *arguments]
     for name in names:
         command += ["-p", name]
     say(f"cargo: {len(names)} packages for {rust.TARGET} (Rust {chain.version})")
