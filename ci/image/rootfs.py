@@ -69,7 +69,7 @@ def build(tree, owners_file, out, kind, epoch):
         command = ["mkfs.erofs", "-zlz4hc,12", "-C16384", "-Eforce-inode-compact,ztailpacking", "-x-1", f"-T{epoch}",
                    f"-U{IMAGE_UUID}", "--tar=f", str(out), archive]
     elif kind == "squashfs":
-        command = ["mksquashfs", "-", str(out), "-tar", "-comp", "zstd", "-Xcompression-level", "19", "-b", "256K", "-noappend",
+        command = ["mksquashfs", "-", str(out), "-tar", "-comp", "zstd", "-Xcompression-level", "19", "-noappend",
                    "-no-xattrs", "-all-time", str(epoch), "-mkfs-time", str(epoch), "-default-mode", "755", "-default-uid", "0",
                    "-default-gid", "0", "-no-progress", "-quiet"]
     else:
