@@ -19,7 +19,8 @@ usage: ./build.sh [VERB] [OPTIONS]        (each verb: ./build.sh VERB --help)
   help      this text
 
 Environment: P2PMESH_CACHE (downloads; default ~/.cache/p2pmesh), P2PMESH_MIRROR (a Debian mirror; default: the
-machine's own), P2PMESH_VERSION (of the image), SOURCE_DATE_EPOCH (time of its files).
+machine's own), P2PMESH_SECURITY_MIRROR (its security archive), P2PMESH_KEYRING (Debian's keys), P2PMESH_RUST=private
+(Debian's Rust even if the host has one), P2PMESH_VERSION (of the image), SOURCE_DATE_EPOCH (time of its files).
 END
 }
 

@@ -128,7 +128,7 @@ class Apt:
 
     def sources(self) -> list[str]:
         """Names of the suites in use, for the manifest (no host names: a mirror is not part of what was built)."""
-        return [" ".join(line.split()[3:]) for line in (self.home / "sources.list").read_text().splitlines()]
+        return [" ".join(line.split()[4:]) for line in (self.home / "sources.list").read_text().splitlines()]
 
     def update(self, force: bool = False) -> None:
         """Fetch the signed lists, unless they are there already for the same sources."""
