@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,6 +61,21 @@ impl Lab {
         Ok(Self { root: root.into(), binaries: binaries.into(), nodes: Vec::new(), keep_files: false })
     }
 
+    /// The number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// True before the first node.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The folder of the services.
+    pub fn binaries(&self) -> &Path {
+        &self.binaries
+    }
+
     /// Adds a node without interfaces (but `lo`, which is up). Its number is its place.
     ///
     /// # Errors
@@ -95,6 +110,14 @@ impl Lab {
     /// There is none.
     pub fn node(&mut self, at: usize) -> Result<&mut Node> {
         self.nodes.get_mut(at).ok_or_else(|| format!("no node {at}"))
+    }
+
+    /// The node of that number, to look at.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn at(&self, at: usize) -> Result<&Node> {
+        self.nodes.get(at).ok_or_else(|| format!("no node {at}"))
     }
 
     /// A cable between two nodes: an interface `ethN` in each, down until someone sets it up. The name of
@@ -195,6 +218,11 @@ impl Node {
         Ok(identity::load_or_create(&self.dir.join("state")).map_err(told("identity"))?.node_id())
     }
 
+    /// Its network namespace.
+    pub fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+
     /// Runs `work` on a thread inside the node's namespace and waits for it.
     ///
     /// # Errors
@@ -214,30 +242,38 @@ impl Node {
     /// # Errors
     /// The binary does not start.
     pub fn start(&mut self, service: &str, arguments: &[&str]) -> Result<()> {
-        let path = self.binaries.join(service);
+        let folders = [
+            ("--config", self.dir.join("p2pmesh.toml")),
+            ("--state-dir", self.dir.join("state")),
+            ("--run-dir", self.run_dir()),
+        ];
+        let mut command = Command::new(self.binaries.join(service));
+        for (flag, value) in &folders {
+            command.arg(flag).arg(value);
+        }
+        command.args(arguments);
+        self.spawn(service, command)
+    }
+
+    /// Starts any program in the node's namespace, in the foreground; `name` is what [`Node::stop`] and the
+    /// others call it, and its log is `<name>.log`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn spawn(&mut self, name: &str, mut command: Command) -> Result<()> {
         let log = File::options()
             .append(true)
             .create(true)
-            .open(self.dir.join(format!("{service}.log")))
+            .open(self.dir.join(format!("{name}.log")))
             .map_err(told("log"))?;
-        let mut command = Command::new(&path);
-        command
-            .arg("--config")
-            .arg(self.dir.join("p2pmesh.toml"))
-            .arg("--state-dir")
-            .arg(self.dir.join("state"))
-            .arg("--run-dir")
-            .arg(self.run_dir())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(told("log"))?)
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(told("log"))?).stderr(log);
+        let program = command.get_program().to_owned();
         let spawned = self.inside(move || {
             mesh_sys::signal::unblock_all(); // children inherit what this thread blocks
             command.spawn()
         })?;
-        let child = spawned.map_err(told(&path.display().to_string()))?;
-        if let Some(mut old) = self.running.insert(service.into(), child) {
+        let child = spawned.map_err(told(&program.to_string_lossy()))?;
+        if let Some(mut old) = self.running.insert(name.into(), child) {
             let _ = old.kill();
             let _ = old.wait();
         }

@@ -5,8 +5,17 @@
 //! starts ends with it whatever happens. A [`lab::Lab`] makes nodes and cables; [`probe`] looks from inside
 //! a node; [`report`] prints results the way `cargo test` does. The tests themselves are in the binary,
 //! under `src/tests/`.
+//!
+//! For many nodes: a [`field::Field`] puts a [`graph`] of nodes on [`air`] (or on cables), with a router
+//! ([`daemon`]) on each, follows all their routes ([`watch`]) and sends echoes across ([`stream`]).
 
+pub mod air;
+pub mod daemon;
+pub mod field;
+pub mod graph;
 pub mod isolate;
 pub mod lab;
 pub mod probe;
 pub mod report;
+pub mod stream;
+pub mod watch;

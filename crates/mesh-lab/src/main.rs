@@ -1,5 +1,7 @@
 //! `mesh-lab test [--bin-dir DIR] [--logs DIR] [NAME…]`: the tests on many nodes.
+//! `mesh-lab bench …`: figures on many nodes.
 
+mod bench;
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +18,8 @@ const USAGE: &str = "usage: mesh-lab test [--bin-dir DIR] [--logs DIR] [NAME…]
 Runs the tests whose names contain one of NAME (default: all), each with real services in network namespaces.
   --bin-dir DIR  where the services are (default: beside mesh-lab)
   --logs DIR     where the logs of a test that failed are kept (default: they stay in the temporary folder)
-Works as root, or without where user namespaces are allowed.";
+Works as root, or without where user namespaces are allowed.
+Figures: mesh-lab bench --help";
 
 struct Options {
     binaries: PathBuf,
@@ -24,14 +27,24 @@ struct Options {
     names: Vec<String>,
 }
 
-fn options() -> Result<Options, String> {
-    let mut words = std::env::args().skip(1);
-    match words.next().as_deref() {
-        Some("test") => {}
-        _ => return Err(USAGE.into()),
-    }
+enum Work {
+    Test(Options),
+    Bench(bench::Bench),
+}
+
+fn work() -> Result<Work, String> {
     let me = std::env::current_exe().map_err(|e| format!("own path: {e}"))?;
     let binaries = me.parent().unwrap_or(Path::new(".")).to_path_buf();
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("test") => options(binaries, words).map(Work::Test),
+        Some("bench") if std::env::args().any(|w| w == "--help") => Err(bench::USAGE.into()),
+        Some("bench") => bench::Bench::new(binaries, words).map(Work::Bench),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn options(binaries: PathBuf, mut words: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options { binaries, logs: None, names: Vec::new() };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a folder\n{USAGE}"));
@@ -46,8 +59,8 @@ fn options() -> Result<Options, String> {
 }
 
 fn main() -> ExitCode {
-    let options = match options() {
-        Ok(options) => options,
+    let work = match work() {
+        Ok(work) => work,
         Err(text) => {
             complain(&text);
             return ExitCode::from(2);
@@ -57,17 +70,29 @@ fn main() -> ExitCode {
         say(&format!("SKIPPED: the tests in network namespaces: {why}"));
         return ExitCode::SUCCESS;
     }
-    if let Err(e) = isolate::watch(Duration::from_secs(900)) {
+    let limit = match &work {
+        Work::Test(_) => 900,
+        Work::Bench(_) => 3 * 3600,
+    };
+    if let Err(e) = isolate::watch(Duration::from_secs(limit)) {
         complain(&format!("mesh-lab: signals: {e}"));
         return ExitCode::FAILURE;
     }
+    let good = match work {
+        Work::Test(options) => test(&options),
+        Work::Bench(bench) => bench.run(),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn test(options: &Options) -> bool {
     let mut report = Report::default();
     for (name, test) in tests::ALL {
         if options.names.is_empty() || options.names.iter().any(|n| name.contains(n.as_str())) {
-            run(&options, name, *test, &mut report);
+            run(options, name, *test, &mut report);
         }
     }
-    if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.finish()
 }
 
 fn run(options: &Options, name: &str, test: tests::Test, report: &mut Report) {

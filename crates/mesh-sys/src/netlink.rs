@@ -8,6 +8,7 @@
 //! the modules for each kind of object. A message that lies about its lengths is an error, never a guess.
 
 mod address;
+mod bridge;
 mod codec;
 mod link;
 mod monitor;
@@ -24,7 +25,7 @@ use std::os::fd::BorrowedFd;
 
 pub use address::Address;
 pub use link::Link;
-pub use monitor::{Event, Monitor};
+pub use monitor::{Event, Monitor, RouteEvent, RouteMonitor};
 pub use namespace::NetNamespace;
 pub use route::{Route, RouteFilter, RouteKind, TABLE_MAIN};
 
@@ -166,7 +167,31 @@ impl Rtnetlink {
     /// # Errors
     /// The kernel's.
     pub fn set_master(&mut self, index: u32, bridge: Option<u32>) -> Result<(), Error> {
-        self.socket.request(link::master_request(index, bridge.unwrap_or(0)))
+        self.socket.request(bridge::master_request(index, bridge.unwrap_or(0)))
+    }
+
+    /// Turns a bridge's snooping of multicast membership on or off; without it multicast goes everywhere.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_snooping(&mut self, bridge: u32, on: bool) -> Result<(), Error> {
+        self.socket.request(bridge::snooping_request(bridge, on))
+    }
+
+    /// Isolates a port of a bridge: nothing passes from one isolated port to another.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` or `EINVAL` if it is no port.
+    pub fn set_isolated(&mut self, port: u32, on: bool) -> Result<(), Error> {
+        self.socket.request(bridge::isolated_request(port, on))
+    }
+
+    /// Lets a port of a bridge forward, or lose every frame; the interface keeps its carrier.
+    ///
+    /// # Errors
+    /// `ENETDOWN` if it is down, `EOPNOTSUPP` or `EINVAL` if it is no port.
+    pub fn set_forwarding(&mut self, port: u32, on: bool) -> Result<(), Error> {
+        self.socket.request(bridge::forwarding_request(port, on))
     }
 
     /// All addresses of all interfaces, both families.
@@ -228,18 +253,32 @@ impl Rtnetlink {
     pub fn routes(&mut self, filter: &RouteFilter) -> Result<Vec<Route>, Error> {
         let mut found = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
-            let request = route::dump_request(family as u8, filter);
-            let result = self.socket.dump(request, |kind, body| {
-                if kind == libc::RTM_NEWROUTE {
-                    // The kernel filters in strict mode; older ones do not.
-                    found.extend(route::parse(body)?.filter(|r| filter.fits(r)));
-                }
-                bounded(found.len())
-            });
-            // Strict checks: a table that has no route yet does not exist. No IPv6 in the kernel: none.
-            ignore(result, &[libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP])?;
+            self.add_routes(family, filter, &mut found)?;
         }
         Ok(found)
+    }
+
+    /// As [`Rtnetlink::routes`], IPv6 only.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn routes6(&mut self, filter: &RouteFilter) -> Result<Vec<Route>, Error> {
+        let mut found = Vec::new();
+        self.add_routes(libc::AF_INET6, filter, &mut found)?;
+        Ok(found)
+    }
+
+    fn add_routes(&mut self, family: i32, filter: &RouteFilter, found: &mut Vec<Route>) -> Result<(), Error> {
+        let request = route::dump_request(family as u8, filter);
+        let result = self.socket.dump(request, |kind, body| {
+            if kind == libc::RTM_NEWROUTE {
+                // The kernel filters in strict mode; older ones do not.
+                found.extend(route::parse(body)?.filter(|r| filter.fits(r)));
+            }
+            bounded(found.len())
+        });
+        // Strict checks: a table that has no route yet does not exist. No IPv6 in the kernel: none.
+        ignore(result, &[libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP])
     }
 }
 

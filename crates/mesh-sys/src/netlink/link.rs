@@ -8,10 +8,10 @@ use super::codec::{Builder, Nest, attributes, flags, text_of, u16_at, u32_at, u3
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(super) const IFLA_MASTER: u16 = 10;
+pub(super) const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
@@ -71,7 +71,7 @@ pub(super) fn set_up_request(index: u32, up: bool) -> Builder {
 }
 
 /// An `ifinfomsg` about that interface and nothing else.
-fn about(index: u32) -> [u8; HEADER] {
+pub(super) fn about(index: u32) -> [u8; HEADER] {
     let mut fixed = [0; HEADER];
     for (room, byte) in fixed.iter_mut().skip(4).zip(index.to_ne_bytes()) {
         *room = byte;
@@ -111,12 +111,6 @@ pub(super) fn bridge_request(name: &str) -> Builder {
 
 pub(super) fn remove_request(index: u32) -> Builder {
     Builder::new(libc::RTM_DELLINK, 0, &about(index))
-}
-
-pub(super) fn master_request(index: u32, bridge: u32) -> Builder {
-    let mut b = Builder::new(libc::RTM_NEWLINK, 0, &about(index));
-    b.attribute_u32(IFLA_MASTER, bridge);
-    b
 }
 
 /// Reads the body of an RTM_NEWLINK or RTM_DELLINK.

@@ -1,13 +1,15 @@
-//! Changes of interfaces and addresses as they happen.
+//! Changes of interfaces, addresses and routes as they happen.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::socket::Socket;
-use super::{Address, Error, Link, address, codec, link};
+use super::{Address, Error, Link, Route, TABLE_MAIN, address, codec, link, route};
 
 /// RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// RTMGRP_IPV6_ROUTE
+const ROUTES6: u32 = 0x400;
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,77 @@ impl Monitor {
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// What changed among the IPv6 routes of the main table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteEvent {
+    /// A route is new or changed.
+    Set(Route),
+    /// A route is gone.
+    Gone(Route),
+    /// Changes were lost, or are not of the kind [`Route`] describes; list everything anew.
+    Resync,
+}
+
+/// A socket that hears of changes of IPv6 routes, in the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct RouteMonitor {
+    socket: Socket,
+    waiting: VecDeque<RouteEvent>,
+}
+
+impl RouteMonitor {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// What socket(2) says.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open(None, ROUTES6)?, waiting: VecDeque::new() })
+    }
+
+    /// The next change, without waiting; `None` when there is none.
+    ///
+    /// # Errors
+    /// The socket itself failed; open a new one.
+    pub fn poll_event(&mut self) -> Result<Option<RouteEvent>, Error> {
+        for _ in 0..64 {
+            if let Some(event) = self.waiting.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.socket.poll() {
+                Ok(None) => return Ok(None),
+                Ok(Some(bytes)) => read_routes(bytes, &mut self.waiting),
+                Err(Error::Io(e)) if e.raw_os_error() != Some(libc::ENOBUFS) => return Err(Error::Io(e)),
+                Err(_) => return Ok(Some(RouteEvent::Resync)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl AsFd for RouteMonitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn read_routes(bytes: &[u8], events: &mut VecDeque<RouteEvent>) {
+    for message in codec::messages(bytes) {
+        let event = message.and_then(|m| {
+            let make: fn(Route) -> RouteEvent = match m.kind {
+                libc::RTM_NEWROUTE => RouteEvent::Set,
+                libc::RTM_DELROUTE => RouteEvent::Gone,
+                _ => return Ok(None),
+            };
+            Ok(match route::parse(m.body)? {
+                Some(route) if route.table == TABLE_MAIN => Some(make(route)),
+                Some(_) => None,
+                None => route::is_multipath(m.body).then_some(RouteEvent::Resync),
+            })
+        });
+        events.extend(event.unwrap_or(Some(RouteEvent::Resync)));
     }
 }
 

@@ -157,6 +157,12 @@ pub(super) fn parse(body: &[u8]) -> Result<Option<Route>, Error> {
     if family_of(&route.prefix) == family { Ok(Some(route)) } else { Err(bad()) }
 }
 
+/// The body of a route with several next hops.
+pub(super) fn is_multipath(body: &[u8]) -> bool {
+    let rest = body.get(HEADER..).unwrap_or_default();
+    attributes(rest).any(|a| a.is_ok_and(|(kind, _)| kind == RTA_MULTIPATH))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -162,3 +162,95 @@ fn veth_pairs_and_bridges_come_and_go() {
     there.remove_link(right.index).unwrap();
     wait_for(&mut monitor, |e| matches!(e, Event::LinkGone(l) if l.name == "left"));
 }
+
+/// One datagram from `from` to everybody on the link; whether `to` hears it.
+fn heard(to: &std::net::UdpSocket, from: &std::net::UdpSocket, scope: u32) -> bool {
+    let everybody = std::net::SocketAddrV6::new("ff02::1".parse().unwrap(), 4711, 0, scope);
+    let mut buffer = [0; 16];
+    to.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    while to.recv(&mut buffer).is_ok() {} // of earlier tries
+    from.send_to(b"x", everybody).unwrap();
+    to.recv(&mut buffer).is_ok()
+}
+
+#[test]
+fn a_silent_port_loses_frames_and_isolated_ports_do_not_hear_each_other() {
+    if !own_namespace() {
+        return;
+    }
+    let mut nl = Rtnetlink::new().unwrap();
+    nl.add_bridge("br0").unwrap();
+    let bridge = nl.link("br0").unwrap().unwrap().index;
+    nl.set_snooping(bridge, false).unwrap();
+    nl.set_up(bridge, true).unwrap();
+    let mut ends = Vec::new();
+    for name in ["p0", "p1"] {
+        let other = NetNamespace::new().unwrap();
+        nl.add_veth(name, "eth0", other.as_fd()).unwrap();
+        let port = nl.link(name).unwrap().unwrap().index;
+        nl.set_master(port, Some(bridge)).unwrap();
+        nl.set_up(port, true).unwrap();
+        let end = std::thread::scope(|s| {
+            s.spawn(|| {
+                other.enter().unwrap();
+                sysctl::set(crate::udp::Family::V6, "default", "accept_dad", "0").unwrap();
+                let mut nl = Rtnetlink::new().unwrap();
+                let index = nl.link("eth0").unwrap().unwrap().index;
+                nl.set_up(index, true).unwrap();
+                nl.add_address(index, format!("fe80::{port}").parse().unwrap(), 64).unwrap();
+                (std::net::UdpSocket::bind("[::]:4711").unwrap(), index)
+            })
+            .join()
+            .unwrap()
+        });
+        ends.push((port, end.0, end.1));
+    }
+    let [(port, a, scope), (other_port, b, _)] = &ends[..] else { unreachable!() };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !heard(b, a, *scope) {
+        assert!(std::time::Instant::now() < deadline, "nothing passes the bridge");
+    }
+    nl.set_forwarding(*port, false).unwrap();
+    assert!(!heard(b, a, *scope));
+    assert!(nl.link("p0").unwrap().unwrap().running());
+    nl.set_forwarding(*port, true).unwrap();
+    assert!(heard(b, a, *scope));
+    nl.set_isolated(*port, true).unwrap();
+    assert!(heard(b, a, *scope), "one of them is not isolated");
+    nl.set_isolated(*other_port, true).unwrap();
+    assert!(!heard(b, a, *scope));
+}
+
+#[test]
+fn route_changes_are_heard() {
+    if !own_namespace() {
+        return;
+    }
+    let mut nl = Rtnetlink::new().unwrap();
+    let lo = loopback(&mut nl);
+    nl.set_up(lo.index, true).unwrap();
+    let mut monitor = RouteMonitor::new().unwrap();
+    let route = Route {
+        kind: RouteKind::Unicast,
+        prefix: "fd00:7::1".parse().unwrap(),
+        prefix_len: 128,
+        gateway: Some("fe80::1".parse().unwrap()),
+        index: lo.index,
+        source: None,
+        metric: 1,
+        table: TABLE_MAIN,
+        protocol: 99,
+    };
+    nl.add_veth("left", "right", NetNamespace::new().unwrap().as_fd()).unwrap();
+    let left = nl.link("left").unwrap().unwrap();
+    nl.set_up(left.index, true).unwrap();
+    let route = Route { index: left.index, ..route };
+    nl.replace_route(&route).unwrap();
+    nl.remove_route(&route).unwrap();
+    let mut events = Vec::new();
+    while let Some(event) = monitor.poll_event().unwrap() {
+        events.push(event);
+    }
+    let of = |wanted: &RouteEvent| events.iter().filter(|e| *e == wanted).count();
+    assert_eq!((of(&RouteEvent::Set(route)), of(&RouteEvent::Gone(route))), (1, 1), "{events:?}");
+}
