@@ -12,6 +12,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 from common import BuildError, cache_dir, locked, say
 from debs import Apt, Deb
@@ -31,6 +32,8 @@ SETS: dict[str, dict] = {
         "extra_arguments": {"qemu-system-aarch64": "-L {root}/usr/share/qemu"},
         "environment": {"QEMU_MODULE_DIR": "{root}/usr/lib/{triplet}/qemu"},
     },
+    # Measured beside mesh-router by `./build.sh bench router`; unpacked, so that none of them runs as a service here.
+    "routers": {"packages": ["babeld", "bird2"], "commands": ["babeld", "bird"]},
 }
 
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -119,3 +122,18 @@ def _wrap(folder: pathlib.Path, arch: str, name: str, command: str, spec: dict) 
 def _manifest(folder: pathlib.Path, debs: list[Deb]) -> None:
     lines = [f"{deb.name} {deb.version} {deb.arch} {deb.sha256}" for deb in sorted(debs, key=lambda deb: deb.name)]
     (folder / "packages.txt").write_text("\n".join(lines) + "\n")
+
+
+def main() -> int:
+    """Make the tool sets named on the command line, and print the folder of each one's commands."""
+    try:
+        for name in sys.argv[1:]:
+            print(install(name) / "bin")
+    except (BuildError, KeyError, OSError) as error:
+        print(f"private: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,8 +18,8 @@ use crate::watch::{Verdict, Watch};
 
 /// Nodes on a graph, over radio or cables.
 #[derive(Debug)]
-pub struct Field {
-    lab: Lab,
+pub struct Field<'a> {
+    lab: &'a mut Lab,
     /// `None`: cables.
     air: Option<Air>,
     /// The graph as it was made.
@@ -57,13 +57,13 @@ pub fn addresses(at: usize) -> (Ipv6Addr, Ipv4Addr) {
     (Ipv6Addr::new(0xfd6d, 0x6573, 0x68, 0, 0, 0, 0, at as u16 + 1), Ipv4Addr::new(10, 99, high, low))
 }
 
-impl Field {
+impl<'a> Field<'a> {
     /// Nodes joined as `graph` says, their interfaces up, with no router yet.
     ///
     /// # Errors
     /// The kernel's.
     pub fn new(
-        mut lab: Lab,
+        lab: &'a mut Lab,
         graph: Graph,
         wired: bool,
         daemon: Daemon,
@@ -73,7 +73,7 @@ impl Field {
             lab.add_node(&format!("n{at}"))?;
             lab.at(at)?.inside(settle)?;
         }
-        let air = if wired { None } else { Some(Air::new(&lab, &graph)?) };
+        let air = if wired { None } else { Some(Air::new(lab, &graph)?) };
         let mut interfaces = vec![Vec::new(); graph.nodes];
         if wired {
             for (a, b) in &graph.edges {
@@ -100,7 +100,7 @@ impl Field {
         };
         let settings = interfaces.into_iter().enumerate().map(setting).collect();
         let own: Vec<Ipv6Addr> = (0..graph.nodes).map(|at| addresses(at).0).collect();
-        let watch = Watch::new(&lab, &graph, &own)?;
+        let watch = Watch::new(lab, &graph, &own)?;
         Ok(Self { lab, air, graph, settings, daemon, peers, watch })
     }
 
@@ -111,7 +111,7 @@ impl Field {
 
     /// The nodes.
     pub const fn lab(&mut self) -> &mut Lab {
-        &mut self.lab
+        self.lab
     }
 
     /// Its router.
@@ -278,7 +278,7 @@ impl Field {
     /// # Errors
     /// No raw socket.
     pub fn echoes(&self, from: usize, to: usize, period: Duration) -> Result<Stream> {
-        Stream::start(&self.lab, from, addresses(from).0, addresses(to).0, period)
+        Stream::start(self.lab, from, addresses(from).0, addresses(to).0, period)
     }
 
     /// Kills all routers and makes all nodes forget their routes, then starts all anew: a power cut and its

@@ -28,7 +28,7 @@ The whole run takes about 50 minutes.";
 /// The seed of the geometric graphs.
 const SEED: u64 = 1;
 /// No scenario is started after this with --quick.
-const QUICK: Duration = Duration::from_secs(160);
+const QUICK: Duration = Duration::from_secs(150);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scenario {
@@ -78,9 +78,10 @@ impl Scenario {
     }
 
     /// Whether a router with that set-up is worth measuring in it.
-    fn wants(self, daemon: Daemon) -> bool {
+    fn wants(self, daemon: Daemon, quick: bool) -> bool {
         match daemon {
             Daemon::Mesh => true,
+            Daemon::MeshFast if quick => self == Self::Cut,
             Daemon::MeshFast => matches!(self, Self::Idle | Self::Cut | Self::Death | Self::Carrier),
             Daemon::Babeld | Daemon::BirdBabel => self != Self::Carrier,
             Daemon::BirdOspf => self == Self::Carrier,
@@ -178,7 +179,8 @@ impl Bench {
         self.table = Table::default();
         let mut any = false;
         for router in self.routers.clone() {
-            let mine: Vec<Scenario> = scenarios.iter().copied().filter(|s| s.wants(router)).collect();
+            let mine: Vec<Scenario> =
+                scenarios.iter().copied().filter(|s| s.wants(router, self.quick)).collect();
             if mine.is_empty() {
                 continue;
             }
@@ -197,8 +199,8 @@ impl Bench {
     /// All scenarios on one mesh.
     fn on_field(&mut self, graph: &Graph, wired: bool, router: Daemon, scenarios: &[Scenario]) -> Result<()> {
         let root = std::env::temp_dir().join(format!("mesh-bench-{}", mesh_sys::clock::now().as_micros()));
-        let lab = Lab::new(&root, &self.binaries)?;
-        let mut field = Field::new(lab, graph.clone(), wired, router, self.peers.clone())?;
+        let mut lab = Lab::new(&root, &self.binaries)?;
+        let mut field = Field::new(&mut lab, graph.clone(), wired, router, self.peers.clone())?;
         if scenarios.first() != Some(&Scenario::Cold) {
             field.start_all()?;
             field.settle(Duration::from_secs(90))?;
@@ -220,13 +222,13 @@ impl Bench {
         Ok(())
     }
 
-    fn note(&mut self, field: &Field, row: Row, value: f64) {
+    fn note(&mut self, field: &Field<'_>, row: Row, value: f64) {
         say(&format!("        {}: {value:.3}", row.what.trim()));
         self.table.add(row, field.daemon(), value);
     }
 
     /// A time from `start`; without an end it is the time waited.
-    fn note_time(&mut self, field: &Field, row: Row, start: Instant, end: Option<Instant>) {
+    fn note_time(&mut self, field: &Field<'_>, row: Row, start: Instant, end: Option<Instant>) {
         let end = end.unwrap_or_else(Instant::now);
         self.note(field, row, end.saturating_duration_since(start).as_secs_f64());
     }
@@ -239,8 +241,12 @@ impl Bench {
         if self.quick { 1 } else { 3 }
     }
 
-    const fn cuts(&self) -> usize {
-        if self.quick { 2 } else { 5 }
+    const fn cuts(&self, daemon: Daemon) -> usize {
+        match (self.quick, daemon.ours()) {
+            (false, _) => 5,
+            (true, true) => 2,
+            (true, false) => 1,
+        }
     }
 
     const fn idle_time(&self) -> Duration {

@@ -40,7 +40,7 @@ const LOSS_REACH: Row = Row { what: "  pairs reachable, %", goal: "100" };
 const LOSS_LOOPS: Row = Row { what: "  samples with a loop, of one a second, %", goal: "0" };
 const MOBILITY: Row = Row { what: "all moved 50 m, echoes 15 s later, %", goal: "95" };
 
-pub(super) fn run(bench: &mut Bench, field: &mut Field, scenario: Scenario) -> Result<()> {
+pub(super) fn run(bench: &mut Bench, field: &mut Field<'_>, scenario: Scenario) -> Result<()> {
     match scenario {
         Scenario::Cold => cold(bench, field),
         Scenario::Idle => idle(bench, field),
@@ -56,7 +56,7 @@ pub(super) fn run(bench: &mut Bench, field: &mut Field, scenario: Scenario) -> R
 }
 
 /// All routers start at once, some times over; the last time they stay.
-fn cold(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn cold(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     for round in 0..bench.rounds() {
         if round > 0 {
             field.stop_all()?;
@@ -70,17 +70,17 @@ fn cold(bench: &mut Bench, field: &mut Field) -> Result<()> {
 }
 
 /// When all was right, or `None` after the patience.
-fn field_settled(field: &mut Field) -> Result<Option<Instant>> {
+fn field_settled(field: &mut Field<'_>) -> Result<Option<Instant>> {
     field.watch.until(PATIENCE, |v| v.whole())
 }
 
 /// A pause in which the last scenario's changes end.
-fn rest(field: &mut Field) -> Result<()> {
+fn rest(field: &mut Field<'_>) -> Result<()> {
     field_settled(field)?;
     field.calm(Duration::from_secs(3), Duration::from_secs(15))
 }
 
-fn idle(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn idle(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     rest(field)?;
     let time = bench.idle_time();
     let before = field.used()?;
@@ -99,7 +99,7 @@ fn idle(bench: &mut Bench, field: &mut Field) -> Result<()> {
 }
 
 /// Echoes from corner to corner, once they flow.
-fn corner_to_corner(field: &mut Field) -> Result<(Stream, usize, usize)> {
+fn corner_to_corner(field: &mut Field<'_>) -> Result<(Stream, usize, usize)> {
     let (from, to) = field.graph().corners();
     rest(field)?;
     let stream = field.echoes(from, to, PERIOD)?;
@@ -108,14 +108,18 @@ fn corner_to_corner(field: &mut Field) -> Result<(Stream, usize, usize)> {
 }
 
 /// A link on the way of the echoes is cut, in turn near the one end, the other, and the middle.
-fn cuts(bench: &mut Bench, field: &mut Field, gap: Row, whole: Option<Row>) -> Result<()> {
+fn cuts(bench: &mut Bench, field: &mut Field<'_>, gap: Row, whole: Option<Row>) -> Result<()> {
     let (stream, from, to) = corner_to_corner(field)?;
-    for round in 0..bench.cuts() {
+    let rounds = bench.cuts(field.daemon());
+    for round in 0..rounds {
+        if round > 0 {
+            rest(field)?;
+        }
         let Some(path) = field.watch.path(from, to) else { return Err("no way to cut".into()) };
         let links = path.windows(2).filter_map(|w| <[usize; 2]>::try_from(w).ok());
         let spare: Vec<[usize; 2]> =
             links.filter(|[a, b]| field.graph().without((*a, *b)).is_connected()).collect();
-        let at = (round * 2 + 1) * spare.len() / (bench.cuts() * 2);
+        let at = (round * 2 + 1) * spare.len() / (rounds * 2);
         let Some([a, b]) = spare.get(at).copied() else { return Err("no link on the way can be cut".into()) };
         let cut = Instant::now();
         field.set_link((a, b), false)?;
@@ -129,13 +133,12 @@ fn cuts(bench: &mut Bench, field: &mut Field, gap: Row, whole: Option<Row>) -> R
             bench.note_time(field, row, cut, right);
         }
         field.set_link((a, b), true)?;
-        rest(field)?;
     }
     Ok(())
 }
 
 /// A node in the middle of the way goes off the air; later it comes back, as a node that nobody knows.
-fn death(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn death(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     let (stream, from, to) = corner_to_corner(field)?;
     for _ in 0..bench.rounds() {
         let path = field.watch.path(from, to).unwrap_or_default();
@@ -160,7 +163,7 @@ fn death(bench: &mut Bench, field: &mut Field) -> Result<()> {
 }
 
 /// The router of a node on the way crashes and is started again after two seconds.
-fn crash(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn crash(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     let (stream, from, to) = corner_to_corner(field)?;
     let path = field.watch.path(from, to).unwrap_or_default();
     let Some(node) = path.get(path.len() / 2).copied() else { return Err("no way".into()) };
@@ -174,7 +177,7 @@ fn crash(bench: &mut Bench, field: &mut Field) -> Result<()> {
     Ok(())
 }
 
-fn storm(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn storm(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     rest(field)?;
     let time = Duration::from_secs(20);
     let start = Instant::now();
@@ -191,7 +194,7 @@ fn storm(bench: &mut Bench, field: &mut Field) -> Result<()> {
     Ok(())
 }
 
-fn heal(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn heal(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     rest(field)?;
     let cut = field.graph().middle();
     for edge in &cut {
@@ -207,7 +210,7 @@ fn heal(bench: &mut Bench, field: &mut Field) -> Result<()> {
     Ok(())
 }
 
-fn loss(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn loss(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     rest(field)?;
     if let Err(why) = field.lose_multicast(20) {
         bench.skip(&format!("loss of multicast packets: {why}"));
@@ -227,7 +230,7 @@ fn loss(bench: &mut Bench, field: &mut Field) -> Result<()> {
 }
 
 /// meshnet-lab's *mobility2*: every node moves 50 m; 15 s later echoes are counted.
-fn mobility(bench: &mut Bench, field: &mut Field) -> Result<()> {
+fn mobility(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     rest(field)?;
     let mut graph = field.graph().clone();
     for round in 0..bench.rounds() {

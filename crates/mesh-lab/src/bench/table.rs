@@ -11,10 +11,13 @@ pub(super) struct Row {
     pub(super) goal: &'static str,
 }
 
+/// What each router showed in one row.
+type Cells = Vec<(Daemon, Vec<f64>)>;
+
 /// The figures of one graph.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    rows: Vec<(Row, Vec<(Daemon, Vec<f64>)>)>,
+    rows: Vec<(Row, Cells)>,
 }
 
 impl Table {

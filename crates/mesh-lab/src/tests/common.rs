@@ -13,7 +13,7 @@ const PROTOCOL: u8 = 107;
 /// A part of a test.
 pub(super) type Step = fn(&mut Lab) -> Result<()>;
 
-pub(super) fn secs(n: u64) -> Duration {
+pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 

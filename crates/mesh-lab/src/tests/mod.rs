@@ -1,6 +1,7 @@
 //! The tests, each a list of steps on nodes of its own.
 
 mod common;
+mod grid;
 mod line;
 mod names;
 mod pair;
@@ -13,5 +14,10 @@ use mesh_lab::report::Report;
 pub(crate) type Test = fn(&mut Lab, &mut Report);
 
 /// Every test, in the order they run.
-pub(crate) const ALL: &[(&str, Test)] =
-    &[("names", names::run), ("pair", pair::run), ("ring", ring::run), ("line-of-three", line::run)];
+pub(crate) const ALL: &[(&str, Test)] = &[
+    ("names", names::run),
+    ("pair", pair::run),
+    ("ring", ring::run),
+    ("line-of-three", line::run),
+    ("grid-of-25", grid::run),
+];
