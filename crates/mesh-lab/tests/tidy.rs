@@ -28,6 +28,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("mesh-store", 4),
     ("mesh-update", 4),
     ("meshctl", 4),
+    ("mesh-sim", 5),
     ("mesh-lab", 5),
 ];
 

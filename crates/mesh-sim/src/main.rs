@@ -1,0 +1,88 @@
+//! `mesh-sim`: runs one simulated mesh and prints its figures.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use mesh_sim::Shape;
+use mesh_sim::scenario::{Event, Scenario};
+use mesh_types::Duration;
+use olsrv2::Timing;
+
+const USAGE: &str = "usage: mesh-sim [FLAG…]
+
+Simulates a mesh of routers from power-on, prints figures, and checks what must always hold.
+  --nodes N          how many (default 50)
+  --graph G          line, ring, grid, full or rgg (random geometric; default)
+  --degree D         neighbours on average, rgg only (default 10)
+  --seed S           what all chance follows from (default 1)
+  --seconds T        mesh time until the quiet phase ends (default 120)
+  --loss P           every link loses this share of packets, 0 to 1
+  --uneven-loss P    each direction of each link loses its own share, up to P
+  --mobility V       nodes move at V ranges per second, rgg only
+  --skew PPM         clocks differ by up to so many parts per million
+  --power-on T       nodes are switched on within T seconds, not at once
+  --fast             the fast timers (HELLO 0.5 s, TC 1 s)
+  --then E,E…        then: join, cut, mend, told, restart, amnesia, storm, part, heal
+  --threads K        no influence on the figures (default: as many as processors)
+Exit status: 0; 1 if an invariant did not hold (the seed and the command are printed); 2 for a wrong flag.";
+
+fn main() -> ExitCode {
+    let scenario = match options() {
+        Ok(scenario) => scenario,
+        Err(text) => {
+            let _ = writeln!(std::io::stderr(), "mesh-sim: {text}");
+            return ExitCode::from(2);
+        }
+    };
+    let report = scenario.run();
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{}\n{report}", scenario.command());
+    for broken in &report.broken {
+        let _ = writeln!(out, "BROKEN: {broken}");
+    }
+    if report.broken.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(out, "seed {}; to repeat it: {}", scenario.seed, scenario.command());
+    ExitCode::FAILURE
+}
+
+fn options() -> Result<Scenario, String> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+    let mut s = Scenario { threads, ..Scenario::new(Shape::from_str("rgg")?, 50, 1, 120) };
+    let mut words = std::env::args().skip(1);
+    while let Some(flag) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{flag} needs a value\n{USAGE}"));
+        match flag.as_str() {
+            "--nodes" => s.nodes = number(&flag, &value()?)?,
+            "--graph" => s.shape = value()?.parse()?,
+            "--degree" => s.shape = Shape::Geometric { degree: number(&flag, &value()?)? },
+            "--seed" => s.seed = number(&flag, &value()?)?,
+            "--seconds" => s.seconds = number(&flag, &value()?)?,
+            "--loss" => s.loss = number(&flag, &value()?)?,
+            "--uneven-loss" => s.uneven_loss = number(&flag, &value()?)?,
+            "--mobility" => s.speed = number(&flag, &value()?)?,
+            "--skew" => s.skew_ppm = number(&flag, &value()?)?,
+            "--power-on" => s.power_on = Duration::from_secs(number(&flag, &value()?)?),
+            "--fast" => s.timing = Timing::FAST,
+            "--then" => s.then = value()?.split(',').map(event).collect::<Result<_, _>>()?,
+            "--threads" => s.threads = number(&flag, &value()?)?,
+            "--help" | "-h" => return Err(USAGE.into()),
+            _ => return Err(format!("unknown flag {flag}\n{USAGE}")),
+        }
+    }
+    if s.nodes == 0 || s.nodes >= usize::from(u16::MAX) {
+        return Err("--nodes: from 1 to 65534".into());
+    }
+    Ok(s)
+}
+
+fn number<T: FromStr>(flag: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{flag}: {text} is no number\n{USAGE}"))
+}
+
+fn event(name: &str) -> Result<Event, String> {
+    let found = Event::NAMES.iter().find(|(n, _)| *n == name);
+    found.map(|(_, e)| *e).ok_or_else(|| format!("--then: unknown event {name}\n{USAGE}"))
+}
