@@ -275,7 +275,7 @@ impl Sim {
     pub fn set_random_loss(&mut self, most: f64) {
         let mut rng = Rng::new(self.settings.seed ^ 0x006c_6f73_7365_7300);
         self.medium.retain(|_, l| {
-            l.loss = (u64::from(share(most)) * (rng.next_u64() >> 48) >> 16) as u16;
+            l.loss = ((u64::from(share(most)) * (rng.next_u64() >> 48)) >> 16) as u16;
             true
         });
     }
