@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mesh_ipc::store::StoreRequest;
 use mesh_ipc::{Request, Response};
 
-use crate::support::{Folder, PATIENCE, Store, Thing, fake_node, noise, ok};
+use crate::support::{Folder, PATIENCE, Store, Thing, fake_node, noise, ok, wait_until};
 
 /// An address where nobody listens.
 fn nobody() -> SocketAddr {
@@ -107,10 +107,7 @@ fn downloads_nobody_reads_are_bounded() {
     // a request that needs no turn is served all the while
     assert_eq!(store.request("HEAD", "/ipfs/bafkqaaa", &[]).status, 200);
     drop(stuck);
-    let deadline = Instant::now() + PATIENCE;
-    while store.counter("http_connections") > 0 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("the store has let go of the stuck ones", || store.counter("http_connections") == 0);
     assert!(store.get(&format!("/ipfs/{cid}")).body == bytes);
 }
 

@@ -139,14 +139,21 @@ impl Store {
 
     /// Waits for the end; true if it was a success.
     pub(crate) fn wait(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.success();
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            thread::sleep(Duration::from_millis(10));
-        }
+        let mut ended = None;
+        wait_until("it ends", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.is_some_and(|status| status.success())
+    }
+}
+
+/// Waits until `happened`, and says `what` was waited for if it does not come.
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -228,7 +235,8 @@ pub(crate) fn fake_node(answer: impl Fn(&str) -> Option<Vec<u8>> + Clone + Send 
                     let path = head.split(' ').nth(1).unwrap_or("").to_owned();
                     match answer(&path) {
                         Some(bytes) => drop(socket.write_all(&bytes)),
-                        None => thread::sleep(PATIENCE),
+                        // Until the other side has had enough.
+                        None => drop(reader.read_to_end(&mut Vec::new())),
                     }
                 }
             });
