@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
 use mesh_sys::netlink::nl80211::{self, Nl80211};
 use mesh_sys::netlink::{self, Error, Rtnetlink, sysctl};
@@ -59,10 +60,20 @@ pub(crate) fn link(link: &netlink::Link, wireless: &BTreeSet<u32>) -> Link {
 
 /// The radios, and the indices of their interfaces; none if there is no Wi-Fi in this kernel.
 pub(crate) fn radios() -> Result<(Vec<Phy>, BTreeSet<u32>), Error> {
+    // The kernel would load its Wi-Fi stack for the question alone, which takes half a second. A driver
+    // brings it along.
+    if !may_have_radios(Path::new("/sys/class")) {
+        return Ok((Vec::new(), BTreeSet::new()));
+    }
     let Some(mut nl) = Nl80211::open()? else { return Ok((Vec::new(), BTreeSet::new())) };
     let phys = nl.wiphys()?.into_iter().map(phy).collect();
     let interfaces = nl.interfaces()?.into_iter().map(|i| i.index).collect();
     Ok((phys, interfaces))
+}
+
+/// False if the Wi-Fi stack is not loaded. Where nothing can be told, it may be.
+fn may_have_radios(classes: &Path) -> bool {
+    classes.join("ieee80211").exists() || !classes.join("net").exists()
 }
 
 fn phy(wiphy: nl80211::Wiphy) -> Phy {
@@ -86,5 +97,21 @@ fn phy(wiphy: nl80211::Wiphy) -> Phy {
         modes: wiphy.modes.iter().filter_map(mode).collect(),
         bands: wiphy.bands.iter().filter_map(band).collect(),
         name: wiphy.name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_wifi_stack_nobody_is_asked() {
+        let classes = std::env::temp_dir().join(format!("mesh-radio-class-{}", std::process::id()));
+        assert!(may_have_radios(&classes), "no sysfs");
+        std::fs::create_dir_all(classes.join("net")).unwrap();
+        assert!(!may_have_radios(&classes));
+        std::fs::create_dir_all(classes.join("ieee80211")).unwrap();
+        assert!(may_have_radios(&classes));
+        std::fs::remove_dir_all(&classes).unwrap();
     }
 }
