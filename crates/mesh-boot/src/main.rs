@@ -28,6 +28,8 @@ use update_core::SECTOR;
 const CARD_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a failure stays readable before the board restarts.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
+/// Of the root image, in KiB.
+const READ_AHEAD_KB: &str = "16";
 const NEW_ROOT: &str = "/root";
 const REAL_INIT: &str = "/sbin/init";
 
@@ -133,7 +135,16 @@ fn verified_device(header: &RootImage, partition: &Path) -> Result<PathBuf, Stri
         mapper.create_read_only(name, &[target]).map_err(|e| format!("dm-{kind} refuses '{parameters}': {e}"))
     };
     let image = layer("p2pmesh-image", "linear", &header.linear(&partition))?;
-    layer("p2pmesh-root", "verity", &header.verity(&image.display().to_string(), &partition))
+    let root = layer("p2pmesh-root", "verity", &header.verity(&image.display().to_string(), &partition))?;
+    // The file system reads whole blocks of 128 KiB as it is. Beyond them, a program that is started would
+    // have twice as much read as it touches.
+    if let Some(name) = root.file_name() {
+        let setting = Path::new("/sys/class/block").join(name).join("queue/read_ahead_kb");
+        if let Err(e) = fs::write(&setting, READ_AHEAD_KB) {
+            say(&format!("{}: {e}", setting.display()));
+        }
+    }
+    Ok(root)
 }
 
 /// Mounts the root and lays writable memory over the folders that programs write to.
