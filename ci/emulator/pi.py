@@ -71,16 +71,20 @@ class EmulatedPi:
                    "-drive", f"file={self.card.path},if=sd,format=raw,cache=unsafe",
                    "-dtb", self._extract(board["dtb"], lambda: self.card.get_file(board["dtb"]))]
         if self.direct:
-            header = self.card.header("A")
-            line = (f"console=ttyS1,115200 quiet panic=10 oops=panic p2pmesh.slot=A p2pmesh.part={self.card.partition_uuid(2)} "
-                    f"p2pmesh.version={header['S_VER']} p2pmesh.root={header['S_ROOT']} {self.arguments}")
             command += ["-kernel", self._extract("kernel", lambda: self.card.part("A", "K")),
-                        "-initrd", self._extract("initramfs", lambda: self.card.part("A", "I")), "-append", line]
+                        "-initrd", self._extract("initramfs", lambda: self.card.part("A", "I")), "-append", self._kernel_line()]
         else:
             command += ["-kernel", self._extract("u-boot.bin", lambda: self.card.get_file("u-boot.bin"))]
         for number, network in enumerate(self.networks):
             command += ["-netdev", f"{network},id=net{number}", "-device", f"usb-net,netdev=net{number},mac={self.mac(number)}"]
         return command
+
+    def _kernel_line(self):
+        """The kernel's command line for slot A, as the card's boot script makes it."""
+        header, script = self.card.header("A"), self.card.get_file("boot.scr").decode(errors="replace")
+        line = re.search(r'setenv bootargs "(.*)"', script).group(1)
+        values = {"pick": "A", "partition": self.card.partition_uuid(2), "bootargs_extra": self.arguments, **header}
+        return re.sub(r"\$\{(\w+)\}", lambda found: values[found.group(1)], line)
 
     def mac(self, number):
         """The address of network card `number`, from the Pi's name. QEMU's usb-net shows 40 as the first byte, whatever
