@@ -46,7 +46,7 @@ impl Default for Policy {
             stable: Duration::from_secs(60),
             start_patience: Duration::from_secs(1),
             answer_patience: Duration::from_secs(60),
-            probe_starting: Duration::from_millis(100),
+            probe_starting: Duration::from_millis(25),
             probe_ready: Duration::from_secs(10),
             missed: 3,
             end_patience: Duration::from_secs(5),

@@ -153,12 +153,12 @@ impl Fake {
 
 #[test]
 fn services_start_in_order_each_when_the_one_before_answers() {
-    let mut f = Fake::new(&[Way::Answers(250), Way::Answers(0), Way::Answers(50)]);
+    let mut f = Fake::new(&[Way::Answers(240), Way::Answers(0), Way::Answers(50)]);
     f.run_to(2_000);
-    assert_eq!((f.spawns(0), f.spawns(1), f.spawns(2)), (vec![0], vec![300], vec![400]));
-    assert_eq!(f.times(|o| *o == Output::Ready), [500]);
+    assert_eq!((f.spawns(0), f.spawns(1), f.spawns(2)), (vec![0], vec![250], vec![275]));
+    assert_eq!(f.times(|o| *o == Output::Ready), [325]);
     f.run_to(1_000_000);
-    assert_eq!(f.times(|o| matches!(o, Output::Ready | Output::NotReady(_))), [500], "said once");
+    assert_eq!(f.times(|o| matches!(o, Output::Ready | Output::NotReady(_))), [325], "said once");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn one_that_does_not_answer_holds_the_others_up_only_for_a_while() {
         let mut f = Fake::new(&[way, Way::Answers(0), Way::Answers(0)]);
         f.run_to(20_000);
         assert_eq!(f.spawns(1), [second]);
-        assert_eq!(f.spawns(2), [second + 100]);
+        assert_eq!(f.spawns(2), [second + 25]);
         f.run_to(100_000);
         assert_eq!(f.times(|o| *o == Output::Ready), Vec::<u64>::new());
         let said: Vec<_> = f.log.iter().filter(|(_, o)| matches!(o, Output::NotReady(_))).collect();
@@ -214,11 +214,11 @@ fn a_stable_time_makes_the_next_pause_the_first_again() {
 #[test]
 fn a_silent_service_is_hung_after_three_questions_and_started_again() {
     let mut f = Fake::new(&[Way::FallsSilent(15_000)]);
-    // Answers at 100 ms and 10.1 s; asked at 20.1, 40.1 and 60.1 s, each time 10 s too long.
+    // Answers at 25 ms and 10.025 s; asked at 20.025, 40.025 and 60.025 s, each time 10 s too long.
     f.run_to(75_000);
-    assert_eq!(f.times(|o| *o == Output::Unanswered(0)), [30_100, 50_100, 70_100]);
-    assert_eq!(f.times(|o| *o == Output::Terminate(0)), [70_100]);
-    assert_eq!(f.spawns(0), [0, 70_600]);
+    assert_eq!(f.times(|o| *o == Output::Unanswered(0)), [30_025, 50_025, 70_025]);
+    assert_eq!(f.times(|o| *o == Output::Terminate(0)), [70_025]);
+    assert_eq!(f.spawns(0), [0, 70_525]);
     assert!(f.core.services()[0].last_exit.contains("did not answer"), "{:?}", f.core.services()[0]);
     assert!(f.asked[0]);
 }

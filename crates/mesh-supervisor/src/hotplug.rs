@@ -31,15 +31,26 @@ pub(crate) struct Hotplug {
 }
 
 impl Hotplug {
-    /// Listens under `token` (and uses the next one), and looks at what is there already.
+    /// Listens under `token` (and uses the next one). Listen first, then [`look`](Self::look): nothing can
+    /// slip through between the two.
     pub(crate) fn start(poller: &Poller, token: u64) -> std::io::Result<Self> {
         let events = Uevents::open()?;
         poller.add(&events, token, false)?;
-        // Listen first, then look: nothing can slip through between the two.
-        let waiting = aliases(Path::new("/sys/bus")).into_iter().take(MAX_WAITING).collect();
-        let mut new = Self { events, token, waiting, running: None };
-        new.go_on(poller);
-        Ok(new)
+        Ok(Self { events, token, waiting: VecDeque::new(), running: None })
+    }
+
+    /// Looks at the devices that are there already.
+    pub(crate) fn look(&mut self, poller: &Poller) {
+        for alias in aliases(Path::new("/sys/bus")) {
+            self.want(alias);
+        }
+        self.go_on(poller);
+    }
+
+    fn want(&mut self, alias: String) {
+        if self.waiting.len() < MAX_WAITING && !self.waiting.contains(&alias) {
+            self.waiting.push_back(alias);
+        }
     }
 
     /// True if `token` is one of ours.
@@ -52,9 +63,8 @@ impl Hotplug {
         let mut seen = Vec::new();
         if event.token == self.token {
             while let Some(e) = self.events.next() {
-                let new = e.action == "add" && !e.modalias.is_empty();
-                if new && self.waiting.len() < MAX_WAITING && !self.waiting.contains(&e.modalias) {
-                    self.waiting.push_back(e.modalias.clone());
+                if e.action == "add" && !e.modalias.is_empty() {
+                    self.want(e.modalias.clone());
                 }
                 seen.push(e);
                 if seen.len() >= MAX_WAITING {
@@ -125,6 +135,7 @@ impl Drop for Meanwhile {
 fn work_until(stop: &AtomicBool) -> std::io::Result<()> {
     let poller = Poller::new()?;
     let mut hotplug = Hotplug::start(&poller, 0)?;
+    hotplug.look(&poller);
     let mut events = Vec::new();
     while !stop.load(Ordering::Relaxed) || hotplug.running.is_some() {
         if stop.load(Ordering::Relaxed) {

@@ -26,6 +26,9 @@ const CONTROL: u64 = 1 << 32;
 /// The end of a service's log is kept at most that often, to spare the card.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// Devices are looked at when the node is ready, or that long after the start.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+
 /// The name of the supervisor's own socket and log.
 pub(crate) const NAME: &str = "mesh-supervisor";
 
@@ -43,6 +46,8 @@ pub(crate) struct Driver {
     signals: Signals,
     control: Option<Control>,
     hotplug: Option<Hotplug>,
+    /// When the devices that are there are looked at.
+    look_at: Option<Instant>,
     dog: Option<Watchdog>,
     console: Console,
     ended: bool,
@@ -52,7 +57,7 @@ pub(crate) struct Driver {
 pub(crate) fn run(options: Options) -> Result<(), String> {
     log::info!("supervision starts");
     let mut driver = Driver::new(options)?;
-    // The first service is on its way before the devices are looked at.
+    // The first service is on its way before the board is looked at.
     driver.work();
     driver.take_board();
     let mut events = Vec::new();
@@ -61,7 +66,7 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         if driver.ended {
             break;
         }
-        let deadline = driver.core.poll_timeout();
+        let deadline = driver.core.poll_timeout().into_iter().chain(driver.look_at).min();
         driver.poller.wait(deadline, &mut events).map_err(|e| format!("epoll: {e}"))?;
         let now = clock::now();
         for event in &events {
@@ -69,6 +74,7 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
             driver.work();
         }
         driver.core.handle_timeout(clock::now());
+        driver.look_for_devices(clock::now());
     }
     driver.finish();
     Ok(())
@@ -101,6 +107,7 @@ impl Driver {
             signals,
             control: Some(control),
             hotplug: None,
+            look_at: None,
             dog: None,
             console: if options.system { Console::Serial } else { Console::Stdout },
             ended: false,
@@ -117,14 +124,25 @@ impl Driver {
         if !self.options.system {
             return;
         }
-        // A board's own device may need a module first, so this comes before the watchdog.
         self.hotplug = Hotplug::start(&self.poller, HOTPLUG)
             .map_err(|e| log::error!("devices that are plugged in will not be noticed: {e}"))
             .ok();
+        self.look_at = Some(self.started + LOOK_AFTER);
         if self.dog.is_none() {
             self.dog = board::arm_watchdog();
         }
         board::show(Path::new("/sys/class/leds"), Light::Starting);
+    }
+
+    /// The set-up has found the devices that were there; those that came between it and us were announced to
+    /// nobody. Looking at all of them takes as long as starting a service, so the services come first.
+    fn look_for_devices(&mut self, now: Instant) {
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            if let Some(hotplug) = &mut self.hotplug {
+                hotplug.look(&self.poller);
+            }
+        }
     }
 
     /// Does what the core wants done.
@@ -168,6 +186,7 @@ impl Driver {
             Output::Ready => {
                 self.console.say(&ready::announcement(&self.options));
                 self.show(Light::Ready);
+                self.look_at = self.look_at.and(Some(now));
             }
             Output::NotReady(missing) => {
                 let names: Vec<_> = missing.iter().map(|&i| self.complaint(i)).collect();

@@ -162,8 +162,11 @@ impl Preparation<'_> {
 
     /// A mounted and usable file system, whatever it takes.
     fn file_system(&mut self, part: Part) -> Result<Superblock, String> {
-        let head = self.read(0, ext4::HEAD)?;
-        let found = ext4::probe(&head);
+        // An ext4 shows in its first blocks; only where there is none, more is looked at.
+        let mut found = ext4::probe(&self.read(0, 4096)?);
+        if !matches!(found, Found::Ext4(_)) {
+            found = ext4::probe(&self.read(0, ext4::HEAD)?);
+        }
         let rescued = match found {
             Found::Blank => Vec::new(),
             Found::Ext4(superblock) => match self.existing(superblock, part)? {
