@@ -12,7 +12,7 @@ use mesh_sys::udp::Family;
 use crate::air::{Air, INTERFACE};
 use crate::daemon::{Daemon, Setting};
 use crate::graph::{Edge, Graph, ordered};
-use crate::lab::{Lab, Node, Result, told, wait_for};
+use crate::lab::{Lab, Node, ROUTE_TABLES, Result, told, wait_for};
 use crate::stream::Stream;
 use crate::watch::{Verdict, Watch};
 
@@ -227,9 +227,10 @@ impl<'a> Field<'a> {
     fn forget_routes(&self, at: usize) -> Result<()> {
         let index = self.settings.get(at).map(|s| s.addresses.0);
         self.lab.at(at)?.kernel(|nl| {
-            let filter =
-                mesh_sys::netlink::RouteFilter { table: mesh_sys::netlink::TABLE_MAIN, protocol: None };
-            let routes = nl.routes(&filter)?;
+            let mut routes = Vec::new();
+            for table in ROUTE_TABLES {
+                routes.extend(nl.routes(&mesh_sys::netlink::RouteFilter { table, protocol: None })?);
+            }
             let learnt = |r: &&mesh_sys::netlink::Route| {
                 r.prefix_len == 128 && Some(r.prefix) != index.map(IpAddr::V6) || r.prefix_len == 32
             };

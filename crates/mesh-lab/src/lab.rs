@@ -15,6 +15,9 @@ use mesh_sys::identity;
 use mesh_sys::netlink::{NetNamespace, Rtnetlink};
 use mesh_types::NodeId;
 
+/// Where routing daemons put their routes: mesh-router's table, and the main one of all others.
+pub const ROUTE_TABLES: [u32; 2] = [107, mesh_sys::netlink::TABLE_MAIN];
+
 /// An error for people.
 pub type Result<T> = std::result::Result<T, String>;
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use mesh_sys::netlink::{Route, RouteEvent, RouteFilter, RouteKind, RouteMonitor, Rtnetlink, TABLE_MAIN};
+use mesh_sys::netlink::{Route, RouteEvent, RouteFilter, RouteKind, RouteMonitor, Rtnetlink};
 
 use crate::graph::Graph;
-use crate::lab::{Lab, Result, told};
+use crate::lab::{Lab, ROUTE_TABLES, Result, told};
 
-/// The routes of all nodes to all nodes (IPv6 host routes of the main table).
+/// The routes of all nodes to all nodes (IPv6 host routes of the main table and of mesh-router's).
 #[derive(Debug)]
 pub struct Watch {
     nodes: Vec<Seen>,
@@ -319,9 +319,13 @@ impl Seen {
 
     fn list(&mut self, owners: &Owners) -> Result<()> {
         self.unsure = false;
-        let routes = self.kernel.routes6(&RouteFilter { table: TABLE_MAIN, protocol: None });
         let mut present = vec![(u32::MAX, None); self.next.len()];
-        for route in routes.map_err(told("routes"))? {
+        let mut routes = Vec::new();
+        for table in ROUTE_TABLES {
+            let filter = RouteFilter { table, protocol: None };
+            routes.extend(self.kernel.routes6(&filter).map_err(told("routes"))?);
+        }
+        for route in routes {
             if let Some((to, next)) = owners.read(&route)
                 && let Some(room) = present.get_mut(to)
                 && route.metric < room.0

@@ -127,8 +127,8 @@ impl Service {
                         self.list_radios(now);
                     }
                 }
-                Ok(Some(netlink::Event::Address(_) | netlink::Event::AddressGone(_))) => {}
                 Ok(Some(netlink::Event::Resync)) => self.reload(now),
+                Ok(Some(_)) => {}
                 Err(e) => {
                     log::warn!("kernel notifications: {e}; starting anew");
                     return self.reopen_monitor(now);

@@ -1,19 +1,22 @@
-//! The kernel's routes: what the instances want, applied idempotently, new before old.
+//! The kernel's routes: what the instances want, applied idempotently, new before old, many at a time.
 //!
-//! Every route of ours has one protocol number and one metric in one table, so the kernel replaces it in
-//! place, ours are told from others' after a restart, and a route set by hand (metric 0 or 1024) wins.
+//! Every route of ours has one protocol number and is in one table of our own (`rules` says when the kernel
+//! asks it), so it is replaced in place, ours are told from others' after a restart, and nobody else's
+//! routes are touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use mesh_sys::netlink::{Error, Route, RouteFilter, RouteKind, Rtnetlink, TABLE_MAIN};
+use mesh_sys::netlink::{Change, Error, Route, RouteFilter, RouteKind, Rtnetlink};
 use mesh_types::{Duration, Instant};
 use olsrv2::NetAddr;
+
+use crate::rules::TABLE;
 
 /// Our number among the kernel's route makers (`/etc/iproute2/rt_protos.d`: "p2pmesh").
 pub(crate) const PROTOCOL: u8 = 107;
 /// The kernel's metric of our routes.
-const METRIC: u32 = 1990;
+const METRIC: u32 = 1024;
 /// The metric of the route that answers for our own prefix where no interface has it.
 const METRIC_UNREACHABLE: u32 = 0x7fff_ffff;
 /// How often all routes are compared with the kernel's.
@@ -23,21 +26,18 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What the kernel does for us; a trait so that tests can stand in for it.
 pub(crate) trait Kernel {
-    fn replace(&mut self, route: &Route) -> Result<(), Error>;
-    fn remove(&mut self, route: &Route) -> Result<(), Error>;
+    /// Carries out changes in their order; what became of each.
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error>;
     /// All routes of our protocol and table.
     fn list(&mut self) -> Result<Vec<Route>, Error>;
 }
 
 impl Kernel for Rtnetlink {
-    fn replace(&mut self, route: &Route) -> Result<(), Error> {
-        self.replace_route(route)
-    }
-    fn remove(&mut self, route: &Route) -> Result<(), Error> {
-        self.remove_route(route)
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error> {
+        self.change_routes(changes)
     }
     fn list(&mut self) -> Result<Vec<Route>, Error> {
-        self.routes(&RouteFilter { table: TABLE_MAIN, protocol: Some(PROTOCOL) })
+        self.routes(&RouteFilter { table: TABLE, protocol: Some(PROTOCOL) })
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn kernel_route(route: &olsrv2::Route, source: IpAddr) -> Route {
         index: route.interface,
         source: Some(source),
         metric: METRIC,
-        table: TABLE_MAIN,
+        table: TABLE,
         protocol: PROTOCOL,
     }
 }
@@ -68,19 +68,25 @@ pub(crate) fn own_prefix_route(prefix: NetAddr) -> Route {
         index: 0,
         source: None,
         metric: METRIC_UNREACHABLE,
-        table: TABLE_MAIN,
+        table: TABLE,
         protocol: PROTOCOL,
     }
 }
 
 type Key = (IpAddr, u8);
 
+const fn key(route: &Route) -> Key {
+    (route.prefix, route.prefix_len)
+}
+
 /// The routes wanted and the routes given to the kernel.
 #[derive(Debug)]
 pub(crate) struct Fib {
     wanted: BTreeMap<Key, Route>,
     installed: BTreeMap<Key, Route>,
-    dirty: BTreeSet<Key>,
+    /// What changed since the last commit, in the order the core gave it: near before far for routes that
+    /// come, far before near for those that go.
+    dirty: Vec<Key>,
     /// Found at the start: kept until the instances have had time to learn the mesh again.
     inherited: BTreeSet<Route>,
     keep_inherited_until: Instant,
@@ -99,7 +105,7 @@ impl Fib {
         Ok(Self {
             wanted: BTreeMap::new(),
             installed: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
             inherited,
             keep_inherited_until,
             next_check: keep_inherited_until,
@@ -110,9 +116,9 @@ impl Fib {
 
     /// Wants a route, in place of one for the same prefix; takes effect at [`Fib::commit`].
     pub(crate) fn set(&mut self, route: Route) {
-        let key = (route.prefix, route.prefix_len);
+        let key = key(&route);
         if self.wanted.insert(key, route) != Some(route) {
-            self.dirty.insert(key);
+            self.dirty.push(key);
         }
     }
 
@@ -121,8 +127,19 @@ impl Fib {
         let prefix = prefix.network();
         let key = (prefix.ip(), prefix.prefix_len());
         if self.wanted.remove(&key).is_some() {
-            self.dirty.insert(key);
+            self.dirty.push(key);
         }
+    }
+
+    /// The kernel says that a route of ours is gone. True if it should not be: commit puts it back.
+    pub(crate) fn gone(&mut self, route: &Route) -> bool {
+        let key = key(route);
+        let ours = self.installed.get(&key) == Some(route) && self.wanted.get(&key) == Some(route);
+        if ours {
+            self.installed.remove(&key);
+            self.dirty.push(key);
+        }
+        ours
     }
 
     /// The number of routes wanted.
@@ -132,48 +149,75 @@ impl Fib {
 
     /// Tells the kernel what changed: first what is new or different, then what is gone.
     pub(crate) fn commit(&mut self, kernel: &mut impl Kernel, now: Instant) {
-        let dirty = std::mem::take(&mut self.dirty);
+        if self.dirty.is_empty() {
+            return;
+        }
+        let mut seen = BTreeSet::new();
+        let dirty: Vec<Key> =
+            std::mem::take(&mut self.dirty).into_iter().filter(|key| seen.insert(*key)).collect();
+        let mut changes = Vec::new();
+        let mut leftovers = Vec::new();
         for key in &dirty {
-            if let Some(route) = self.wanted.get(key).copied() {
-                self.install(kernel, *key, route, now);
+            let (old, new) = (self.installed.get(key), self.wanted.get(key));
+            if let Some(new) = new.filter(|new| old != Some(new)) {
+                changes.push(Change::Replace(*new));
+            }
+            // With another metric (the unreachable one) the new one does not replace it.
+            if let Some(old) = old.filter(|old| new.is_none_or(|new| new.metric != old.metric)) {
+                leftovers.push(Change::Remove(*old));
+            }
+            if new.is_none() {
+                self.refused.remove(key);
             }
         }
-        for key in dirty {
-            if !self.wanted.contains_key(&key) {
-                self.refused.remove(&key);
-                if let Some(old) = self.installed.remove(&key) {
-                    self.remove(kernel, &old);
-                }
-            }
-        }
+        changes.append(&mut leftovers);
+        self.apply(kernel, &changes, now);
     }
 
-    fn install(&mut self, kernel: &mut impl Kernel, key: Key, route: Route, now: Instant) {
-        match kernel.replace(&route) {
-            Ok(()) => {
-                // With another metric (the unreachable one) it did not replace the old one.
-                let old = self.installed.insert(key, route).filter(|old| old.metric != route.metric);
-                if let Some(old) = old {
-                    self.remove(kernel, &old);
-                }
-                self.inherited.retain(|r| (r.prefix, r.prefix_len, r.metric) != (key.0, key.1, route.metric));
-                self.refused.remove(&key);
-            }
+    /// Carries out changes and notes what became of them.
+    fn apply(&mut self, kernel: &mut impl Kernel, changes: &[Change], now: Instant) {
+        let results = match kernel.apply(changes) {
+            Ok(results) => results,
             Err(e) => {
                 self.failures += 1;
                 self.next_check = self.next_check.min(now + RETRY);
-                let text = format!("route to {}/{}: {e}", route.prefix, route.prefix_len);
-                if self.refused.insert(key, text.clone()).is_none() {
-                    log::warn!("{text}; it is tried again");
+                log::warn!(
+                    "changing {} routes: {e}; they are compared with the kernel's soon",
+                    changes.len()
+                );
+                return;
+            }
+        };
+        for (change, result) in changes.iter().zip(results) {
+            match (change, result) {
+                (Change::Replace(route), Ok(())) => {
+                    let key = key(route);
+                    self.installed.insert(key, *route);
+                    self.inherited
+                        .retain(|r| (r.prefix, r.prefix_len, r.metric) != (key.0, key.1, route.metric));
+                    self.refused.remove(&key);
+                }
+                (Change::Replace(route), Err(e)) => self.was_refused(route, &e, now),
+                (Change::Remove(route), result) => {
+                    let key = key(route);
+                    if self.installed.get(&key) == Some(route) {
+                        self.installed.remove(&key);
+                    }
+                    if let Err(e) = result {
+                        self.failures += 1;
+                        log::warn!("removing the route to {}/{}: {e}", route.prefix, route.prefix_len);
+                    }
                 }
             }
         }
     }
 
-    fn remove(&mut self, kernel: &mut impl Kernel, route: &Route) {
-        if let Err(e) = kernel.remove(route) {
-            self.failures += 1;
-            log::warn!("removing the route to {}/{}: {e}", route.prefix, route.prefix_len);
+    fn was_refused(&mut self, route: &Route, error: &Error, now: Instant) {
+        self.failures += 1;
+        self.next_check = self.next_check.min(now + RETRY);
+        let text = format!("route to {}/{}: {error}", route.prefix, route.prefix_len);
+        if self.refused.insert(key(route), text.clone()).is_none() {
+            log::warn!("{text}; it is tried again");
         }
     }
 
@@ -199,32 +243,30 @@ impl Fib {
                 return;
             }
         };
-        let wanted: Vec<(Key, Route)> = self.wanted.iter().map(|(k, r)| (*k, *r)).collect();
-        for (key, route) in wanted {
-            if !present.contains(&route) {
-                self.install(kernel, key, route, now);
-            }
-        }
         if now >= self.keep_inherited_until {
             self.inherited.clear();
         } else {
             self.next_check = self.next_check.min(self.keep_inherited_until);
         }
-        for route in present {
-            let ours =
-                self.wanted.get(&(route.prefix, route.prefix_len)).is_some_and(|w| w.metric == route.metric);
-            if !ours && !self.inherited.contains(&route) {
-                self.remove(kernel, &route);
-            }
-        }
+        let missing = self.wanted.values().filter(|route| !present.contains(route));
+        let mut changes: Vec<Change> = missing.map(|route| Change::Replace(*route)).collect();
+        let stays = |route: &Route| {
+            let same_slot = self.wanted.get(&key(route)).is_some_and(|w| w.metric == route.metric);
+            same_slot || self.inherited.contains(route)
+        };
+        changes.extend(present.iter().filter(|route| !stays(route)).map(|route| Change::Remove(*route)));
+        self.apply(kernel, &changes, now);
     }
 
     /// Removes everything of ours, also what an earlier run left.
-    pub(crate) fn clear(&mut self, kernel: &mut impl Kernel) {
+    pub(crate) fn clear(&mut self, kernel: &mut impl Kernel, now: Instant) {
         self.wanted.clear();
-        self.installed.clear();
+        self.dirty.clear();
         match kernel.list() {
-            Ok(list) => list.iter().for_each(|r| self.remove(kernel, r)),
+            Ok(list) => {
+                let all: Vec<Change> = list.into_iter().map(Change::Remove).collect();
+                self.apply(kernel, &all, now);
+            }
             Err(e) => log::warn!("listing the kernel's routes: {e}"),
         }
     }

@@ -51,6 +51,7 @@ impl Links {
                 self.addresses.insert(key, tentative);
             }
             Event::AddressGone(address) => drop(self.addresses.remove(&entry(address).0)),
+            Event::RouteGone(_) | Event::ForeignDefault => {}
             Event::Resync => return false,
         }
         true

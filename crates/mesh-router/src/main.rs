@@ -2,7 +2,7 @@
 //! kernel's routes and the control socket (level 4).
 //!
 //! Where to look: `settings` command line and configuration · `links` which interfaces are usable ·
-//! `instance` one address family's core and sockets · `fib` the kernel's routes · `records` signed
+//! `instance` one address family's core and sockets · `fib` the kernel's routes, `rules` when it asks them · `records` signed
 //! application records · `answers` replies on the control socket · `numbers` sequence numbers over
 //! restarts · `service` the driver loop.
 //!
@@ -14,6 +14,7 @@ mod instance;
 mod links;
 mod numbers;
 mod records;
+mod rules;
 mod service;
 mod settings;
 

@@ -13,11 +13,12 @@ use mesh_sys::{clock, entropy};
 use mesh_types::{Duration, Instant, Metric};
 use olsrv2::{AttachedNetwork, Config, Input, Router};
 
-use crate::fib::{self, Fib};
+use crate::fib::{self, Fib, PROTOCOL};
 use crate::instance::Instance;
 use crate::links::Links;
 use crate::numbers::{NumberFile, Numbers};
 use crate::records::Board;
+use crate::rules;
 use crate::settings::Settings;
 
 mod control;
@@ -75,7 +76,7 @@ impl Service {
         let now = clock::now();
         let poller = Poller::new().map_err(|e| say("poller")(&e))?;
         let signals = Signals::new().map_err(|e| say("signals")(&e))?;
-        let monitor = Monitor::new().map_err(|e| say("kernel notifications")(&e))?;
+        let monitor = Monitor::with_routes(PROTOCOL).map_err(|e| say("kernel notifications")(&e))?;
         let mut kernel = Rtnetlink::new().map_err(|e| say("kernel routes")(&e))?;
         let control = Control::bind(&settings.run_dir, "mesh-router", &poller, CONTROL)
             .map_err(|e| say("control socket")(&e))?;
@@ -124,6 +125,7 @@ impl Service {
         ] {
             self.set_sysctl(family, "all", key, value);
         }
+        self.put_rules().map_err(|e| format!("routing rules: {e}; the kernel has to have several tables"))?;
         if let Some(prefix) = self.settings.own_prefix {
             self.fib.set(fib::own_prefix_route(prefix));
         }
@@ -198,6 +200,9 @@ impl Service {
             if let Err(e) = self.put_addresses() {
                 log::warn!("own addresses on lo: {e}");
             }
+            if let Err(e) = self.put_rules() {
+                log::warn!("routing rules: {e}");
+            }
             self.fib.check(&mut self.kernel, now);
         }
         if self.settings.interfaces.is_none() && self.radio.is_none() && self.radio_retry.0 <= now {
@@ -223,7 +228,10 @@ impl Service {
 
     fn end(&mut self) {
         log::info!("ending: routes and addresses are removed");
-        self.fib.clear(&mut self.kernel);
+        self.fib.clear(&mut self.kernel, clock::now());
+        if let Err(e) = rules::sync(&mut self.kernel, &BTreeSet::new()) {
+            log::warn!("removing the routing rules: {e}");
+        }
         if let Ok(Some(lo)) = self.kernel.link("lo") {
             for (ip, len) in self.own_addresses() {
                 if let Err(e) = self.kernel.remove_address(lo.index, ip, len) {
@@ -249,6 +257,10 @@ impl Service {
         }
         let addresses = self.own_addresses();
         addresses.iter().try_for_each(|(ip, len)| self.kernel.add_address(lo.index, *ip, *len))
+    }
+
+    fn put_rules(&mut self) -> Result<(), mesh_sys::netlink::Error> {
+        rules::sync(&mut self.kernel, &rules::wanted(&BTreeSet::new()))
     }
 
     fn set_sysctl(&self, family: Family, interface: &str, key: &str, value: &str) {

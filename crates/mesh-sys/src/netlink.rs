@@ -15,6 +15,7 @@ mod monitor;
 mod namespace;
 pub mod nl80211;
 mod route;
+mod rule;
 mod socket;
 pub mod sysctl;
 
@@ -27,10 +28,13 @@ pub use address::Address;
 pub use link::Link;
 pub use monitor::{Event, Monitor, RouteEvent, RouteMonitor};
 pub use namespace::NetNamespace;
-pub use route::{Route, RouteFilter, RouteKind, TABLE_MAIN};
+pub use route::{Change, Route, RouteFilter, RouteKind, TABLE_MAIN};
+pub use rule::{Rule, RuleAction};
 
 use codec::{Builder, flags};
 use socket::Socket;
+
+use crate::udp::Family;
 
 /// Why a netlink request failed.
 #[derive(Debug)]
@@ -243,7 +247,65 @@ impl Rtnetlink {
     /// `EPERM` without `CAP_NET_ADMIN`.
     pub fn remove_route(&mut self, route: &Route) -> Result<(), Error> {
         let result = self.socket.request(route::change_request(libc::RTM_DELROUTE, 0, route));
-        ignore(result, &[libc::ESRCH, libc::ENODEV, libc::ENETDOWN])
+        ignore(result, GONE)
+    }
+
+    /// Carries out many changes in their order, many to a system call. The result says what became of each;
+    /// removing what is not there is fine. `Err` if the socket failed: then nobody knows.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn change_routes(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error> {
+        let mut results = Vec::with_capacity(changes.len());
+        for part in changes.chunks(socket::BATCH) {
+            let requests = part.iter().map(|change| match change {
+                Change::Replace(route) => {
+                    let how = flags::CREATE | flags::REPLACE;
+                    route::change_request(libc::RTM_NEWROUTE, how, route)
+                }
+                Change::Remove(route) => route::change_request(libc::RTM_DELROUTE, 0, route),
+            });
+            let done = self.socket.request_all(requests)?;
+            results.extend(done.into_iter().zip(part).map(|(result, change)| match change {
+                Change::Replace(_) => result,
+                Change::Remove(_) => ignore(result, GONE),
+            }));
+        }
+        Ok(results)
+    }
+
+    /// Adds a rule; one that is there is fine.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if the kernel has one table only; `EPERM` without `CAP_NET_ADMIN`.
+    pub fn add_rule(&mut self, rule: &Rule) -> Result<(), Error> {
+        let how = flags::CREATE | flags::EXCLUSIVE;
+        let result = self.socket.request(rule::change_request(libc::RTM_NEWRULE, how, rule));
+        ignore(result, &[libc::EEXIST])
+    }
+
+    /// Removes a rule; one that is not there is fine.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`.
+    pub fn remove_rule(&mut self, rule: &Rule) -> Result<(), Error> {
+        let result = self.socket.request(rule::change_request(libc::RTM_DELRULE, 0, rule));
+        ignore(result, &[libc::ENOENT])
+    }
+
+    /// The rules of a family made by `protocol`, in their order.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn rules(&mut self, family: Family, protocol: u8) -> Result<Vec<Rule>, Error> {
+        let mut found = Vec::new();
+        self.socket.dump(rule::dump_request(family), |kind, body| {
+            if kind == libc::RTM_NEWRULE {
+                found.extend(rule::parse(body)?.filter(|r| r.protocol == protocol));
+            }
+            bounded(found.len())
+        })?;
+        Ok(found)
     }
 
     /// The routes of both families that fit `filter`; multipath routes are left out.
@@ -281,6 +343,9 @@ impl Rtnetlink {
         ignore(result, &[libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP])
     }
 }
+
+/// What a removal says of a route that went before it, alone or with its interface.
+const GONE: &[i32] = &[libc::ESRCH, libc::ENODEV, libc::ENETDOWN];
 
 fn bounded(count: usize) -> Result<(), Error> {
     if count > MAX_OBJECTS { Err(Error::Malformed("more objects than can be")) } else { Ok(()) }

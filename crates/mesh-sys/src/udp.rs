@@ -30,6 +30,14 @@ pub enum Family {
 }
 
 impl Family {
+    /// The kernel's number for it (AF_INET, AF_INET6).
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V4 => libc::AF_INET as u8,
+            Self::V6 => libc::AF_INET6 as u8,
+        }
+    }
+
     /// The family of `addr`.
     pub const fn of(addr: &IpAddr) -> Self {
         match addr {

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use mesh_ipc::router::{LinkState, Neighbor, Route, RouterRequest, RouterResponse};
-use mesh_lab::lab::{Lab, Node, Result, wait_for};
-use mesh_sys::netlink::{self, RouteFilter, TABLE_MAIN};
+use mesh_lab::lab::{Lab, Node, ROUTE_TABLES, Result, wait_for};
+use mesh_sys::netlink::{self, RouteFilter};
 
-/// mesh-router's number among the kernel's route makers.
-const PROTOCOL: u8 = 107;
+/// mesh-router's number among the kernel's route makers, and its routing table.
+pub(super) const PROTOCOL: u8 = 107;
+pub(super) const TABLE: u32 = ROUTE_TABLES[0];
 
 /// A part of a test.
 pub(super) type Step = fn(&mut Lab) -> Result<()>;
@@ -39,7 +40,7 @@ pub(super) fn routes(node: &Node) -> Result<Vec<Route>> {
 
 /// mesh-router's routes in the kernel.
 pub(super) fn kernel_routes(node: &Node) -> Result<Vec<netlink::Route>> {
-    node.kernel(|nl| nl.routes(&RouteFilter { table: TABLE_MAIN, protocol: Some(PROTOCOL) }))
+    node.kernel(|nl| nl.routes(&RouteFilter { table: TABLE, protocol: Some(PROTOCOL) }))
 }
 
 /// Waits until the node has that many symmetric links, over both families.

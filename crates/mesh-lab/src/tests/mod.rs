@@ -6,6 +6,7 @@ mod line;
 mod names;
 mod pair;
 mod ring;
+mod routes;
 
 use mesh_lab::lab::Lab;
 use mesh_lab::report::Report;
@@ -17,6 +18,7 @@ pub(crate) type Test = fn(&mut Lab, &mut Report);
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("names", names::run),
     ("pair", pair::run),
+    ("routes", routes::run),
     ("ring", ring::run),
     ("line-of-three", line::run),
     ("grid-of-25", grid::run),

@@ -8,7 +8,7 @@ use mesh_lab::probe;
 use mesh_lab::report::Report;
 use mesh_sys::netlink::{Route, RouteFilter, RouteKind, TABLE_MAIN};
 
-use super::common::{Step, bring_up, kernel_routes, routes, secs, symmetric_links};
+use super::common::{PROTOCOL, Step, TABLE, bring_up, kernel_routes, routes, secs, symmetric_links};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -80,8 +80,8 @@ fn attached(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// A route that someone made by hand, out of eth0.
-fn by_hand(lab: &mut Lab, prefix: &str, protocol: u8) -> Result<Route> {
+/// A route out of eth0 that someone else made.
+fn by_hand(lab: &mut Lab, prefix: &str, table: u32, protocol: u8) -> Result<Route> {
     let index = lab.node(A)?.kernel(|nl| nl.link("eth0"))?.map_or(0, |l| l.index);
     Ok(Route {
         kind: RouteKind::Unicast,
@@ -91,7 +91,7 @@ fn by_hand(lab: &mut Lab, prefix: &str, protocol: u8) -> Result<Route> {
         index,
         source: None,
         metric: 77,
-        table: TABLE_MAIN,
+        table,
         protocol,
     })
 }
@@ -99,7 +99,7 @@ fn by_hand(lab: &mut Lab, prefix: &str, protocol: u8) -> Result<Route> {
 fn foreign(lab: &mut Lab) -> Result<()> {
     // One of them to a destination that the router routes, too.
     for prefix in ["10.99.0.2", "fd00:b::1", "fd00:77::1"] {
-        let route = by_hand(lab, prefix, 4)?;
+        let route = by_hand(lab, prefix, TABLE_MAIN, 4)?;
         lab.node(A)?.kernel(|nl| nl.replace_route(&route))?;
     }
     lab.node(A)?.stop("mesh-router")?;
@@ -113,7 +113,7 @@ fn foreign(lab: &mut Lab) -> Result<()> {
 
 fn stale(lab: &mut Lab) -> Result<()> {
     // As a run that crashed would have left it.
-    let gone = by_hand(lab, "fd00:99::1", 99)?;
+    let gone = by_hand(lab, "fd00:99::1", TABLE, PROTOCOL)?;
     lab.node(A)?.kernel(|nl| nl.replace_route(&gone))?;
     start_router(lab, A)?;
     let node = lab.node(A)?;

@@ -6,21 +6,36 @@ struct Fake {
     routes: BTreeMap<(IpAddr, u8, u32), Route>,
     calls: Vec<String>,
     refuse: bool,
+    broken: bool,
+}
+
+impl Fake {
+    fn put(&mut self, route: Route) {
+        self.routes.insert((route.prefix, route.prefix_len, route.metric), route);
+    }
 }
 
 impl Kernel for Fake {
-    fn replace(&mut self, route: &Route) -> Result<(), Error> {
-        self.calls.push(format!("+{}", route.prefix));
-        if self.refuse {
-            return Err(Error::Kernel { errno: 101, message: None });
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error> {
+        if self.broken {
+            return Err(Error::Unsettled);
         }
-        self.routes.insert((route.prefix, route.prefix_len, route.metric), *route);
-        Ok(())
-    }
-    fn remove(&mut self, route: &Route) -> Result<(), Error> {
-        self.calls.push(format!("-{}", route.prefix));
-        self.routes.remove(&(route.prefix, route.prefix_len, route.metric));
-        Ok(())
+        let one = |change: &Change| match change {
+            Change::Replace(route) => {
+                self.calls.push(format!("+{}", route.prefix));
+                if self.refuse {
+                    return Err(Error::Kernel { errno: 101, message: None });
+                }
+                self.put(*route);
+                Ok(())
+            }
+            Change::Remove(route) => {
+                self.calls.push(format!("-{}", route.prefix));
+                self.routes.remove(&(route.prefix, route.prefix_len, route.metric));
+                Ok(())
+            }
+        };
+        Ok(changes.iter().map(one).collect())
     }
     fn list(&mut self) -> Result<Vec<Route>, Error> {
         Ok(self.routes.values().copied().collect())
@@ -77,8 +92,8 @@ fn a_neighbors_own_address_as_next_hop_means_on_link() {
 #[test]
 fn what_an_earlier_run_left_is_used_then_removed() {
     let mut kernel = Fake::default();
-    kernel.replace(&route("fd00::2", "fe80::2")).unwrap();
-    kernel.replace(&route("fd00::9", "fe80::2")).unwrap();
+    kernel.put(route("fd00::2", "fe80::2"));
+    kernel.put(route("fd00::9", "fe80::2"));
     let mut fib = new(&mut kernel);
     fib.set(route("fd00::2", "fe80::7"));
     fib.commit(&mut kernel, Instant::ZERO);
@@ -97,11 +112,11 @@ fn lost_and_foreign_changes_are_mended() {
     fib.set(own_prefix_route(NetAddr::new("fd00:7::".parse().unwrap(), 64)));
     fib.commit(&mut kernel, Instant::ZERO);
     kernel.routes.clear();
-    kernel.replace(&route("fd00::8", "fe80::2")).unwrap();
+    kernel.put(route("fd00::8", "fe80::2"));
     fib.check(&mut kernel, Instant::from_millis(30_000));
     let prefixes: Vec<_> = kernel.routes.keys().map(|k| k.0.to_string()).collect();
     assert_eq!(prefixes, ["fd00::2", "fd00:7::"]);
-    fib.clear(&mut kernel);
+    fib.clear(&mut kernel, Instant::ZERO);
     assert!(kernel.routes.is_empty());
 }
 
@@ -116,4 +131,49 @@ fn refused_routes_are_tried_again_and_reported_while_refused() {
     kernel.refuse = false;
     fib.check(&mut kernel, fib.next_check());
     assert_eq!((fib.problems().count(), kernel.routes.len()), (0, 1));
+}
+
+#[test]
+fn the_cores_order_is_kept_near_first_and_far_gone_first() {
+    let mut kernel = Fake::default();
+    let mut fib = new(&mut kernel);
+    let order = ["fd00::9", "fd00::1", "fd00::5"];
+    order.iter().for_each(|to| fib.set(route(to, "fe80::2")));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!(kernel.calls, ["+fd00::9", "+fd00::1", "+fd00::5"]);
+    kernel.calls.clear();
+    fib.unset(net("fd00::5"));
+    fib.set(route("fd00::1", "fe80::3"));
+    fib.unset(net("fd00::9"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!(kernel.calls, ["+fd00::1", "-fd00::5", "-fd00::9"]);
+}
+
+#[test]
+fn what_others_remove_comes_back_and_what_we_remove_does_not() {
+    let mut kernel = Fake::default();
+    let mut fib = new(&mut kernel);
+    let (one, two) = (route("fd00::1", "fe80::2"), route("fd00::2", "fe80::2"));
+    fib.set(one);
+    fib.set(two);
+    fib.commit(&mut kernel, Instant::ZERO);
+    kernel.routes.clear();
+    fib.unset(net("fd00::2"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert!(fib.gone(&one) && !fib.gone(&two) && !fib.gone(&route("fd00::1", "fe80::9")));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!(kernel.list().unwrap(), [one]);
+}
+
+#[test]
+fn after_a_broken_socket_everything_is_compared() {
+    let mut kernel = Fake { broken: true, ..Fake::default() };
+    let mut fib = new(&mut kernel);
+    kernel.put(route("fd00::7", "fe80::2"));
+    fib.set(route("fd00::1", "fe80::2"));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!(fib.next_check(), Instant::ZERO + RETRY);
+    kernel.broken = false;
+    fib.check(&mut kernel, fib.next_check());
+    assert_eq!(kernel.list().unwrap(), [route("fd00::1", "fe80::2")]);
 }

@@ -6,11 +6,11 @@ use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
 use mesh_ipc::router::RouterResponse;
 use mesh_ipc::{Request, Response};
 use mesh_sys::control::Watcher;
-use mesh_sys::netlink::{Monitor, sysctl};
+use mesh_sys::netlink::{Event, Monitor, sysctl};
 use mesh_sys::poll;
 use mesh_sys::udp::Family;
 use mesh_types::{Duration, Instant};
-use olsrv2::{Event, RouteChange};
+use olsrv2::RouteChange;
 
 use super::{MONITOR, RADIO, SOCKETS, Service, V6};
 use crate::fib;
@@ -27,6 +27,17 @@ impl Service {
             match self.monitor.poll_event() {
                 Ok(None) => return,
                 // Every step reaches the cores, so that a short loss of carrier is seen, too.
+                Ok(Some(Event::RouteGone(route))) => {
+                    if self.fib.gone(&route) {
+                        log::info!(
+                            "the route to {}/{} was removed; putting it back",
+                            route.prefix,
+                            route.prefix_len
+                        );
+                        self.fib.commit(&mut self.kernel, now);
+                    }
+                }
+                Ok(Some(Event::ForeignDefault)) => {}
                 Ok(Some(event)) => match self.links.apply(event) {
                     true => self.sync(now),
                     false => self.reload(now),
@@ -43,7 +54,7 @@ impl Service {
     /// A socket that failed is replaced; if that fails, too, later.
     pub(super) fn reopen_monitor(&mut self, now: Instant) {
         let _ = self.poller.remove(&self.monitor); // it would only report its error for ever
-        match Monitor::new() {
+        match Monitor::with_routes(fib::PROTOCOL) {
             Ok(monitor) if self.poller.add(&monitor, MONITOR, false).is_ok() => {
                 self.monitor = monitor;
                 self.monitor_broken = false;
@@ -160,7 +171,9 @@ impl Service {
         self.fib.commit(&mut self.kernel, now);
     }
 
-    pub(super) fn tell(&mut self, at: usize, event: Event) {
+    pub(super) fn tell(&mut self, at: usize, event: olsrv2::Event) {
+        use olsrv2::Event;
+
         let name = |index: u32| self.links.name(index).unwrap_or("?").to_owned();
         match event {
             Event::NeighborUp { interface, address, originator } => {

@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::socket::Socket;
-use super::{Address, Error, Link, Route, TABLE_MAIN, address, codec, link, route};
+use super::{Address, Error, Link, Route, address, codec, link, route};
 
 /// RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// RTMGRP_IPV4_ROUTE
+const ROUTES4: u32 = 0x40;
 /// RTMGRP_IPV6_ROUTE
 const ROUTES6: u32 = 0x400;
+/// Of this node's own addresses; no route anybody makes.
+const TABLE_LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub enum Event {
     Address(Address),
     /// An address is gone.
     AddressGone(Address),
+    /// A route of the protocol given to [`Monitor::with_routes`] is gone, whoever removed it.
+    RouteGone(Route),
+    /// A default route of another protocol is new, changed or gone.
+    ForeignDefault,
     /// Changes were lost; list everything anew.
     Resync,
 }
@@ -31,6 +39,8 @@ pub enum Event {
 pub struct Monitor {
     socket: Socket,
     waiting: VecDeque<Event>,
+    /// Whose routes are of interest.
+    protocol: Option<u8>,
 }
 
 impl Monitor {
@@ -39,8 +49,16 @@ impl Monitor {
     /// # Errors
     /// What socket(2) says.
     pub fn new() -> Result<Self, Error> {
-        let socket = Socket::open(None, GROUPS)?;
-        Ok(Self { socket, waiting: VecDeque::new() })
+        Ok(Self { socket: Socket::open(None, GROUPS)?, waiting: VecDeque::new(), protocol: None })
+    }
+
+    /// The same, which also hears when routes of `protocol` go, and of default routes of other protocols.
+    ///
+    /// # Errors
+    /// What socket(2) says.
+    pub fn with_routes(protocol: u8) -> Result<Self, Error> {
+        let socket = Socket::open(None, GROUPS | ROUTES4 | ROUTES6)?;
+        Ok(Self { socket, waiting: VecDeque::new(), protocol: Some(protocol) })
     }
 
     /// The next change, without waiting; `None` when there is none. Notifications that do not parse, and
@@ -56,7 +74,7 @@ impl Monitor {
             }
             match self.socket.poll() {
                 Ok(None) => return Ok(None),
-                Ok(Some(bytes)) => read(bytes, &mut self.waiting),
+                Ok(Some(bytes)) => read(bytes, self.protocol, &mut self.waiting),
                 Err(Error::Io(e)) if e.raw_os_error() != Some(libc::ENOBUFS) => return Err(Error::Io(e)),
                 Err(_) => return Ok(Some(Event::Resync)),
             }
@@ -71,7 +89,7 @@ impl AsFd for Monitor {
     }
 }
 
-/// What changed among the IPv6 routes of the main table.
+/// What changed among the IPv6 routes of all tables but the local one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteEvent {
     /// A route is new or changed.
@@ -133,7 +151,7 @@ fn read_routes(bytes: &[u8], events: &mut VecDeque<RouteEvent>) {
                 _ => return Ok(None),
             };
             Ok(match route::parse(m.body)? {
-                Some(route) if route.table == TABLE_MAIN => Some(make(route)),
+                Some(route) if route.table != TABLE_LOCAL => Some(make(route)),
                 Some(_) => None,
                 None => route::is_multipath(m.body).then_some(RouteEvent::Resync),
             })
@@ -143,7 +161,7 @@ fn read_routes(bytes: &[u8], events: &mut VecDeque<RouteEvent>) {
 }
 
 /// Turns one datagram of notifications into events.
-fn read(bytes: &[u8], events: &mut VecDeque<Event>) {
+fn read(bytes: &[u8], protocol: Option<u8>, events: &mut VecDeque<Event>) {
     for message in codec::messages(bytes) {
         let event = message.and_then(|m| match m.kind {
             libc::RTM_NEWLINK | libc::RTM_DELLINK if bridge_port(m.body) => Ok(None),
@@ -151,9 +169,20 @@ fn read(bytes: &[u8], events: &mut VecDeque<Event>) {
             libc::RTM_DELLINK => link::parse(m.body).map(Event::LinkGone).map(Some),
             libc::RTM_NEWADDR => address::parse(m.body).map(|a| a.map(Event::Address)),
             libc::RTM_DELADDR => address::parse(m.body).map(|a| a.map(Event::AddressGone)),
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => match protocol {
+                Some(ours) if route::is_foreign_default(m.body, ours) => Ok(Some(Event::ForeignDefault)),
+                Some(ours) if m.kind == libc::RTM_DELROUTE && route::is_of(m.body, ours) => {
+                    route::parse(m.body).map(|r| r.map(Event::RouteGone))
+                }
+                _ => Ok(None),
+            },
             _ => Ok(None),
         });
-        events.extend(event.unwrap_or(Some(Event::Resync)));
+        let event = event.unwrap_or(Some(Event::Resync));
+        // One is enough, however many default routes change.
+        if event != Some(Event::ForeignDefault) || events.back() != Some(&Event::ForeignDefault) {
+            events.extend(event);
+        }
     }
 }
 

@@ -55,6 +55,15 @@ pub struct Route {
     pub protocol: u8,
 }
 
+/// One step of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Puts a route in, atomically in place of one with the same prefix, metric and table.
+    Replace(Route),
+    /// Removes a route: the one with this prefix, metric, table, protocol, interface and gateway.
+    Remove(Route),
+}
+
 /// Which routes to list.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteFilter {
@@ -68,6 +77,16 @@ impl RouteFilter {
     pub(super) fn fits(&self, route: &Route) -> bool {
         route.table == self.table && self.protocol.is_none_or(|p| p == route.protocol)
     }
+}
+
+/// Whether an RTM_NEWROUTE or RTM_DELROUTE is about a default route that another than `protocol` made.
+pub(super) fn is_foreign_default(body: &[u8], protocol: u8) -> bool {
+    matches!(body, [_, 0, _, _, _, p, ..] if *p != protocol)
+}
+
+/// Whether it is about a route that `protocol` made.
+pub(super) fn is_of(body: &[u8], protocol: u8) -> bool {
+    body.get(5) == Some(&protocol)
 }
 
 pub(super) fn dump_request(family: u8, filter: &RouteFilter) -> Builder {

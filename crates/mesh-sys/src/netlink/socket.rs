@@ -17,6 +17,9 @@ const BUFFER: usize = 32 * 1024;
 /// How often a dump is asked for again when the table changed under it.
 const TRIES: usize = 8;
 
+/// How many requests go to the kernel at once: their errors must fit into the receive buffer.
+pub(super) const BATCH: usize = 100;
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
@@ -49,6 +52,50 @@ impl Socket {
     pub(super) fn request(&mut self, request: Builder) -> Result<(), Error> {
         let sequence = self.send(request, flags::ACK)?;
         self.collect(sequence, |_, _| Ok(())).map(drop)
+    }
+
+    /// Sends up to [`BATCH`] requests in one datagram, which the kernel carries out in their order; what
+    /// became of each. Only the last is acknowledged: the others say something if they fail.
+    pub(super) fn request_all(
+        &mut self,
+        requests: impl ExactSizeIterator<Item = Builder>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let count = requests.len();
+        let mut bytes = Vec::new();
+        // Sequence numbers are never zero, also not within a batch.
+        if self.sequence > u32::MAX - BATCH as u32 {
+            self.sequence = 0;
+        }
+        let first = self.sequence + 1;
+        for (at, request) in requests.enumerate() {
+            let how = if at + 1 == count { flags::ACK } else { 0 };
+            bytes.extend(request.finish(how, first + at as u32));
+        }
+        let mut results: Vec<Result<(), Error>> = (0..count).map(|_| Ok(())).collect();
+        if count == 0 {
+            return Ok(results);
+        }
+        self.sequence += count as u32;
+        net::sendto(&self.fd, &bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        loop {
+            let bytes = match receive(&self.fd, &mut self.buffer, RecvFlags::empty()) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return Err(Error::Unsettled),
+                Err(e) => return Err(e), // with ENOBUFS an error may have been lost
+            };
+            for message in codec::messages(bytes) {
+                let message = message?;
+                let Some(at) = message.sequence.checked_sub(first).map(|n| n as usize) else { continue };
+                let Some(result) = results.get_mut(at).filter(|_| message.kind == NLMSG_ERROR) else {
+                    continue;
+                };
+                *result = verdict(&message);
+                if at + 1 == count {
+                    return Ok(results);
+                }
+            }
+        }
     }
 
     /// Sends a request that has one answer, and hands over its body.

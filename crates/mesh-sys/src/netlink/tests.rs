@@ -254,3 +254,188 @@ fn route_changes_are_heard() {
     let of = |wanted: &RouteEvent| events.iter().filter(|e| *e == wanted).count();
     assert_eq!((of(&RouteEvent::Set(route)), of(&RouteEvent::Gone(route))), (1, 1), "{events:?}");
 }
+
+/// A cable from this namespace: its interface here, both ends up. `lo` has the addresses, as on a node.
+fn cable(nl: &mut Rtnetlink, other: &NetNamespace) -> Link {
+    let lo = loopback(nl);
+    nl.set_up(lo.index, true).unwrap();
+    nl.add_address(lo.index, "10.64.0.1".parse().unwrap(), 32).unwrap();
+    nl.add_address(lo.index, "fd00::1".parse().unwrap(), 128).unwrap();
+    nl.add_veth("left", "right", other.as_fd()).unwrap();
+    let left = nl.link("left").unwrap().unwrap();
+    nl.set_up(left.index, true).unwrap();
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            other.enter().unwrap();
+            let mut there = Rtnetlink::new().unwrap();
+            let right = there.link("right").unwrap().unwrap();
+            there.set_up(right.index, true).unwrap();
+        });
+    });
+    left
+}
+
+fn host_route(index: u32, to: IpAddr, via: &str) -> Route {
+    Route {
+        kind: RouteKind::Unicast,
+        prefix: to,
+        prefix_len: if to.is_ipv6() { 128 } else { 32 },
+        gateway: Some(via.parse().unwrap()),
+        index,
+        source: None,
+        metric: 1024,
+        table: TABLE_MAIN,
+        protocol: 99,
+    }
+}
+
+#[test]
+fn a_route_being_replaced_is_never_missing() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    if !own_namespace() {
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let left = cable(&mut nl, &other);
+    for (to, vias) in [("10.64.7.7", ["10.64.0.2", "10.64.0.3"]), ("fd00:7::7", ["fe80::2", "fe80::3"])] {
+        let to: IpAddr = to.parse().unwrap();
+        nl.replace_route(&host_route(left.index, to, vias[0])).unwrap();
+        let mut monitor = Monitor::with_routes(99).unwrap();
+        let (done, lookups) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let missing = std::thread::scope(|s| {
+            let watcher = s.spawn(|| {
+                let mut missing = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let any: IpAddr = if to.is_ipv6() { "::" } else { "0.0.0.0" }.parse().unwrap();
+                    let socket = std::net::UdpSocket::bind((any, 0)).unwrap();
+                    missing += usize::from(socket.connect((to, 9)).is_err());
+                    lookups.fetch_add(1, Ordering::Relaxed);
+                }
+                missing
+            });
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let mut round = 0;
+            while round < 1000 || (lookups.load(Ordering::Relaxed) < 1000 && Instant::now() < deadline) {
+                round += 1;
+                nl.change_routes(&[Change::Replace(host_route(left.index, to, vias[round % 2]))]).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            watcher.join().unwrap()
+        });
+        assert_eq!(missing, 0, "of {} lookups of {to}", lookups.into_inner());
+        loop {
+            match monitor.poll_event().unwrap() {
+                Some(Event::RouteGone(r)) => panic!("{r:?} was removed"),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        assert_eq!(nl.routes(&RouteFilter { table: TABLE_MAIN, protocol: Some(99) }).unwrap().len(), 1);
+        nl.remove_route(&host_route(left.index, to, vias[0])).unwrap();
+        nl.remove_route(&host_route(left.index, to, vias[1])).unwrap();
+    }
+}
+
+#[test]
+fn a_thousand_routes_go_in_at_once_and_a_lost_notification_is_noticed() {
+    if !own_namespace() {
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let left = cable(&mut nl, &other);
+    let mut monitor = Monitor::with_routes(99).unwrap();
+    let routes: Vec<Route> = (0..1000u32)
+        .flat_map(|n| {
+            let [.., high, low] = n.to_be_bytes();
+            [
+                host_route(left.index, IpAddr::from([10, 65, high, low]), "10.64.0.2"),
+                host_route(left.index, IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n as u16 + 1]), "fe80::2"),
+            ]
+        })
+        .collect();
+    let mut changes: Vec<Change> = routes.iter().copied().map(Change::Replace).collect();
+    // One that is refused, amid the others: bits behind the prefix.
+    changes.insert(777, Change::Replace(Route { prefix_len: 24, ..routes[3 * 2] }));
+    let start = Instant::now();
+    let results = nl.change_routes(&changes).unwrap();
+    let batched = start.elapsed();
+    let refused: Vec<usize> = (0..results.len()).filter(|i| results[*i].is_err()).collect();
+    assert_eq!(refused, [777]);
+    let filter = RouteFilter { table: TABLE_MAIN, protocol: Some(99) };
+    assert_eq!(nl.routes(&filter).unwrap().len(), routes.len());
+    let start = Instant::now();
+    routes.iter().for_each(|r| nl.replace_route(r).unwrap());
+    let single = start.elapsed();
+    let gone: Vec<Change> = routes.iter().copied().map(Change::Remove).collect();
+    for _ in 0..2 {
+        assert!(nl.change_routes(&gone).unwrap().iter().all(Result::is_ok), "gone already is fine");
+    }
+    assert_eq!(nl.routes(&filter).unwrap(), []);
+    eprintln!("2000 routes: {batched:?} in batches, {single:?} one by one");
+    // The monitor slept through more than its buffer holds.
+    for _ in 0..3 {
+        nl.change_routes(&changes).unwrap();
+        nl.change_routes(&gone).unwrap();
+    }
+    wait_for(&mut monitor, |e| *e == Event::Resync);
+}
+
+#[test]
+fn rules_are_added_listed_and_removed() {
+    if !own_namespace() {
+        return;
+    }
+    let mut nl = Rtnetlink::new().unwrap();
+    for family in [Family::V4, Family::V6] {
+        let rule = Rule {
+            family,
+            priority: 32_100,
+            incoming: None,
+            action: RuleAction::Lookup { table: TABLE_MAIN, suppress: Some(10) },
+            protocol: 99,
+        };
+        let from_lo = Rule {
+            priority: 32_101,
+            incoming: Some("lo".into()),
+            action: RuleAction::Unreachable,
+            ..rule.clone()
+        };
+        for _ in 0..2 {
+            nl.add_rule(&rule).unwrap();
+            nl.add_rule(&from_lo).unwrap();
+        }
+        assert_eq!(nl.rules(family, 99).unwrap(), [rule.clone(), from_lo.clone()]);
+        assert_eq!(nl.rules(family, 98).unwrap(), []);
+        for _ in 0..2 {
+            nl.remove_rule(&rule).unwrap();
+        }
+        assert_eq!(nl.rules(family, 99).unwrap(), [from_lo.clone()]);
+        nl.remove_rule(&from_lo).unwrap();
+    }
+}
+
+#[test]
+fn foreign_default_routes_are_heard_of() {
+    if !own_namespace() {
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let left = cable(&mut nl, &other);
+    let mut monitor = Monitor::with_routes(99).unwrap();
+    for any in ["0.0.0.0", "::"] {
+        let any: IpAddr = any.parse().unwrap();
+        let via = if any.is_ipv6() { "fe80::9" } else { "192.168.1.1" };
+        let foreign = Route { prefix_len: 0, protocol: 4, ..host_route(left.index, any, via) };
+        nl.replace_route(&foreign).unwrap();
+        wait_for(&mut monitor, |e| *e == Event::ForeignDefault);
+        nl.remove_route(&foreign).unwrap();
+        wait_for(&mut monitor, |e| *e == Event::ForeignDefault);
+        let ours = Route { protocol: 99, ..foreign };
+        nl.replace_route(&ours).unwrap();
+        nl.remove_route(&ours).unwrap();
+        wait_for(&mut monitor, |e| matches!(e, Event::RouteGone(r) if *r == ours));
+    }
+}

@@ -1,0 +1,73 @@
+//! When the kernel asks our routing table (`ip rule`, `ip route show table 107`).
+//!
+//! The table holds what the mesh says, the main table what this node's own links and people say:
+//!
+//! 1. main, but no prefix as wide as the mesh's own address space or wider: a network plugged in here, or
+//!    a route set by hand, beats the mesh, an uplink in 10.0.0.0/8 does not;
+//! 2. the mesh, but no default route;
+//! 3. main as ever (priority 32766): the node's own uplink, if it has one;
+//! 4. the mesh's default route.
+//!
+//! So a default route of the mesh never stands over a node's own. Where the uplink is not to be shared,
+//! packets from the mesh go by the mesh's default route or are unreachable; they never reach step 3.
+
+use std::collections::BTreeSet;
+
+use mesh_sys::netlink::{Error, Rtnetlink, Rule, RuleAction, TABLE_MAIN};
+use mesh_sys::udp::Family;
+use mesh_types::IPV4_POOL;
+
+use crate::fib::PROTOCOL;
+
+/// The number of our table.
+pub(crate) const TABLE: u32 = 107;
+
+const LOCAL: u32 = 32_100;
+const MESH: u32 = 32_107;
+const TRANSIT: u32 = 32_108;
+const NO_TRANSIT: u32 = 32_109;
+const MESH_DEFAULT: u32 = 32_807;
+
+/// Length of the prefix of all unique local addresses that nodes make (RFC 4193 §3.1).
+const ULA: u32 = 8;
+
+/// The rules of a node. `transit`: mesh interfaces whose packets must not leave by the node's own default
+/// route.
+pub(crate) fn wanted(transit: &BTreeSet<String>) -> BTreeSet<Rule> {
+    [(Family::V4, u32::from(IPV4_POOL.1)), (Family::V6, ULA)]
+        .into_iter()
+        .flat_map(|(family, width)| {
+            let rule = move |priority, table, suppress, incoming: Option<&String>| Rule {
+                family,
+                priority,
+                incoming: incoming.cloned(),
+                action: RuleAction::Lookup { table, suppress },
+                protocol: PROTOCOL,
+            };
+            let mut rules = vec![
+                rule(LOCAL, TABLE_MAIN, Some(width), None),
+                rule(MESH, TABLE, Some(0), None),
+                rule(MESH_DEFAULT, TABLE, None, None),
+            ];
+            for name in transit {
+                let passing = rule(TRANSIT, TABLE, None, Some(name));
+                let action = RuleAction::Unreachable;
+                rules.push(Rule { priority: NO_TRANSIT, action, ..passing.clone() });
+                rules.push(passing);
+            }
+            rules
+        })
+        .collect()
+}
+
+/// Makes the kernel's rules of ours those of `wanted`: adds first, then removes.
+pub(crate) fn sync(kernel: &mut Rtnetlink, wanted: &BTreeSet<Rule>) -> Result<(), Error> {
+    let mut present = BTreeSet::new();
+    for family in [Family::V4, Family::V6] {
+        present.extend(kernel.rules(family, PROTOCOL)?);
+    }
+    // In their order: "unreachable" never stands without the rule before it.
+    wanted.difference(&present).try_for_each(|rule| kernel.add_rule(rule))?;
+    let gone: Vec<&Rule> = present.difference(wanted).collect();
+    gone.into_iter().rev().try_for_each(|rule| kernel.remove_rule(rule))
+}
