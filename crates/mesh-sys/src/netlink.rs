@@ -13,6 +13,7 @@ mod codec;
 mod link;
 mod monitor;
 mod namespace;
+mod nat;
 pub mod nl80211;
 mod route;
 mod rule;
@@ -28,6 +29,7 @@ pub use address::Address;
 pub use link::Link;
 pub use monitor::{Event, Monitor, RouteEvent, RouteMonitor};
 pub use namespace::NetNamespace;
+pub use nat::masquerade;
 pub use route::{Change, Route, RouteFilter, RouteKind, TABLE_MAIN};
 pub use rule::{Rule, RuleAction};
 

@@ -98,6 +98,42 @@ impl Socket {
         }
     }
 
+    /// Sends `requests` as one transaction (nfnetlink's): between a begin, the first of them, and `end`, all
+    /// or none are carried out. The first refusal is the error.
+    pub(super) fn transact(&mut self, requests: Vec<Builder>, end: Builder) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        let count = requests.len() as u32;
+        if self.sequence > u32::MAX - count - 2 {
+            self.sequence = 0;
+        }
+        let first = self.sequence + 1;
+        let last = first + count - 1;
+        for (sequence, request) in (first..).zip(requests) {
+            let how = if sequence == last { flags::ACK } else { 0 };
+            bytes.extend(request.finish(how, sequence));
+        }
+        bytes.extend(end.finish(0, last + 1));
+        self.sequence = last + 1;
+        net::sendto(&self.fd, &bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        loop {
+            let bytes = match receive(&self.fd, &mut self.buffer, RecvFlags::empty()) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return Err(Error::Unsettled),
+                Err(e) => return Err(e),
+            };
+            for message in codec::messages(bytes) {
+                let message = message?;
+                if message.kind == NLMSG_ERROR && (first..=last + 1).contains(&message.sequence) {
+                    verdict(&message)?;
+                    if message.sequence == last {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
     /// Sends a request that has one answer, and hands over its body.
     pub(super) fn ask(
         &mut self,
