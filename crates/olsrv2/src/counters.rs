@@ -33,6 +33,8 @@ pub struct Counters {
     pub duplicates: u64,
     /// Messages of others dropped because the sender is no symmetric neighbour.
     pub not_symmetric: u64,
+    /// TCs in our name with an ANSN that we have not come to: somebody else's.
+    pub own_tcs_ahead: u64,
     /// Messages of unknown types.
     pub unknown_messages: u64,
     /// Entries refused or dropped because a table was full.

@@ -11,6 +11,7 @@ mod config;
 mod counters;
 mod ext;
 mod flood;
+mod gateway;
 mod generate;
 mod io;
 mod mpr;

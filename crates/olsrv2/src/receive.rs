@@ -10,8 +10,11 @@ use crate::ext::{Checked, Metrics, TwoHopExt, check_hello, mpr_roles};
 use crate::flood::MessageKey;
 use crate::records::{Content, Header, Taken};
 use crate::router::Router;
-use crate::tc::{TC, Tc};
+use crate::tc::{TC, Tc, newer};
 use crate::{Event, InputError, Output, RECORD_MESSAGE};
+
+/// How often a TC of ours that we have not sent makes us answer at once.
+const OWN_TCS_BELIEVED: u64 = 3;
 
 impl Router {
     pub(crate) fn packet(
@@ -42,7 +45,11 @@ impl Router {
             match raw.kind() {
                 HELLO => self.hello(now, interface, source, &raw),
                 TC | RECORD_MESSAGE => self.flooded(now, interface, source, &raw, jitter),
-                _ => self.counters.unknown_messages += 1,
+                _ => {
+                    // Extensions of others may use the same flooding (§14); what they say is not ours to know.
+                    self.counters.unknown_messages += 1;
+                    self.flooded(now, interface, source, &raw, jitter);
+                }
             }
         }
         Ok(())
@@ -149,6 +156,7 @@ impl Router {
             return;
         };
         if originator.ip() == self.config.originator {
+            self.own_message(now, interface, source, raw);
             return;
         }
         let key = (raw.kind(), originator.ip(), seq);
@@ -163,7 +171,9 @@ impl Router {
             return;
         };
         let mut forward = true;
-        if self.processed.insert(now, key) {
+        if !matches!(raw.kind(), TC | RECORD_MESSAGE) {
+            // Nothing to process.
+        } else if self.processed.insert(now, key) {
             forward = self.process_flooded(now, interface, &message, key);
         } else if raw.kind() == RECORD_MESSAGE {
             self.records.heard(now, interface, originator.ip(), seq);
@@ -171,6 +181,27 @@ impl Router {
         let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
         if forward && hops_left {
             self.consider_forwarding(now, interface, raw, key, mpr_selector, jitter);
+        }
+    }
+
+    /// A message of ours that comes back says nothing new, unless it is a TC with an ANSN that we have not
+    /// come to yet: somebody else uses our address. The others would take our own for old until that one
+    /// expires (§16.3.3); so we go on from there.
+    fn own_message(&mut self, now: Instant, interface: u32, source: IpAddr, raw: &RawMessage<'_>) {
+        let link = self.nhdp.link_to(interface, source);
+        if raw.kind() != TC || link.is_none_or(|(_, l)| l.status() != LinkStatus::Symmetric) {
+            return;
+        }
+        let tc = raw.check().ok();
+        let tc = tc.and_then(|m| Tc::parse(&m, self.addr_len(), self.config.limits.per_router).ok());
+        let Some((ansn, _)) = tc.and_then(|tc| tc.ansn) else { return };
+        if newer(ansn, self.sequences.ansn) {
+            self.counters.own_tcs_ahead += 1;
+            self.sequences.ansn = ansn.wrapping_add(1);
+            // Two that share an address must not drive each other.
+            if self.counters.own_tcs_ahead <= OWN_TCS_BELIEVED {
+                self.trigger_tc(now);
+            }
         }
     }
 

@@ -22,9 +22,13 @@ const CONTENT: u8 = 224;
 const PREFIX: usize = 5;
 /// Longest validity believed.
 const MAX_VALIDITY: Duration = Duration::from_secs(24 * 3600);
-/// New messages taken from one originator per [`WINDOW`].
-const RATE: u32 = 32;
+/// New messages taken from one originator per [`WINDOW`]: its floods, and repetitions for a new neighbour.
+const RATE: u32 = 64;
+/// Floods of our own per [`WINDOW`]; what does not fit waits.
+const OWN_RATE: u32 = 16;
 const WINDOW: Duration = Duration::from_secs(10);
+/// Least time between two floods of one kind: of what is published faster only the last goes out.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A record message's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +113,34 @@ struct Own {
     payload: Vec<u8>,
     validity: Duration,
     next: Instant,
+    /// When it was last flooded.
+    last: Option<Instant>,
+}
+
+/// How many messages came in the present window, and when that began.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    start: Instant,
+    count: u32,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self { start: now, count: 0 }
+    }
+
+    fn end(self) -> Instant {
+        self.start + WINDOW
+    }
+
+    /// Counts one more; `false` if that is too many.
+    fn admit(&mut self, now: Instant, limit: u32) -> bool {
+        if self.end() <= now {
+            *self = Self::new(now);
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= limit
+    }
 }
 
 /// All records.
@@ -117,7 +149,8 @@ pub(crate) struct Records {
     stored: BTreeMap<(IpAddr, u8), Stored>,
     stored_bytes: usize,
     own: BTreeMap<u8, Own>,
-    rates: BTreeMap<IpAddr, (Instant, u32)>,
+    own_rate: Rate,
+    rates: BTreeMap<IpAddr, Rate>,
     limits: Limits,
     /// Nothing is due and nothing expires before this.
     next: Instant,
@@ -140,6 +173,7 @@ impl Records {
             stored: BTreeMap::new(),
             stored_bytes: 0,
             own: BTreeMap::new(),
+            own_rate: Rate::new(Instant::ZERO),
             rates: BTreeMap::new(),
             limits,
             next: Instant::FAR_FUTURE,
@@ -169,8 +203,10 @@ impl Records {
             _ => {}
         }
         let validity = validity.min(MAX_VALIDITY).max(Duration::from_secs(1));
-        self.own.insert(kind, Own { sequence, payload: payload.to_vec(), validity, next: now });
-        self.next = self.next.min(now);
+        let last = self.own.get(&kind).and_then(|old| old.last);
+        let next = last.map_or(now, |last| now.max(last + MIN_INTERVAL));
+        self.own.insert(kind, Own { sequence, payload: payload.to_vec(), validity, next, last });
+        self.next = self.next.min(next);
         Ok(())
     }
 
@@ -185,6 +221,11 @@ impl Records {
             return due;
         }
         for (kind, own) in self.own.iter_mut().filter(|(_, own)| own.next <= now) {
+            if !self.own_rate.admit(now, OWN_RATE) {
+                own.next = self.own_rate.end();
+                continue;
+            }
+            own.last = Some(now);
             let third = own.validity.divided_by(3);
             own.next = now + third.saturating_sub(jitter(third.divided_by(4)));
             due.push(*kind);
@@ -208,17 +249,12 @@ impl Records {
     /// Whether another new message of that originator is within its rate.
     pub(crate) fn within_rate(&mut self, now: Instant, originator: IpAddr) -> bool {
         if self.rates.len() >= self.limits.routers {
-            self.rates.retain(|_, (start, _)| *start + WINDOW > now);
+            self.rates.retain(|_, rate| rate.end() > now);
         }
         if self.rates.len() >= self.limits.routers && !self.rates.contains_key(&originator) {
             return false;
         }
-        let (start, count) = self.rates.entry(originator).or_insert((now, 0));
-        if *start + WINDOW <= now {
-            (*start, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= RATE
+        self.rates.entry(originator).or_insert_with(|| Rate::new(now)).admit(now, RATE)
     }
 
     /// Notes that a record was heard again, so that it need not be repeated there.
@@ -353,5 +389,63 @@ impl Records {
     /// When something is due or expires, at the earliest.
     pub(crate) fn next(&self) -> Option<Instant> {
         Some(self.next).filter(|t| *t != Instant::FAR_FUTURE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn no_jitter(_: Duration) -> Duration {
+        Duration::ZERO
+    }
+
+    #[test]
+    fn of_what_is_published_too_fast_only_the_last_goes_out() {
+        let mut records = Records::new(Limits::DEFAULT);
+        let mut floods = Vec::new();
+        for n in 0..=100u32 {
+            let now = Instant::from_millis(u64::from(n) * 30);
+            records.publish(now, 1, n + 1, &n.to_be_bytes(), MINUTE).unwrap();
+            for kind in records.due(now, no_jitter) {
+                floods.push((30 * n, records.own(kind).unwrap().sequence));
+            }
+        }
+        assert_eq!(floods, [(0, 1), (1020, 35), (2040, 69)]);
+        let last = records.next().unwrap();
+        assert!(records.due(last, no_jitter) == [1] && records.own(1).unwrap().sequence == 101);
+    }
+
+    #[test]
+    fn floods_of_one_node_are_bounded_and_none_is_forgotten() {
+        let mut records = Records::new(Limits { records_per_originator: 40, ..Limits::DEFAULT });
+        let start = Instant::from_millis(50_000);
+        for kind in 0..40 {
+            records.publish(start, kind, 1, b"x", MINUTE.times(10)).unwrap();
+        }
+        let (mut now, mut sent) = (start, Vec::new());
+        while sent.len() < 40 {
+            let due = records.due(now, no_jitter);
+            assert!(due.len() <= OWN_RATE as usize);
+            sent.extend(due);
+            assert!(now < start + WINDOW.times(4));
+            now = records.next().unwrap();
+        }
+        sent.sort_unstable();
+        assert!(sent.iter().copied().eq(0..40));
+    }
+
+    #[test]
+    fn messages_of_one_originator_are_bounded_whatever_others_do() {
+        let mut records = Records::new(Limits { routers: 2, ..Limits::DEFAULT });
+        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let taken =
+            |records: &mut Records, n: u8, at: u64| records.within_rate(Instant::from_millis(at), ip(n));
+        assert_eq!((0..200).filter(|_| taken(&mut records, 1, 0)).count(), RATE as usize);
+        assert!(taken(&mut records, 2, 0), "another one");
+        assert!(!taken(&mut records, 3, 0), "no room to count it");
+        assert!(taken(&mut records, 3, 10_000) && taken(&mut records, 1, 10_000));
     }
 }

@@ -10,6 +10,7 @@ use rfc5444::NetAddr;
 
 use crate::ext::Olsr;
 use crate::flood::SeenSet;
+use crate::gateway::Gateways;
 use crate::outbox::Outbox;
 use crate::records::Records;
 use crate::tc::{Advertised, Gateway};
@@ -35,6 +36,7 @@ pub struct Router {
     pub(crate) forwarded: SeenSet,
     pub(crate) attached: Vec<AttachedNetwork>,
     pub(crate) routes: BTreeMap<NetAddr, Route>,
+    pub(crate) gateways: Gateways,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) sequences: Sequences,
     pub(crate) tc: TcSchedule,
@@ -91,6 +93,7 @@ impl Router {
             forwarded: seen(),
             attached: Vec::new(),
             routes: BTreeMap::new(),
+            gateways: Gateways::new(config.timing.tc_interval.times(2)),
             outputs: VecDeque::new(),
             sequences,
             tc: TcSchedule::default(),
@@ -159,6 +162,7 @@ impl Router {
             self.records.next(),
             self.tc.due,
             self.push_at,
+            self.gateways.next(),
         ];
         ports.chain(rest).flatten().min()
     }
@@ -167,6 +171,7 @@ impl Router {
     fn run(&mut self, now: Instant) {
         self.nhdp.handle_timeout(now);
         self.routes_dirty |= self.topology.expire(now);
+        self.routes_dirty |= self.gateways.next().is_some_and(|at| at <= now);
         for (originator, kind) in self.records.expire(now) {
             self.outputs.push_back(Output::Event(Event::RecordExpired { originator, kind }));
         }

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mesh_types::{Instant, Metric};
 use nhdp::{Link, LinkStatus, NeighborId};
@@ -14,6 +15,9 @@ use crate::mpr::{Candidate, select};
 use crate::router::Router;
 use crate::routes::{FirstHop, compute, diff};
 use crate::tc::{Advertised, Gateway, ORIGINATOR, ROUTABLE, is_routable};
+
+const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// A link that may carry traffic (§18.4, "reachable").
 fn usable(link: &Link<Olsr>) -> bool {
@@ -34,7 +38,7 @@ impl Router {
             self.routes_dirty = true;
         }
         if core::mem::take(&mut self.routes_dirty) {
-            self.recompute_routes();
+            self.recompute_routes(now);
         }
     }
 
@@ -196,12 +200,16 @@ impl Router {
     }
 
     /// §19.
-    fn recompute_routes(&mut self) {
+    fn recompute_routes(&mut self, now: Instant) {
         self.counters.route_runs += 1;
         let first_hops = self.first_hops();
         let (nhdp, attached) = (&self.nhdp, &self.attached);
         let skip = |a: NetAddr| (a.is_host() && nhdp.is_ours(a)) || attached.iter().any(|n| n.prefix == a);
-        let new = compute(self.config.originator, &first_hops, &self.topology, skip);
+        let mut new = compute(self.config.originator, &first_hops, &self.topology, skip);
+        let everywhere = NetAddr::new(if self.addr_len() == 4 { ANY4 } else { ANY6 }, 0);
+        let to = |router: NetAddr| new.get(&router);
+        let kept = self.gateways.settle(now, new.get(&everywhere), to, &self.topology, &first_hops);
+        new.extend(kept.map(|route| (everywhere, route)));
         for change in diff(&self.routes, &new) {
             self.counters.route_changes += 1;
             self.outputs.push_back(Output::Route(change));

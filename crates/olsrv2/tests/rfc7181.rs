@@ -259,6 +259,49 @@ fn rfc7181_14_1_hops_used_up_and_own_messages() {
 }
 
 #[test]
+fn rfc7181_14_messages_of_unknown_types_are_flooded_by_the_same_rules() {
+    let mut us = Us::new();
+    us.meet(2, 1);
+    us.meet(3, 0);
+    let foreign = Message { kind: 200, ..tc(50, 1) };
+    for from in [2, 2, 3, 9] {
+        us.hear(from, &foreign);
+    }
+    us.hear(3, &Message { seq: Some(2), ..foreign.clone() });
+    us.hear(2, &Message { seq: None, ..foreign.clone() });
+    us.wait(Duration::from_secs(1));
+    let copies: Vec<&Message> = us.sent.iter().map(|(_, _, m)| m).filter(|m| m.kind == 200).collect();
+    assert_eq!(copies.len(), 1);
+    let want = Message { hop_limit: Some(254), hop_count: Some(4), ..foreign };
+    assert_eq!(*copies[0], want, "unchanged but for the hops");
+    assert_eq!(us.router.counters().tcs_in, 0);
+}
+
+#[test]
+fn rfc7181_16_3_3_a_tc_in_our_name_that_we_did_not_send_is_overtaken() {
+    let mut us = Us::with(|c| c.sequences = Some(olsrv2::Sequences::default()));
+    us.input(Input::AttachedNetworks(&[AttachedNetwork {
+        prefix: NetAddr::new(ip(0xfdaa, 0), 64),
+        dist: 0,
+        metric: Metric::new(1),
+    }]));
+    us.meet(2, 1);
+    us.wait(Duration::from_secs(2));
+    let before = us.own(1).len();
+    us.hear(9, &tc(1, 7000));
+    assert_eq!(us.router.counters().own_tcs_ahead, 0, "a stranger");
+    us.hear(2, &tc(1, 7000));
+    us.hear(2, &tc(1, 7000));
+    us.hear(2, &tc(1, 60_000));
+    assert_eq!((us.router.counters().own_tcs_ahead, us.router.sequences().ansn), (1, 7001));
+    us.wait(Duration::from_secs(2));
+    let tcs = us.own(1);
+    assert!(tcs.len() > before, "and told at once");
+    let ansn = tcs.last().unwrap().2.tlvs.iter().find(|t| t.kind == 8).unwrap().value.clone();
+    assert_eq!(ansn, Some(7001u16.to_be_bytes().to_vec()));
+}
+
+#[test]
 fn rfc5148_forwarding_is_jittered_and_a_packet_stays_together() {
     let mut delays = std::collections::BTreeSet::new();
     for seq in 0..50 {

@@ -1,0 +1,232 @@
+//! Which gateway the default route leads to: RFC 7181 §19 with a memory.
+//!
+//! A gateway translates addresses, so a default route that moves to another one breaks every connection.
+//! Metrics wander; therefore the gateway once chosen is kept until another is clearly better for a while.
+//!
+//! Each node on the way decides for itself, and others may not have chosen the same. So that no packet
+//! goes in circles, whoever decides what, a gateway is kept only while the next hop towards it is nearer
+//! to that gateway than this node is to its nearest (a "downstream" next hop, RFC 5286 §1.1, of the anycast
+//! destination "any gateway"): every hop then shortens the distance to the nearest gateway, also over
+//! nodes that always take the shortest path.
+
+use core::net::IpAddr;
+
+use mesh_types::{Duration, Instant, Metric};
+use rfc5444::NetAddr;
+
+use crate::Route;
+use crate::routes::FirstHop;
+use crate::topology::Topology;
+
+/// A gateway is clearly better at or below this share of the present one's path metric: 3/4.
+const BETTER: (u64, u64) = (3, 4);
+
+/// The choice of one instance.
+#[derive(Debug)]
+pub(crate) struct Gateways {
+    current: Option<IpAddr>,
+    /// Since when the nearest one has been clearly better.
+    better_since: Option<Instant>,
+    /// For how long it has to be.
+    dwell: Duration,
+}
+
+/// The way to the present gateway, were it kept.
+struct Kept {
+    route: Route,
+    downstream: bool,
+}
+
+impl Gateways {
+    pub(crate) fn new(dwell: Duration) -> Self {
+        Self { current: None, better_since: None, dwell }
+    }
+
+    /// When the choice has to be looked at again though nothing else changes.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.better_since.map(|since| since + self.dwell)
+    }
+
+    /// Decides. `nearest` is the default route of §19 (`None`: there is none, or the node is a gateway
+    /// itself), `to` finds the route to a router. The route to use; it differs from `nearest` only while
+    /// the present gateway is kept.
+    pub(crate) fn settle<'a>(
+        &mut self,
+        now: Instant,
+        nearest: Option<&'a Route>,
+        to: impl Fn(NetAddr) -> Option<&'a Route>,
+        topology: &Topology,
+        first_hops: &[FirstHop],
+    ) -> Option<Route> {
+        let Some(nearest) = nearest else {
+            (self.current, self.better_since) = (None, None);
+            return None;
+        };
+        let current = self.current.filter(|c| *c != nearest.router);
+        let kept = current.and_then(|c| kept(c, nearest, to(NetAddr::host(c))?, topology, first_hops));
+        match kept.filter(|k| k.downstream) {
+            Some(kept) if self.may_stay(now, nearest.metric, kept.route.metric) => Some(kept.route),
+            _ => {
+                self.current = Some(nearest.router);
+                self.better_since = None;
+                Some(*nearest)
+            }
+        }
+    }
+
+    fn may_stay(&mut self, now: Instant, nearest: Metric, present: Metric) -> bool {
+        let clearly = u64::from(nearest.value()) * BETTER.1 <= u64::from(present.value()) * BETTER.0;
+        if !clearly {
+            self.better_since = None;
+            return true;
+        }
+        now < *self.better_since.get_or_insert(now) + self.dwell
+    }
+}
+
+fn kept(
+    gateway: IpAddr,
+    nearest: &Route,
+    to: &Route,
+    topology: &Topology,
+    first_hops: &[FirstHop],
+) -> Option<Kept> {
+    let network = topology.get(gateway)?.networks.iter().find(|n| n.prefix == nearest.prefix)?;
+    let hop = first_hops.iter().find(|h| (h.interface, h.next_hop) == (to.interface, to.next_hop))?;
+    let metric = to.metric.plus(network.metric);
+    let route = Route {
+        prefix: nearest.prefix,
+        metric,
+        dist: to.hops.saturating_add(network.dist),
+        router: gateway,
+        ..*to
+    };
+    let rest = metric.value().saturating_sub(hop.metric.value());
+    Some(Kept { route, downstream: rest < nearest.metric.value() })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::tc::{Gateway, Tc};
+
+    const G1: &str = "fd00:a::1";
+    const G2: &str = "fd00:b::1";
+    const COST: u32 = 256;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn default() -> NetAddr {
+        NetAddr::new(ip("::"), 0)
+    }
+
+    /// Both gateways announce a default route at no cost.
+    fn topology(gateways: &[&str]) -> Topology {
+        let mut topology = Topology::new(10);
+        for (at, gateway) in gateways.iter().enumerate() {
+            let tc = Tc {
+                originator: ip(gateway),
+                seq: at as u16,
+                validity: Duration::from_secs(1000),
+                ansn: Some((1, true)),
+                neighbors: Vec::new(),
+                gateways: vec![Gateway { prefix: default(), dist: 1, metric: Some(Metric::MIN) }],
+            };
+            topology.apply(Instant::ZERO, &tc, |_| false);
+        }
+        topology
+    }
+
+    /// Path metrics to the two gateways, over two neighbours whose links cost [`COST`]; G1's path first.
+    struct View([u32; 2]);
+
+    impl View {
+        fn route(&self, at: usize) -> Route {
+            let (gateway, next_hop) = if at == 0 { (G1, "fe80::a") } else { (G2, "fe80::b") };
+            Route {
+                prefix: NetAddr::host(ip(gateway)),
+                next_hop: ip(next_hop),
+                interface: 1,
+                metric: Metric::new(self.0[at]),
+                hops: 3,
+                dist: 3,
+                router: ip(gateway),
+            }
+        }
+
+        fn settle(&self, gateways: &mut Gateways, now: Instant, topology: &Topology) -> Route {
+            let routes = [self.route(0), self.route(1)];
+            let best = usize::from(self.0[1] < self.0[0]);
+            let nearest = Route {
+                prefix: default(),
+                metric: routes[best].metric.plus(Metric::MIN),
+                dist: 4,
+                ..routes[best]
+            };
+            let hop = |next_hop: &str| FirstHop {
+                router: ip(next_hop),
+                interface: 1,
+                next_hop: ip(next_hop),
+                metric: Metric::new(COST),
+                addresses: Vec::new(),
+                two_hops: Vec::new(),
+            };
+            let hops = [hop("fe80::a"), hop("fe80::b")];
+            let to = |a: NetAddr| routes.iter().find(|r| r.prefix == a);
+            gateways.settle(now, Some(&nearest), to, topology, &hops).unwrap()
+        }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn rfc7181_19_the_nearest_first_and_kept_while_another_is_a_little_better() {
+        let (both, mut g) = (topology(&[G1, G2]), Gateways::new(Duration::from_secs(10)));
+        assert_eq!(View([700, 800]).settle(&mut g, at(0), &both).router, ip(G1));
+        for second in 1..100 {
+            let route = View([700, 600]).settle(&mut g, at(second), &both);
+            assert_eq!((route.router, route.next_hop), (ip(G1), ip("fe80::a")));
+            assert_eq!((route.prefix, route.metric.value(), route.dist), (default(), 701, 4));
+        }
+        assert_eq!(g.next(), None);
+    }
+
+    #[test]
+    fn a_clearly_better_one_is_taken_after_a_while() {
+        let (both, mut g) = (topology(&[G1, G2]), Gateways::new(Duration::from_secs(10)));
+        View([400, 800]).settle(&mut g, at(0), &both);
+        assert_eq!(View([400, 290]).settle(&mut g, at(1), &both).router, ip(G1));
+        assert_eq!(g.next(), Some(at(11)));
+        assert_eq!(View([400, 350]).settle(&mut g, at(5), &both).router, ip(G1), "no longer clearly");
+        assert_eq!(View([400, 290]).settle(&mut g, at(6), &both).router, ip(G1));
+        assert_eq!(View([400, 290]).settle(&mut g, at(15), &both).router, ip(G1));
+        assert_eq!(View([400, 290]).settle(&mut g, at(16), &both).router, ip(G2));
+        assert_eq!(View([290, 300]).settle(&mut g, at(17), &both).router, ip(G2), "the new one is kept");
+    }
+
+    #[test]
+    fn rfc5286_1_1_a_next_hop_that_is_not_downstream_is_left_at_once() {
+        let (both, mut g) = (topology(&[G1, G2]), Gateways::new(Duration::from_secs(10)));
+        View([800, 900]).settle(&mut g, at(0), &both);
+        // The next hop is 545 from G1; this node is 544 or less from G2.
+        assert_eq!(View([800, 545]).settle(&mut g, at(1), &both).router, ip(G1));
+        assert_eq!(View([800, 544]).settle(&mut g, at(1), &both).router, ip(G2));
+    }
+
+    #[test]
+    fn a_lost_gateway_is_left_at_once() {
+        let (both, mut g) = (topology(&[G1, G2]), Gateways::new(Duration::from_secs(10)));
+        View([700, 800]).settle(&mut g, at(0), &both);
+        assert_eq!(View([700, 690]).settle(&mut g, at(1), &both).router, ip(G1));
+        assert_eq!(View([700, 690]).settle(&mut g, at(1), &topology(&[G2])).router, ip(G2));
+        assert_eq!(g.settle(at(2), None, |_| None, &both, &[]), None);
+        assert_eq!(View([700, 800]).settle(&mut g, at(2), &both).router, ip(G1), "nothing is remembered");
+    }
+}
