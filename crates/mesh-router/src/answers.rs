@@ -112,6 +112,7 @@ fn core_counters(c: &Counters, add: &mut impl FnMut(&str, u64)) {
     add("forwarded", c.forwarded);
     add("duplicates", c.duplicates);
     add("not_symmetric", c.not_symmetric);
+    add("own_tcs_ahead", c.own_tcs_ahead);
     add("unknown_messages", c.unknown_messages);
     add("table_full", c.table_full);
     add("queue_full", c.queue_full);

@@ -62,6 +62,17 @@ impl Links {
         self.links.get(&index).map(|l| l.name.as_str())
     }
 
+    /// The interfaces to be used, present or not.
+    pub(crate) const fn wanted(&self) -> &BTreeSet<String> {
+        &self.wanted
+    }
+
+    /// The name of an interface that can be an uplink: it runs, and is neither loopback nor the mesh's.
+    pub(crate) fn uplink(&self, index: u32) -> Option<&str> {
+        let link = self.links.get(&index).filter(|l| l.running() && !l.is_loopback())?;
+        (!self.wanted.contains(&link.name)).then_some(link.name.as_str())
+    }
+
     /// The interfaces that `family` can use: wanted, up, with carrier; for IPv6 also with a link-local
     /// address that is not tentative. IPv4 is unnumbered on the mesh: it sends from the originator.
     pub(crate) fn usable(&self, family: Family) -> BTreeMap<u32, Usable> {

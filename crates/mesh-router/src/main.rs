@@ -2,8 +2,9 @@
 //! kernel's routes and the control socket (level 4).
 //!
 //! Where to look: `settings` command line and configuration · `links` which interfaces are usable ·
-//! `instance` one address family's core and sockets · `fib` the kernel's routes, `rules` when it asks them · `records` signed
-//! application records · `answers` replies on the control socket · `numbers` sequence numbers over
+//! `instance` one address family's core and sockets · `fib` the kernel's routes, `rules` when it asks them ·
+//! `uplink` the node's own way to the Internet · `ipv4` the IPv4 address and its duplicates · `records`
+//! signed application records · `answers` replies on the control socket · `numbers` sequence numbers over
 //! restarts · `service` the driver loop.
 //!
 //! Needs `CAP_NET_ADMIN` (addresses, routes, forwarding) and `CAP_NET_BIND_SERVICE` (UDP 269).
@@ -11,12 +12,14 @@
 mod answers;
 mod fib;
 mod instance;
+mod ipv4;
 mod links;
 mod numbers;
 mod records;
 mod rules;
 mod service;
 mod settings;
+mod uplink;
 
 use std::process::ExitCode;
 

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use mesh_sys::file;
 use olsrv2::Sequences;
 
-/// Far less than half of the 16-bit circle, so that "ahead" is still "newer".
-const RESERVE: u16 = 8_192;
+/// Far less than half of the 16-bit circle, so that "ahead" is still "newer", also after several crashes in
+/// a row.
+const RESERVE: u16 = 2_048;
 const RECORD_RESERVE: u32 = 1_024;
 
 /// All numbers of the service.
@@ -67,11 +68,12 @@ fn advance(s: Sequences) -> Sequences {
     Sequences { message: step(s.message), ansn: step(s.ansn), packet: step(s.packet) }
 }
 
-/// At least a quarter of the reserve is left of every number.
+/// At least a quarter of the reserve is left of the numbers that others compare. Those of packets, which grow
+/// fastest, only tell of losses.
 fn is_ahead(promise: &Numbers, now: &Numbers) -> bool {
     let left = |p: u16, n: u16| (RESERVE / 4..=RESERVE).contains(&p.wrapping_sub(n));
     let both = [(promise.v6, now.v6), (promise.v4, now.v4)];
-    both.iter().all(|(p, n)| left(p.message, n.message) && left(p.ansn, n.ansn) && left(p.packet, n.packet))
+    both.iter().all(|(p, n)| left(p.message, n.message) && left(p.ansn, n.ansn))
         && promise.record.saturating_sub(now.record) >= RECORD_RESERVE / 4
 }
 

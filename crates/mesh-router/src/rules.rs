@@ -71,3 +71,25 @@ pub(crate) fn sync(kernel: &mut Rtnetlink, wanted: &BTreeSet<Rule>) -> Result<()
     let gone: Vec<&Rule> = present.difference(wanted).collect();
     gone.into_iter().rev().try_for_each(|rule| kernel.remove_rule(rule))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_uplink_is_closed_after_the_mesh_was_asked() {
+        assert_eq!(wanted(&BTreeSet::new()).len(), 6);
+        let rules = wanted(&["mesh0".to_owned()].into());
+        assert_eq!(rules.len(), 10);
+        for family in [Family::V4, Family::V6] {
+            let of: Vec<&Rule> = rules.iter().filter(|r| r.family == family).collect();
+            let priorities: Vec<u32> = of.iter().map(|r| r.priority).collect();
+            assert_eq!(priorities, [LOCAL, MESH, TRANSIT, NO_TRANSIT, MESH_DEFAULT]);
+            // Around the kernel's own.
+            const { assert!(LOCAL > 0 && NO_TRANSIT < 32_766 && MESH_DEFAULT > 32_767) };
+            let from_mesh = |r: &&&Rule| r.incoming.as_deref() == Some("mesh0");
+            assert_eq!(of.iter().filter(from_mesh).count(), 2);
+            assert_eq!(of[3].action, RuleAction::Unreachable);
+        }
+    }
+}

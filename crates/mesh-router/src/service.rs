@@ -10,19 +10,22 @@ use mesh_sys::poll::Poller;
 use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::udp::Family;
 use mesh_sys::{clock, entropy};
-use mesh_types::{Duration, Instant, Metric};
-use olsrv2::{AttachedNetwork, Config, Input, Router};
+use mesh_types::{Duration, Instant};
+use olsrv2::{Config, Router, Sequences};
 
 use crate::fib::{self, Fib, PROTOCOL};
 use crate::instance::Instance;
+use crate::ipv4::Ipv4;
 use crate::links::Links;
 use crate::numbers::{NumberFile, Numbers};
 use crate::records::Board;
 use crate::rules;
 use crate::settings::Settings;
+use crate::uplink::Uplinks;
 
 mod control;
 mod network;
+mod node;
 mod publish;
 
 use network::{RADIO_PAUSE, RadioWatch};
@@ -38,6 +41,7 @@ const CONTROL: u64 = 1 << 48;
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
 const V6: usize = 0;
+const V4: usize = 1;
 
 type Control = Server<RouterRequest, RouterResponse>;
 
@@ -59,6 +63,10 @@ pub(crate) struct Service {
     /// IPv6 first, then IPv4.
     instances: Vec<Instance>,
     fib: Fib,
+    uplinks: Uplinks,
+    /// Mesh interfaces whose packets are kept off a private uplink.
+    private_interfaces: BTreeSet<String>,
+    ipv4: Ipv4,
     /// The machine's own filter for sources is on, for all interfaces.
     rp_filter: bool,
     board: Board,
@@ -71,7 +79,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Everything that has to work before the node can route; an error is for people.
-    pub(crate) fn new(settings: Settings) -> Result<Self, String> {
+    pub(crate) fn new(mut settings: Settings) -> Result<Self, String> {
         let say = |what: &'static str| move |e: &dyn std::fmt::Display| format!("{what}: {e}");
         let now = clock::now();
         let poller = Poller::new().map_err(|e| say("poller")(&e))?;
@@ -85,6 +93,10 @@ impl Service {
         let grace = settings.timing.tc_interval.times(3);
         let fib = Fib::new(&mut kernel, now, grace).map_err(|e| say("kernel routes")(&e))?;
         let (numbers, found) = NumberFile::open(settings.state_dir.join("sequences"));
+        let ipv4 = Ipv4::load(settings.identity.node_id(), settings.state_dir.join("ipv4"));
+        if !settings.fixed4 {
+            settings.originator4 = ipv4.address();
+        }
         let instances = instances(&settings, found.as_ref(), now)?;
         let mut service = Self {
             poller,
@@ -99,6 +111,9 @@ impl Service {
             prepared: BTreeSet::new(),
             instances,
             fib,
+            uplinks: Uplinks::new(settings.share_uplink),
+            private_interfaces: BTreeSet::new(),
+            ipv4,
             rp_filter: sysctl::get(Family::V4, "all", "rp_filter").is_ok_and(|v| v != "0"),
             board: Board::default(),
             numbers,
@@ -129,16 +144,7 @@ impl Service {
         if let Some(prefix) = self.settings.own_prefix {
             self.fib.set(fib::own_prefix_route(prefix));
         }
-        for i in &mut self.instances {
-            let networks: Vec<AttachedNetwork> = self
-                .settings
-                .attached
-                .iter()
-                .filter(|p| Family::of(&p.ip()) == i.family)
-                .map(|p| AttachedNetwork { prefix: *p, dist: 0, metric: Metric::MIN })
-                .collect();
-            i.input(now, Input::AttachedNetworks(&networks));
-        }
+        self.announce(now);
         if let Some(names) = self.settings.interfaces.clone() {
             self.links.want(names);
         }
@@ -204,6 +210,7 @@ impl Service {
                 log::warn!("routing rules: {e}");
             }
             self.fib.check(&mut self.kernel, now);
+            self.look_for_uplinks(now);
         }
         if self.settings.interfaces.is_none() && self.radio.is_none() && self.radio_retry.0 <= now {
             self.watch_radio(now);
@@ -228,6 +235,7 @@ impl Service {
 
     fn end(&mut self) {
         log::info!("ending: routes and addresses are removed");
+        self.uplinks.clear();
         self.fib.clear(&mut self.kernel, clock::now());
         if let Err(e) = rules::sync(&mut self.kernel, &BTreeSet::new()) {
             log::warn!("removing the routing rules: {e}");
@@ -259,10 +267,6 @@ impl Service {
         addresses.iter().try_for_each(|(ip, len)| self.kernel.add_address(lo.index, *ip, *len))
     }
 
-    fn put_rules(&mut self) -> Result<(), mesh_sys::netlink::Error> {
-        rules::sync(&mut self.kernel, &rules::wanted(&BTreeSet::new()))
-    }
-
     fn set_sysctl(&self, family: Family, interface: &str, key: &str, value: &str) {
         if let Err(e) = sysctl::set(family, interface, key, value) {
             log::warn!("net.{family:?}.conf.{interface}.{key} = {value}: {e}");
@@ -275,12 +279,18 @@ fn instances(settings: &Settings, found: Option<&Numbers>, now: Instant) -> Resu
         (settings.originator6.into(), found.map(|n| n.v6)),
         (settings.originator4.into(), found.map(|n| n.v4)),
     ];
-    let make = |(originator, sequences)| {
-        let seed = entropy::seed().map_err(|e| format!("random numbers: {e}"))?;
-        let config = Config { timing: settings.timing, sequences, ..Config::new(originator) };
-        Ok(Instance::new(Router::new(config, seed, now)))
-    };
-    originators.into_iter().map(make).collect()
+    originators.into_iter().map(|(o, sequences)| instance(settings, o, sequences, now)).collect()
+}
+
+fn instance(
+    settings: &Settings,
+    originator: IpAddr,
+    sequences: Option<Sequences>,
+    now: Instant,
+) -> Result<Instance, String> {
+    let seed = entropy::seed().map_err(|e| format!("random numbers: {e}"))?;
+    let config = Config { timing: settings.timing, sequences, ..Config::new(originator) };
+    Ok(Instance::new(Router::new(config, seed, now)))
 }
 
 #[cfg(test)]

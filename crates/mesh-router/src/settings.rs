@@ -33,6 +33,10 @@ pub(crate) struct Settings {
     pub(crate) interfaces: Option<BTreeSet<String>>,
     pub(crate) originator6: Ipv6Addr,
     pub(crate) originator4: Ipv4Addr,
+    /// The IPv4 address was given on the command line; it stays whoever else has it.
+    pub(crate) fixed4: bool,
+    /// An uplink is for the mesh, too (`gateway.share`, and `ethernet.role` is not "off").
+    pub(crate) share_uplink: bool,
     /// Networks announced as attached, both families; the node's own /64 is among them if the IPv6
     /// originator comes from the identity.
     pub(crate) attached: Vec<NetAddr>,
@@ -82,6 +86,9 @@ impl Settings {
         Ok(Self {
             interfaces,
             originator6: originator6.unwrap_or_else(|| node.ula_address()),
+            fixed4: originator4.is_some(),
+            share_uplink: loaded.config.gateway.share
+                && loaded.config.ethernet.role != mesh_config::EthernetRole::Off,
             originator4: originator4.unwrap_or_else(|| node.mesh_ipv4(0)),
             attached,
             own_prefix,

@@ -1,10 +1,13 @@
 //! The tests, each a list of steps on nodes of its own.
 
 mod common;
+mod duplicate;
+mod gateways;
 mod grid;
 mod line;
 mod names;
 mod pair;
+mod restart;
 mod ring;
 mod routes;
 
@@ -19,6 +22,9 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("names", names::run),
     ("pair", pair::run),
     ("routes", routes::run),
+    ("gateways", gateways::run),
+    ("duplicate", duplicate::run),
+    ("restart", restart::run),
     ("ring", ring::run),
     ("line-of-three", line::run),
     ("grid-of-25", grid::run),

@@ -65,6 +65,8 @@ fn start(lab: &mut Lab) -> Result<()> {
     }
     let c = addresses(lab.node(C)?)?;
     reach(lab.node(A)?, c, 2)?;
+    let a = addresses(lab.node(A)?)?;
+    reach(lab.node(C)?, a, 2)?;
     match rules(lab.node(A)?)? {
         6 => Ok(()),
         n => Err(format!("{n} rules instead of three for each family")),

@@ -74,12 +74,15 @@ impl Service {
                     .into(),
             );
         }
+        status.problems.extend(self.node_problems());
         let broken = self.instances.iter().flat_map(Instance::problems);
         status.problems.extend(broken.chain(self.fib.problems()).take(20).map(str::to_owned));
         answers::counters(&self.instances, &mut status);
         let more = [
             ("kernel_routes", self.fib.len() as u64),
             ("kernel_failures", self.fib.failures),
+            ("uplink_ipv6", self.uplinks.has(0).into()),
+            ("uplink_ipv4", self.uplinks.has(1).into()),
             ("records_published", self.board.own.len() as u64),
             ("records_bad_signature", self.instances.iter().map(|i| i.counters.bad_signatures).sum()),
         ];

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
-use mesh_ipc::router::RouterResponse;
+use mesh_ipc::router::{KIND_NAME, RouterResponse};
 use mesh_ipc::{Request, Response};
 use mesh_sys::control::Watcher;
 use mesh_sys::netlink::{Event, Monitor, sysctl};
@@ -23,9 +23,10 @@ pub(super) type RadioWatch = Watcher<RadioRequest, RadioResponse>;
 
 impl Service {
     pub(super) fn hear_kernel(&mut self, now: Instant) {
+        let mut look = false;
         loop {
             match self.monitor.poll_event() {
-                Ok(None) => return,
+                Ok(None) => break,
                 // Every step reaches the cores, so that a short loss of carrier is seen, too.
                 Ok(Some(Event::RouteGone(route))) => {
                     if self.fib.gone(&route) {
@@ -37,17 +38,23 @@ impl Service {
                         self.fib.commit(&mut self.kernel, now);
                     }
                 }
-                Ok(Some(Event::ForeignDefault)) => {}
-                Ok(Some(event)) => match self.links.apply(event) {
-                    true => self.sync(now),
-                    false => self.reload(now),
-                },
+                Ok(Some(Event::ForeignDefault)) => look = true,
+                Ok(Some(event)) => {
+                    look |= matches!(event, Event::Link(_) | Event::LinkGone(_));
+                    match self.links.apply(event) {
+                        true => self.sync(now),
+                        false => self.reload(now),
+                    }
+                }
                 Err(e) => {
                     log::warn!("kernel notifications: {e}; starting anew");
                     self.monitor_broken = true;
                     return self.reopen_monitor(now);
                 }
             }
+        }
+        if look {
+            self.look_for_uplinks(now);
         }
     }
 
@@ -72,12 +79,14 @@ impl Service {
             Err(e) => log::warn!("listing interfaces: {e}"),
         }
         self.sync(now);
+        self.look_for_uplinks(now);
         self.fib.check_soon(now);
     }
 
     /// Brings the instances in step with the interfaces.
     pub(super) fn sync(&mut self, now: Instant) {
         // IPv4 asks for less, so it sees every interface first.
+        self.renew_rules();
         let usable = self.links.usable(Family::V4);
         self.prepared.retain(|index| usable.contains_key(index));
         for (index, interface) in &usable {
@@ -128,6 +137,7 @@ impl Service {
                             let mesh = plan.interfaces.into_iter().filter(|i| i.role == Role::Mesh);
                             self.links.want(mesh.map(|i| i.name).collect());
                             self.sync(now);
+                            self.look_for_uplinks(now);
                         }
                         Response::Error(e) => log::warn!("mesh-radio: {e}"),
                         Response::Status(_) => {}
@@ -184,6 +194,9 @@ impl Service {
             }
             Event::RecordExpired { originator, kind } if at == V6 => {
                 if let Some((node, _)) = self.board.verified.remove(&(originator, kind)) {
+                    if kind == KIND_NAME {
+                        self.ipv4.forget(node);
+                    }
                     self.broadcast(kind, &RouterResponse::RecordGone { node, kind });
                 }
             }

@@ -1,7 +1,7 @@
 //! Application records: publishing, verifying, telling subscribers.
 
 use mesh_ipc::Response;
-use mesh_ipc::router::{Record, RouterResponse};
+use mesh_ipc::router::{KIND_NAME, Record, RouterResponse};
 use mesh_sys::clock;
 use mesh_sys::control::ClientId;
 use mesh_types::{Duration, Instant, NodeId};
@@ -21,6 +21,11 @@ impl Service {
             && let Some(shown) = shown(instance, node, &record, now)
         {
             self.broadcast(record.kind, &RouterResponse::Record(shown));
+        }
+        if record.kind == KIND_NAME
+            && let Some(content) = records::content(&record.payload)
+        {
+            self.address_claimed(now, node, content);
         }
     }
 

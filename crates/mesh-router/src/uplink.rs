@@ -1,0 +1,194 @@
+//! The node's own uplinks: default routes that others made (DHCP, router advertisements, people), out of
+//! interfaces that are no mesh interfaces.
+
+use std::collections::BTreeSet;
+
+use mesh_sys::netlink::{Error, Route, RouteFilter, RouteKind, Rtnetlink, TABLE_MAIN, masquerade};
+use mesh_sys::udp::Family;
+use mesh_types::Metric;
+use olsrv2::{AttachedNetwork, NetAddr};
+
+use crate::fib::PROTOCOL;
+use crate::links::Links;
+
+/// The uplinks in use and whether the mesh may use them.
+#[derive(Debug)]
+pub(crate) struct Uplinks {
+    /// `gateway.share`
+    share: bool,
+    /// Interface, for IPv6 and for IPv4.
+    found: [Option<String>; 2],
+    /// Where packets leave with translated addresses; `None`: an earlier run may have left something.
+    translated: Option<BTreeSet<String>>,
+    /// Why the uplink can't be shared though it should, for people.
+    problem: Option<String>,
+}
+
+impl Uplinks {
+    pub(crate) fn new(share: bool) -> Self {
+        Self { share, found: [None, None], translated: None, problem: None }
+    }
+
+    /// Looks at the kernel's default routes. True if something changed.
+    pub(crate) fn look(&mut self, kernel: &mut Rtnetlink, links: &Links) -> Result<bool, Error> {
+        let routes = kernel.routes(&RouteFilter { table: TABLE_MAIN, protocol: None })?;
+        let found = [Family::V6, Family::V4].map(|family| best(&routes, family, links));
+        if found == self.found {
+            // What failed is tried again.
+            let before = self.problem.is_some();
+            self.translate();
+            return Ok(before && self.problem.is_none());
+        }
+        for (family, (old, new)) in ["IPv6", "IPv4"].iter().zip(self.found.iter().zip(&found)) {
+            match (old, new) {
+                (old, Some(new)) if old.as_ref() != Some(new) => log::info!("{new}: uplink for {family}"),
+                (Some(old), None) => log::info!("{old}: no uplink for {family} any more"),
+                _ => {}
+            }
+        }
+        self.found = found;
+        self.translate();
+        Ok(true)
+    }
+
+    /// Translates addresses where the mesh's packets leave; a gateway without that would swallow them.
+    fn translate(&mut self) {
+        let wanted: BTreeSet<String> = self.found.iter().flatten().filter(|_| self.share).cloned().collect();
+        if Some(&wanted) == self.translated.as_ref() {
+            return;
+        }
+        let nothing = wanted.is_empty();
+        match masquerade(wanted.iter().map(String::as_str)) {
+            Ok(()) => (self.translated, self.problem) = (Some(wanted), None),
+            // A kernel without address translation has nothing to remove.
+            Err(_) if nothing => (self.translated, self.problem) = (Some(wanted), None),
+            Err(e) => {
+                let text = format!("the uplink is not shared: address translation (nf_tables): {e}");
+                if self.problem.as_ref() != Some(&text) {
+                    log::warn!("{text}");
+                }
+                (self.translated, self.problem) = (None, Some(text));
+            }
+        }
+    }
+
+    /// Takes the translation away, at the end.
+    pub(crate) fn clear(&mut self) {
+        if self.translated.take().is_some_and(|t| !t.is_empty())
+            && let Err(e) = masquerade(std::iter::empty())
+        {
+            log::warn!("removing the address translation: {e}");
+        }
+    }
+
+    /// What is announced for the family at that place (IPv6, IPv4): a default route, while there is an
+    /// uplink to share. One hop behind this node, at no cost.
+    pub(crate) fn announced(&self, at: usize) -> Option<AttachedNetwork> {
+        let interface = self.found.get(at)?.as_ref()?;
+        let any = if at == 0 { [0u16; 8].into() } else { [0u8; 4].into() };
+        let network = AttachedNetwork { prefix: NetAddr::new(any, 0), dist: 1, metric: Metric::MIN };
+        self.translated.as_ref().is_some_and(|t| t.contains(interface)).then_some(network)
+    }
+
+    /// Whether packets of the mesh must not leave by the node's own default route.
+    pub(crate) fn is_private(&self) -> bool {
+        !self.share
+    }
+
+    /// Whether there is an uplink for the family at that place, shared or not.
+    pub(crate) fn has(&self, at: usize) -> bool {
+        self.found.get(at).is_some_and(Option::is_some)
+    }
+
+    /// Why the uplink is not shared, for people.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
+
+/// The interface of the best default route that is an uplink's.
+fn best(routes: &[Route], family: Family, links: &Links) -> Option<String> {
+    let fits = |r: &&Route| {
+        r.prefix_len == 0
+            && Family::of(&r.prefix) == family
+            && r.kind == RouteKind::Unicast
+            && r.protocol != PROTOCOL
+    };
+    let mut uplinks: Vec<(u32, &str)> =
+        routes.iter().filter(fits).filter_map(|r| Some((r.metric, links.uplink(r.index)?))).collect();
+    uplinks.sort_unstable();
+    uplinks.first().map(|(_, name)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_sys::netlink::Link;
+
+    fn route(prefix: &str, index: u32, metric: u32) -> Route {
+        Route {
+            kind: RouteKind::Unicast,
+            prefix: prefix.parse().unwrap(),
+            prefix_len: 0,
+            gateway: Some(if prefix == "::" { "fe80::1" } else { "192.168.1.1" }.parse().unwrap()),
+            index,
+            source: None,
+            metric,
+            table: TABLE_MAIN,
+            protocol: 16,
+        }
+    }
+
+    fn links() -> Links {
+        let link = |index: u32, name: &str| Link {
+            index,
+            name: name.into(),
+            hardware: 1,
+            up: true,
+            carrier: true,
+            kind: None,
+            master: None,
+            mac: None,
+            mtu: 1500,
+        };
+        let mut links = Links::default();
+        links.want(["mesh0".to_owned()].into());
+        links.replace(
+            vec![
+                link(2, "eth0"),
+                link(3, "mesh0"),
+                Link { carrier: false, ..link(4, "usb0") },
+                link(5, "wwan0"),
+            ],
+            Vec::new(),
+        );
+        links
+    }
+
+    #[test]
+    fn an_uplink_is_a_foreign_default_route_beside_the_mesh() {
+        let links = links();
+        let found = |routes: &[Route]| best(routes, Family::V4, &links);
+        assert_eq!(found(&[route("0.0.0.0", 2, 100)]).as_deref(), Some("eth0"));
+        let both = [route("0.0.0.0", 2, 100), route("0.0.0.0", 5, 50)];
+        assert_eq!(found(&both).as_deref(), Some("wwan0"), "the kernel's best");
+        assert_eq!(found(&[route("0.0.0.0", 3, 0)]), None, "a mesh interface");
+        assert_eq!(found(&[route("0.0.0.0", 4, 0)]), None, "no carrier");
+        assert_eq!(found(&[route("0.0.0.0", 9, 0)]), None, "no such interface");
+        assert_eq!(found(&[route("::", 2, 0)]), None, "the other family");
+        assert_eq!(found(&[Route { protocol: PROTOCOL, ..route("0.0.0.0", 2, 0) }]), None, "our own");
+        assert_eq!(found(&[Route { prefix_len: 1, ..route("0.0.0.0", 2, 0) }]), None, "no default");
+        assert_eq!(found(&[Route { kind: RouteKind::Unreachable, ..route("0.0.0.0", 2, 0) }]), None);
+    }
+
+    #[test]
+    fn only_a_shared_and_translated_uplink_is_announced() {
+        let mut uplinks = Uplinks::new(true);
+        uplinks.found = [None, Some("eth0".into())];
+        assert_eq!(uplinks.announced(1), None, "not translated");
+        uplinks.translated = Some(["eth0".to_owned()].into());
+        assert_eq!(uplinks.announced(0), None);
+        assert_eq!(uplinks.announced(1).unwrap().prefix, NetAddr::new([0u8; 4].into(), 0));
+        assert!(uplinks.has(1) && !uplinks.has(0) && !uplinks.has(2) && !uplinks.is_private());
+    }
+}
