@@ -7,6 +7,7 @@ mod grid;
 mod line;
 mod names;
 mod pair;
+mod records;
 mod restart;
 mod ring;
 mod routes;
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("routes", routes::run),
     ("gateways", gateways::run),
     ("duplicate", duplicate::run),
+    ("records", records::run),
     ("restart", restart::run),
     ("ring", ring::run),
     ("line-of-three", line::run),
