@@ -161,7 +161,8 @@ fn ospf(setting: &Setting) -> String {
     let interfaces: Vec<String> =
         setting.interfaces.iter().map(|i| format!("interface \"{i}\" {{ {options} }};")).collect();
     format!(
-        "protocol ospf v3 {{ ipv6 {{ import all; export none; }}; area 0 {{ interface \"lo\" {{ stub; }}; {} }}; }}",
+        "protocol ospf v3 {{ ecmp off; ipv6 {{ import all; export none; }}; area 0 {{ stubnet {}/128; {} }}; }}",
+        setting.addresses.0,
         interfaces.join(" ")
     )
 }
