@@ -31,10 +31,8 @@ Sets up, then builds build/deploy/p2pmesh-rpi-arm64-<version>.img with .img.xz, 
 Only what changed is built again. RECIPE: build only these (for example mesh-router)." ;;
     test) echo "usage: ./build.sh test [--quick] [STAGE...]
 Sets up, then runs all tests (--quick: lint, unit and provider tests). Logs are in build/test-logs." ;;
-    run) echo "usage: ./build.sh run [--nodes N] [OPTIONS]
-Builds the image if there is none, then boots N emulated Raspberry Pi 3 (default 1) with the console here."
-      if [ -f ci/emulator/run.py ]; then python3 ci/emulator/run.py --help | sed -n '2,$p'; fi ;;
-    flash) exec ci/flash --help ;;
+    run) with_python ci/emulator/run.py --help ;;
+    flash) with_python ci/flash --help ;;
     bench) echo "usage: ./build.sh bench [image | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
 image:  sizes by part, build times, boot phases on the emulated Pi, memory.
 router: convergence, outages, control traffic, CPU and memory beside babeld and BIRD, on 25, 49 and 100 nodes in network
@@ -47,8 +45,21 @@ Installs missing host packages with apt (root or sudo), fetches tools, Rust and 
     clean) echo "usage: ./build.sh clean [--all]
 Removes build/ and crates/target. --all: the download cache, too." ;;
     yocto) exec ci/yocto --help ;;
-    *) usage ;;
+    help) usage ;;
+    *) unknown "$1" ;;
   esac
+}
+
+unknown() {
+  echo "build.sh: no verb '$1'" >&2
+  usage >&2
+  exit 2
+}
+
+# For what runs without the set-up.
+with_python() {
+  command -v python3 >/dev/null || { echo "build.sh: no python3 on this machine yet: run ./build.sh setup first" >&2; exit 1; }
+  exec python3 "$@"
 }
 
 setup() {
@@ -68,14 +79,13 @@ case "$verb" in
   image) setup; exec "$P2PMESH_PYTHON" ci/provider/build.py "$@" ;;
   test) setup; exec ci/run-tests "$@" ;;
   run) setup
-    compgen -G 'build/deploy/p2pmesh-*.img' >/dev/null || "$P2PMESH_PYTHON" ci/provider/build.py
     exec python3 ci/emulator/run.py "$@" ;;
-  flash) exec ci/flash "$@" ;;
+  flash) with_python ci/flash "$@" ;;
   bench) setup; exec ci/bench "$@" ;;
   lint) setup --rust-only; exec ci/lint "$@" ;;
   setup) setup "$@" ;;
   clean) exec ci/clean "$@" ;;
   yocto) exec ci/yocto "$@" ;;
   help | -h | --help) if [ $# -gt 0 ]; then help_for "$1"; else usage; fi ;;
-  *) echo "build.sh: no verb '$verb'" >&2; usage >&2; exit 2 ;;
+  *) unknown "$verb" ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""usage: ./build.sh run [--nodes N] [--direct] [--fresh] [--line] [--ports P80,P8080,P22]
+"""usage: ./build.sh run [--nodes N] [--no-build] [--direct] [--fresh] [--line] [--ports P80,P8080,P22]
 
-Boots emulated Raspberry Pi 3 from the image in build/deploy and connects their serial consoles to this terminal
+Builds the image if anything changed, boots emulated Raspberry Pi 3 from it and connects their serial consoles to this terminal
 (several: to tmux panes if tmux is there, else the first here and the others to the sockets it names). They share one
 Ethernet segment. Ports 80, 8080 and 22 of the first are forwarded to loopback. Ctrl-] ends the emulation.
 """
@@ -32,14 +32,22 @@ def parser():
     p = argparse.ArgumentParser(usage=__doc__.split("\n", 1)[0].removeprefix("usage: "), description=__doc__.split("\n", 2)[2],
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--nodes", type=int, default=1, metavar="N", help="how many Pis (default 1)")
+    p.add_argument("--no-build", action="store_true", help="boot the newest image in build/deploy as it is")
     p.add_argument("--direct", action="store_true", help="start the kernel directly, without U-Boot: 7 s sooner")
     p.add_argument("--fresh", action="store_true", help="new cards; otherwise those of the last run are used again")
     p.add_argument("--line", action="store_true", help="only neighbours hear each other: pi1 - pi2 - pi3 ...")
     p.add_argument("--ports", default="8000,8080,2222", metavar="P80,P8080,P22",
                    help="loopback ports for 80, 8080 and 22 of the first Pi (default 8000,8080,2222)")
-    p.add_argument("--image", type=Path, help="default: the newest in build/deploy")
+    p.add_argument("--image", type=Path, help="boot this image; nothing is built")
     p.add_argument("--attach", type=Path, metavar="SOCKET", help="connect this terminal to a console that is running")
     return p
+
+
+def build():
+    """Brings the image up to date; a second where nothing changed. build.sh's set-up named the interpreter."""
+    command = [os.environ.get("P2PMESH_PYTHON", sys.executable), str(FOLDER.parents[1] / "ci/provider/build.py")]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise SystemExit("run: the image could not be built (see above); --no-build boots the one that is there")
 
 
 def make_card(image, name, fresh):
@@ -113,6 +121,8 @@ def main():
         return 0
     if not 1 <= args.nodes <= 16:
         raise SystemExit("run: --nodes takes 1 to 16")
+    if not (args.no_build or args.image or os.environ.get("P2PMESH_IMAGE")):
+        build()
     try:
         image = args.image or find_image()
     except FileNotFoundError as error:

@@ -78,8 +78,7 @@ pub(crate) fn node_id(state_dir: &Path) -> Result<NodeId, String> {
 
 /// The machine's host name, or one made from the identity if that is not usable.
 fn host_name(node: Option<&NodeId>, problems: &mut Vec<String>) -> Result<NodeName, String> {
-    let uname = rustix::system::uname();
-    let text = uname.nodename().to_string_lossy();
+    let text = mesh_sys::process::hostname();
     let label = text.split('.').next().unwrap_or_default();
     let fault = match NodeName::new(label) {
         Ok(name) if name.as_str() != "localhost" => return Ok(name),

@@ -10,6 +10,7 @@ use content_id::{Cid, Codec};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use mesh_sys::process::hostname;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::{Body, Writer};
@@ -82,7 +83,7 @@ impl Gateway {
         let (parts, _) = request.into_parts();
         let path = parts.uri.path().to_owned();
         if path == "/" {
-            let mut page = with(StatusCode::OK, Body::Full(listing::WELCOME.into()));
+            let mut page = with(StatusCode::OK, Body::Full(listing::welcome(&hostname()).into()));
             set(&mut page, header::CONTENT_TYPE, "text/html; charset=utf-8");
             return Ok(page);
         }

@@ -12,10 +12,26 @@ table{border-collapse:collapse;width:100%}td{padding:.25rem .5rem;border-bottom:
 td:last-child{text-align:right;white-space:nowrap}code{font-size:.8em;opacity:.7;word-break:break-all}\
 @media(prefers-color-scheme:dark){body{background:#111;color:#ddd}a{color:#8bf}}";
 
-/// What stands at `/`.
-pub(crate) const WELCOME: &str = "<!doctype html><meta charset=\"utf-8\">\
-<meta name=\"viewport\" content=\"width=device-width\"><title>IPFS gateway</title>\
-<h1>IPFS gateway</h1><p>This node serves content by its address: <code>/ipfs/&lt;cid&gt;</code>.</p>\n";
+/// Address of the text "Hello World" and a newline, as `ipfs add` gives it.
+const HELLO: &str = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u";
+
+/// What stands at `/`: which node this is, and how content is asked for.
+pub(crate) fn welcome(node: &str) -> String {
+    let node = escape(node);
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{node}</title><style>{STYLE}</style></head><body>\
+         <h1>{node}</h1><p>This is a node of a mesh of neighbours. It needs no Internet: it finds the nodes around it, \
+         passes their traffic on, and keeps and shares files.</p>\
+         <h2>Fetch a file</h2><p>Every file has an address that follows from its content, its CID. Write it behind \
+         <code>/ipfs/</code> in this browser's address line: <code>/ipfs/&lt;cid&gt;</code>. If this node does not have \
+         the file, it asks the others.</p>\
+         <h2>Share one</h2><p>On the node, by SSH or on its serial console:</p>\
+         <pre>echo \"Hello World\" | ipfs add</pre>\
+         <p>From then on every node of the mesh can show it: <a href=\"/ipfs/{HELLO}\">/ipfs/{HELLO}</a></p>\
+         </body></html>\n"
+    )
+}
 
 /// A directory as a page. `more`: entries were left out.
 pub(crate) fn page(target: &Target, cid: &Cid, entries: &[Link], more: bool) -> String {
@@ -88,6 +104,11 @@ mod tests {
         let page = page(&target, &target.root, &[link], true);
         assert!(!page.contains("<script>") && !page.contains("<b>"), "{page}");
         assert!(page.contains("./%22%3E%3Cb%3E%3Ax") && page.contains("2.0 KiB"));
+    }
+
+    #[test]
+    fn a_host_name_can_not_break_out_of_the_page() {
+        assert!(!welcome("<script>").contains("<script>"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use content_id::base::base58;
+use mesh_config::Workshop;
 use mesh_sys::control::socket_path;
 use mesh_sys::service::{Args, Flag};
 
@@ -72,6 +73,7 @@ impl Settings {
             listen = vec![([0u16; 8], PORT).into(), ([0u8; 4], PORT).into()];
         }
         let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
+        leave_ports(&mut listen, loaded.config.workshop);
         let identity = names(&args.state_dir);
         let mut problems = Vec::new();
         if let Err(why) = &identity {
@@ -110,6 +112,14 @@ impl Settings {
 
     pub(crate) fn router_socket(&self) -> PathBuf {
         socket_path(&self.run_dir, "mesh-router")
+    }
+}
+
+/// With `workshop = "manual"` the ports of web servers are left to people's own.
+fn leave_ports(listen: &mut Vec<SocketAddr>, workshop: Workshop) {
+    if workshop == Workshop::Manual {
+        listen.retain(|address| !matches!(address.port(), 80 | PORT));
+        log::info!(target: "gateway", "workshop = \"manual\": ports 80 and {PORT} are left free");
     }
 }
 
@@ -157,6 +167,17 @@ mod tests {
         {
             assert_eq!(base64(plain.as_bytes()), encoded);
         }
+    }
+
+    #[test]
+    fn a_manual_workshop_has_the_web_ports_for_itself() {
+        let all: Vec<SocketAddr> =
+            ["[::]:80", "0.0.0.0:8080", "10.0.0.1:8081"].map(|a| a.parse().unwrap()).to_vec();
+        let mut listen = all.clone();
+        leave_ports(&mut listen, Workshop::Auto);
+        assert_eq!(listen, all);
+        leave_ports(&mut listen, Workshop::Manual);
+        assert_eq!(listen, all[2..]);
     }
 
     #[test]

@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use mesh_sys::identity;
+use mesh_sys::{identity, process};
 
 use crate::options::Options;
 
 /// `node is ready: bloor, fd…::1, 10.64.3.9 (12.3 s after power-on)`.
 pub(crate) fn announcement(options: &Options) -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = process::hostname();
     let addresses = match identity::load_or_create(&options.state_dir) {
         Ok(id) => format!("{}, {}", id.node_id().ula_address(), id.node_id().mesh_ipv4(0)),
         Err(e) => format!("no identity: {e}"),
     };
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
     let seconds = uptime.split_whitespace().next().unwrap_or("?");
-    format!("node is ready: {} {addresses} ({seconds} s after the kernel's start)", name.trim())
+    format!("node is ready: {} {addresses} ({seconds} s after the kernel's start)", name)
 }

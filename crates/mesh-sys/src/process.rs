@@ -344,6 +344,12 @@ pub fn end_and_wait(pid: u32, patience: std::time::Duration) -> io::Result<bool>
     Ok(!events.is_empty())
 }
 
+/// The host name of the machine.
+#[must_use]
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Sets the host name of the machine.
 ///
 /// # Errors

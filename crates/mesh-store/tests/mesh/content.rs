@@ -134,7 +134,6 @@ fn wrong_requests_get_clear_codes() {
         (format!("/ipfs/{d}/none"), 404),
         (format!("/ipfs/{d}/f/below"), 404),
         ("/favicon.ico".to_owned(), 404),
-        ("/".to_owned(), 200),
         // BLAKE2b: can't be verified here
         ("/ipfs/bafykbzacecpqpx5yefmhqzlzdtpjyvbvnzjlvmuy2r5q4k5kpbkmkd6u5nqds".to_owned(), 400),
     ] {
@@ -143,6 +142,25 @@ fn wrong_requests_get_clear_codes() {
     }
     assert_eq!(store.request("POST", "/ipfs/x", &[("Content-Length", "0")]).status, 405);
     assert_eq!(store.request("OPTIONS", "/ipfs/x", &[]).status, 204);
+}
+
+#[test]
+fn the_first_page_says_who_this_is_and_how_to_fetch() {
+    let folder = Folder::new("welcome");
+    let store = Store::start(&folder.0, &[]);
+    let page = store.get("/");
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    let text = page.text();
+    assert!(text.contains(&format!("<h1>{}</h1>", mesh_sys::process::hostname())), "{text}");
+    assert!(text.contains("/ipfs/&lt;cid&gt;"), "{text}");
+    // nothing that the mesh alone could not serve
+    assert!(!text.contains("http:") && !text.contains("https:"), "{text}");
+    // the example on it is the one that works
+    store.add(&[("f", Thing::File(b"Hello World\n"))]);
+    assert!(text.contains(&format!("href=\"/ipfs/{HELLO}\"")), "{text}");
+    assert_eq!(store.get(&format!("/ipfs/{HELLO}")).text(), "Hello World\n");
+    let head = store.request("HEAD", "/", &[]);
+    assert_eq!((head.status, head.body.len()), (200, 0));
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub(crate) fn overview(ctx: &Context) -> Overview {
     warnings.extend(data_warnings(ctx));
     service_warnings(&services, &mut warnings);
     Overview {
-        name: own.map_or_else(system::hostname, |n| n.name.clone()),
+        name: own.map_or_else(mesh_sys::process::hostname, |n| n.name.clone()),
         node,
         image: system::cmdline("p2pmesh.version"),
         slot: system::cmdline("p2pmesh.slot"),
