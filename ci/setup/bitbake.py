@@ -30,10 +30,11 @@ def python() -> pathlib.Path:
         wanted_file = folder / "requirements.txt"
         wanted_file.write_text(f"bitbake-setup=={pins['BITBAKE_SETUP_VERSION']} --hash=sha256:{pins['BITBAKE_SETUP_SHA256']}\n")
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        # The host's own pip configuration (index, proxy, certificates) is used.
-        result = subprocess.run([str(interpreter), "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps",
-                                 "-r", str(wanted_file)], check=False, env=environment)
-        if result.returncode != 0:
+        # The host's own pip configuration (index, proxy, certificates) is used. Older pips do not go on after a download
+        # that was cut: twice.
+        command = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps",
+                   "-r", str(wanted_file)]
+        if not any(subprocess.run(command, check=False, env=environment).returncode == 0 for _ in range(2)):
             raise BuildError(f"bitbake-setup {pins['BITBAKE_SETUP_VERSION']} could not be installed from the Python package index "
                              "(see pip's message above)")
         mark.write_text(wanted)

@@ -20,6 +20,7 @@ import urllib.parse
 from common import BuildError, cache_dir, locked, say, versions
 
 KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+HELPER = "/usr/lib/apt/apt-helper"
 # Indexes of no use here that the machine may have switched on (software centres, apt-file, command-not-found).
 UNWANTED_TARGETS = ["DEP-11", "DEP-11-icons-small", "DEP-11-icons", "DEP-11-icons-large", "DEP-11-icons-hidpi",
                     "DEP-11-icons-large-hidpi", "Contents-deb", "CNF", "Translations"]
@@ -222,15 +223,28 @@ class Apt:
         if missing:
             total = sum(deb.size for deb in missing) / 1e6
             say(f"fetching {len(missing)} packages, {total:.1f} MB")
-            for deb in missing:
-                # A short file is continued by apt; one of full size with other bytes would be taken for done.
-                if os.path.isfile(deb.path) and os.path.getsize(deb.path) >= deb.size:
-                    os.unlink(deb.path)
-            self._run("apt-get", "-q", "download", *(f"{deb.name}={deb.version}" for deb in missing), cwd=self.pool, show=True)
+            self._download(missing)
         for deb in missing:
             if not _intact(deb):
                 raise BuildError(f"{deb.path} does not have the SHA-256 the signed package list gives: {deb.sha256}")
         return debs
+
+    def _download(self, debs: list[Deb]) -> None:
+        """apt-helper and not `apt-get download`: only the former goes on with what an earlier run got of a file."""
+        places = {deb.sha256: deb.path for deb in debs}
+        for deb in debs:
+            # One of full size with other bytes would be taken for done.
+            if os.path.isfile(deb.path) and os.path.getsize(deb.path) >= deb.size:
+                os.unlink(deb.path)
+        jobs: list[str] = []
+        for line in self._run("apt-get", "-q", "--print-uris", "download", *(f"{deb.name}={deb.version}" for deb in debs)).splitlines():
+            match = re.match(r"'([^']+)' \S+ \d+ SHA256:([0-9a-f]{64})$", line)
+            if match and match[2] in places:
+                jobs += [match[1], places[match[2]], f"SHA256:{match[2]}"]
+        try:
+            self._run(HELPER, "-q", "download-file", *jobs, cwd=self.pool, show=True)
+        except BuildError as error:
+            raise BuildError(f"{error}\n  What has arrived is kept: once the mirror can be reached, run this again.") from error
 
     def _describe(self, pins: list[str]) -> list[Deb]:
         """What apt knows of the packages; two calls however many there are."""
