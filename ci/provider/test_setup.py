@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,56 +40,152 @@ class Pins(unittest.TestCase):
         self.assertEqual(shown, list(pins.values()))
 
 
+UBUNTU = """\
+Types: deb
+URIs: http://archive.invalid/ubuntu/
+Suites: noble noble-updates noble-backports
+Components: main restricted universe multiverse
+Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
+
+Types: deb
+URIs: http://security.invalid/ubuntu/
+Suites: noble-security
+Components: main restricted universe multiverse
+Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
+"""
+
+
 class Mirrors(unittest.TestCase):
-    """The mirror comes from the machine, in either form of apt's sources, or from P2PMESH_MIRROR."""
+    """The mirror comes from the machine, in either form of apt's sources, or from P2PMESH_MIRROR. apt itself reads them,
+    under a root made for the test."""
 
     def setUp(self):
-        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) if hasattr(self, "enterContext") else None
-        if self.folder is None:
-            holder = tempfile.TemporaryDirectory()
-            self.addCleanup(holder.cleanup)
-            self.folder = pathlib.Path(holder.name)
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = pathlib.Path(holder.name)
         (self.folder / "sources.list.d").mkdir()
-        patcher = mock.patch.dict(os.environ)
+        (self.folder / "lists/partial").mkdir(parents=True)
+        (self.folder / "status").touch()
+        settings = {"Dir::Etc::sourcelist": "sources.list", "Dir::Etc::sourceparts": "sources.list.d", "Dir::Etc": self.folder,
+                    "Dir::State::lists": self.folder / "lists", "Dir::State::status": self.folder / "status",
+                    "Dir::Cache": self.folder}
+        config = self.folder / "apt.conf"
+        config.write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
+        patcher = mock.patch.dict(os.environ, {"APT_CONFIG": str(config)})
         patcher.start()
         self.addCleanup(patcher.stop)
-        os.environ.pop("P2PMESH_MIRROR", None)
+        for name in ("P2PMESH_MIRROR", "P2PMESH_SECURITY_MIRROR"):
+            os.environ.pop(name, None)
 
-    def ask(self, indexed=""):
-        real = pathlib.Path
-
-        def place(first, *rest):
-            return self.folder if first == "/etc/apt" else real(first, *rest)
-
-        with mock.patch.object(debs.subprocess, "run", return_value=mock.Mock(stdout=indexed)), \
-                mock.patch.object(debs.pathlib, "Path", side_effect=place):
-            return debs.mirrors()
+    def sources(self, name, text, *releases):
+        """Writes a file of sources, and the Release files that `apt-get update` would have fetched: (URI, origin, label)."""
+        (self.folder / name).write_text(text)
+        for uri, suite, origin, label in releases:
+            place = self.folder / "lists" / (uri.split("://")[1].strip("/").replace("/", "_") + f"_dists_{suite}")
+            pathlib.Path(f"{place}_Release").write_text(f"Origin: {origin}\nLabel: {label}\nSuite: {suite}\nCodename: {suite}\n")
+            pathlib.Path(f"{place}_main_binary-{private.host_arch()}_Packages").write_text("Package: x\n\n")
 
     def test_from_apt_itself(self):
-        lines = "http://one.invalid/debian/|Debian|Debian|bookworm\nhttp://one.invalid/debian-security/|Debian|Debian-Security|x\n"
-        self.assertEqual(self.ask(lines), ("http://one.invalid/debian", "http://one.invalid/debian-security"))
+        self.sources("sources.list", "deb http://one.invalid/d bookworm main\ndeb http://one.invalid/s bookworm-security main\n",
+                     ("http://one.invalid/d", "bookworm", "Debian", "Debian"),
+                     ("http://one.invalid/s", "bookworm-security", "Debian", "Debian-Security"))
+        self.assertEqual(debs.mirrors(), ("http://one.invalid/d", "http://one.invalid/s"))
 
     def test_others_packages_do_not_count(self):
-        (self.folder / "sources.list").write_text("deb http://two.invalid/debian bookworm main\n")
-        self.assertEqual(self.ask("http://one.invalid/ubuntu/|Ubuntu|Ubuntu|noble\n"), ("http://two.invalid/debian", None))
+        self.sources("sources.list", "deb http://one.invalid/ubuntu noble main\ndeb http://two.invalid/debian bookworm main\n",
+                     ("http://one.invalid/ubuntu", "noble", "Ubuntu", "Ubuntu"))
+        self.assertEqual(debs.mirrors(), ("http://two.invalid/debian", None))
 
     def test_one_line_form_with_options_before_the_first_update(self):
-        (self.folder / "sources.list").write_text("# deb http://no.invalid/debian x main\ndeb [arch=amd64] http://two.invalid/debian/ x main\n")
-        self.assertEqual(self.ask(), ("http://two.invalid/debian", None))
+        self.sources("sources.list", "# deb http://no.invalid/debian x main\ndeb [arch=amd64] http://two.invalid/debian/ x main\n")
+        self.assertEqual(debs.mirrors(), ("http://two.invalid/debian", None))
 
     def test_deb822_form(self):
-        (self.folder / "sources.list.d/debian.sources").write_text(
-            "Types: deb\nURIs: https://three.invalid/debian\nSuites: trixie\n\nTypes: deb\nURIs: https://three.invalid/debian-security\n")
-        self.assertEqual(self.ask(), ("https://three.invalid/debian", "https://three.invalid/debian-security"))
+        self.sources("sources.list.d/debian.sources", "Types: deb\nURIs: https://no.invalid/debian\nSuites: trixie\nComponents: main\n"
+                     "Enabled: no\n\nTypes: deb\nURIs: https://three.invalid/debian\nSuites: trixie\nComponents: main\n\nTypes: deb\n"
+                     "URIs: https://three.invalid/debian-security\nSuites: trixie-security\nComponents: main\n")
+        self.assertEqual(debs.mirrors(), ("https://three.invalid/debian", "https://three.invalid/debian-security"))
 
     def test_ubuntu_is_told_what_to_set(self):
-        (self.folder / "sources.list").write_text("deb http://one.invalid/ubuntu noble main\n")
-        with self.assertRaisesRegex(common.BuildError, "P2PMESH_MIRROR"):
-            self.ask()
+        for updated in (False, True):
+            releases = [(f"http://{host}.invalid/ubuntu", suite, "Ubuntu", "Ubuntu")
+                        for host, suite in (("archive", "noble"), ("archive", "noble-updates"), ("security", "noble-security"))]
+            self.sources("sources.list.d/ubuntu.sources", UBUNTU, *(releases if updated else []))
+            result = subprocess.run([sys.executable, str(HERE.parent / "setup/setup.py")], capture_output=True, text=True, check=False,
+                                    env={**os.environ, "P2PMESH_CACHE": str(self.folder / "cache")})
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("export P2PMESH_MIRROR=http://", result.stderr)
+            self.assertNotIn("Traceback", result.stderr)
+
+    def test_ubuntu_with_a_mirror_uses_debians_suites_and_keys_only(self):
+        self.sources("sources.list.d/ubuntu.sources", UBUNTU)
+        os.environ.update(P2PMESH_MIRROR="http://four.invalid/debian/", P2PMESH_SECURITY_MIRROR="http://four.invalid/debian-security",
+                          P2PMESH_KEYRING=str(self.folder / "status"), P2PMESH_CACHE=str(self.folder / "cache"))
+        apt = debs.Apt("arm64")
+        with mock.patch.object(apt, "_run") as run, mock.patch.object(debs, "say"):
+            apt.update()
+        run.assert_called_once()
+        lines = (apt.home / "sources.list").read_text().splitlines()
+        head = f"deb [arch=arm64 signed-by={self.folder / 'status'}] "
+        self.assertEqual([line.removeprefix(head).split()[:2] for line in lines], [
+            ["http://four.invalid/debian", "trixie"], ["http://four.invalid/debian", "trixie-updates"],
+            ["http://four.invalid/debian", "trixie-backports"], ["http://four.invalid/debian-security", "trixie-security"]])
+        self.assertIn(f"-oDir::Etc::sourcelist={apt.home / 'sources.list'}", apt._options())
 
     def test_override(self):
         os.environ["P2PMESH_MIRROR"] = "http://four.invalid/debian/"
-        self.assertEqual(self.ask()[0], "http://four.invalid/debian")
+        self.assertEqual(debs.mirrors()[0], "http://four.invalid/debian")
+
+
+class HostPackages(unittest.TestCase):
+    """ci/setup/setup.sh on a machine that has next to nothing: a folder of stand-ins is all of its PATH."""
+
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.bin = pathlib.Path(holder.name)
+        self.calls = self.bin / "calls"
+        self.program("dirname", f'exec {shutil.which("dirname")} "$@"')
+
+    def program(self, name, body):
+        (self.bin / name).write_text(f"#!/bin/sh\n{body}\n")
+        (self.bin / name).chmod(0o755)
+
+    def run_setup(self):
+        return subprocess.run(["/bin/bash", str(HERE.parent / "setup/setup.sh")], capture_output=True, text=True, check=False,
+                              stdin=subprocess.DEVNULL, env={"PATH": str(self.bin), "HOME": str(self.bin)})
+
+    def test_an_ordinary_user_is_told_exactly_what_is_missing(self):
+        self.program("id", "echo 1000")
+        self.program("apt-get", "echo never; exit 9")
+        for with_sudo in (False, True):   # a sudo that wants a password, and nobody to type it
+            if with_sudo:
+                self.program("sudo", "exit 1")
+            result = self.run_setup()
+            self.assertEqual(result.returncode, 1)
+            self.assertRegex(result.stderr, r"apt-get install --no-install-recommends python3 python3-venv gcc .*git .*tmux")
+            self.assertNotIn("never", result.stdout)
+
+    def test_with_sudo_nothing_is_asked(self):
+        self.program("id", "echo 1000")
+        self.program("sudo", f'[ "$1" = -n ] && exit 0; echo "$@" >> {self.calls}; exit 1')
+        self.program("apt-get", "exit 9")
+        self.assertEqual(self.run_setup().returncode, 1)
+        first, update, again = self.calls.read_text().splitlines()
+        self.assertRegex(first, "^env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install python3 ")
+        self.assertIn("apt-get -q update", update)
+        self.assertEqual(first, again)
+
+    def test_old_lists_are_read_afresh_once(self):
+        self.program("id", "echo 0")
+        self.program("apt-get", f'echo "$*" >> {self.calls}; case "$*" in *update) exit 0;; esac; [ "$(/usr/bin/wc -l < {self.calls})" -gt 1 ]')
+        self.program("python3", 'case "$*" in *setup.py*) echo reached;; *) exit 1;; esac')
+        result = self.run_setup()
+        self.assertEqual((result.returncode, result.stdout), (0, "reached\n"), result.stderr)
+        self.assertEqual(len(self.calls.read_text().splitlines()), 3)
+
+    def test_another_distribution(self):
+        self.assertIn("no apt-get", self.run_setup().stderr)
 
 
 class Packages(unittest.TestCase):

@@ -12,6 +12,7 @@ import hashlib
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,16 +73,20 @@ def mirrors() -> tuple[str, str | None]:
 
 def _mirror_from_files(pattern: str) -> str | None:
     """The first URI matching `pattern` in sources.list or *.sources: for machines that never ran `apt-get update`."""
-    folder = pathlib.Path("/etc/apt")
-    for path in [folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))]:
+    places = subprocess.run(["apt-config", "shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"],
+                            check=False, capture_output=True, text=True).stdout
+    found = dict(word.split("=", 1) for word in shlex.split(places) if "=" in word)
+    listed, parts = (pathlib.Path(found.get(name, "/dev/null")) for name in ("LIST", "PARTS"))
+    for path in [listed, *(sorted(parts.iterdir()) if parts.is_dir() else [])]:
         if not path.is_file() or path.suffix not in (".list", ".sources"):
             continue
-        for line in path.read_text(errors="replace").splitlines():
-            if not re.match(r"\s*(deb\s|URIs:)", line):
+        for stanza in re.split(r"\n\s*\n", path.read_text(errors="replace")):
+            if re.search(r"(?mi)^enabled:\s*(no|false|0|off|without|disable)\s*$", stanza):
                 continue
-            for word in line.split():
-                if re.match(r"(https?|file|copy|mirror|cdrom|ftp)[+:]", word) and re.search(pattern, word):
-                    return word.rstrip("/")
+            for line in re.findall(r"(?mi)^\s*(?:deb\s|uris:)(.*)$", stanza):
+                for word in line.split():
+                    if re.match(r"(https?|file|copy|mirror|cdrom|ftp)[+:]", word) and re.search(pattern, word):
+                        return word.rstrip("/")
     return None
 
 

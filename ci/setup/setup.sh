@@ -34,7 +34,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   elevate=()
   if [ "$(id -u)" -ne 0 ]; then
     if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
-      elevate=(sudo)
+      elevate=(sudo env DEBIAN_FRONTEND=noninteractive)   # sudo clears the environment; a question would wait for ever
     else
       echo "setup: packages are missing and this is neither root nor sudo. Have an administrator run:" >&2
       echo "  apt-get install --no-install-recommends ${missing[*]}" >&2
@@ -46,7 +46,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   install=("${elevate[@]}" apt-get -q -y --no-install-recommends install "${missing[@]}")
   # Lists that are missing or old make the first try fail; then they are read afresh, once.
   if ! "${install[@]}" >&2; then
-    "${elevate[@]}" apt-get -q update >&2
+    "${elevate[@]}" apt-get -q update >&2 || true   # one broken source of several need not matter
     if ! "${install[@]}" >&2; then
       echo "setup: apt could not install: ${missing[*]} (its messages are above)" >&2
       exit 1
