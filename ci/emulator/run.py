@@ -27,6 +27,14 @@ FOLDER = Path(__file__).resolve().parents[2] / "build/run"
 GUEST, READY = "10.0.2.15", r"p2pmesh: node is ready"
 
 
+def three_ports(text):
+    """The loopback ports for 80, 8080 and 22."""
+    ports = [int(word) if word.isdigit() else 0 for word in text.split(",")]
+    if len(ports) != 3 or not all(0 < port < 65536 for port in ports):
+        raise argparse.ArgumentTypeError(f"three ports are needed, as 8000,8080,2222; not {text!r}")
+    return ports
+
+
 def parser():
     """The command line."""
     p = argparse.ArgumentParser(usage=__doc__.split("\n", 1)[0].removeprefix("usage: "), description=__doc__.split("\n", 2)[2],
@@ -36,7 +44,7 @@ def parser():
     p.add_argument("--direct", action="store_true", help="start the kernel directly, without U-Boot: 7 s sooner")
     p.add_argument("--fresh", action="store_true", help="new cards; otherwise those of the last run are used again")
     p.add_argument("--line", action="store_true", help="only neighbours hear each other: pi1 - pi2 - pi3 ...")
-    p.add_argument("--ports", default="8000,8080,2222", metavar="P80,P8080,P22",
+    p.add_argument("--ports", type=three_ports, default="8000,8080,2222", metavar="P80,P8080,P22",
                    help="loopback ports for 80, 8080 and 22 of the first Pi (default 8000,8080,2222)")
     p.add_argument("--image", type=Path, help="boot this image; nothing is built")
     p.add_argument("--attach", type=Path, metavar="SOCKET", help="connect this terminal to a console that is running")
@@ -58,9 +66,9 @@ def make_card(image, name, fresh):
     return Card(path), False
 
 
-def forwards(text):
+def forwards(ports):
     """QEMU's user network with the three forwarded ports, and the pairs (loopback port, Pi's port)."""
-    pairs = list(zip((int(p) for p in text.split(",")), (80, 8080, 22), strict=True))
+    pairs = list(zip(ports, (80, 8080, 22)))
     for port, _ in pairs:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
