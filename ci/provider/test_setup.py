@@ -213,6 +213,27 @@ class Packages(unittest.TestCase):
             self.assertEqual([str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()], ["usr/lib/x/file"])
 
 
+class PrivateTools(unittest.TestCase):
+    """Programs of Debian's behind wrappers."""
+
+    def test_a_wrapper_passes_everything_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            home = pathlib.Path(folder)
+            arch = private.host_arch()
+            libraries = home / "root/usr/lib" / private.TRIPLETS[arch]
+            libraries.parent.mkdir(parents=True)
+            libraries.symlink_to(f"/usr/lib/{private.TRIPLETS[arch]}")
+            (home / "root/usr/bin").mkdir()
+            (home / "bin").mkdir()
+            shutil.copy("/usr/bin/env", home / "root/usr/bin/show")
+            private._wrap(home, arch, "show", "show", {"environment": {"ROOT": "{root}"}})
+            # cargo hands its tests variables with a dash in their names.
+            shown = subprocess.run([str(home / "bin/show"), "X=a b"], env={"CARGO_BIN_EXE_a-b": "1", "PATH": os.defpath}, check=True,
+                                   capture_output=True, text=True).stdout.splitlines()
+            for line in ("CARGO_BIN_EXE_a-b=1", "X=a b", f"ROOT={home}/root"):
+                self.assertIn(line, shown)
+
+
 class Licences(unittest.TestCase):
     """ci/licences: SPDX expressions and version requirements."""
 

@@ -77,7 +77,7 @@ def install(name: str, packages: list[str] | None = None, commands: list[str] | 
     return folder
 
 
-FORMAT = 1   # of the wrappers; a change remakes every set
+FORMAT = 2   # of the wrappers; a change remakes every set
 
 
 def merge(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -108,7 +108,8 @@ def _wrap(folder: pathlib.Path, arch: str, name: str, command: str, spec: dict) 
     fill = {"root": root, "triplet": TRIPLETS[arch]}
     libraries = f"{root}/usr/lib/{TRIPLETS[arch]}:{root}/usr/lib"
     loader = root / "usr/lib" / TRIPLETS[arch] / LOADERS[arch]
-    lines = ["#!/bin/sh", "# Made by ci/setup/private.py: runs Debian's program with Debian's libraries."]
+    # Not sh: dash drops variables whose names it could not use itself, such as cargo's CARGO_BIN_EXE_mesh-store.
+    lines = ["#!/bin/bash", "# Made by ci/setup/private.py: runs Debian's program with Debian's libraries."]
     for key, value in spec.get("environment", {}).items():
         lines.append(f"{key}='{value.format(**fill)}'; export {key}")
     extra = spec.get("extra_arguments", {}).get(command, "").format(**fill)

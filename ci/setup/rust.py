@@ -68,7 +68,9 @@ class Toolchain:
 def toolchain() -> Toolchain:
     """The host's toolchain if it will do (P2PMESH_RUST=private says it will not), else Debian's."""
     minimum = versions()["RUST_MINIMUM"]
-    if os.environ.get("P2PMESH_RUST", "host") != "private" and shutil.which("cargo") and shutil.which("rustc"):
+    found = shutil.which("cargo")
+    private_one = found is not None and pathlib.Path(found).parent == cache_dir() / "tools/rust/bin"   # a build.sh within a build.sh
+    if os.environ.get("P2PMESH_RUST", "host") != "private" and found and not private_one and shutil.which("rustc"):
         found = subprocess.run(["rustc", "--version"], check=False, capture_output=True, text=True, cwd=TREE / "crates").stdout
         if found.startswith("rustc ") and _number(found) >= _number(minimum) and "nightly" not in found:
             host = Toolchain(".".join(map(str, _number(found))), None)
@@ -110,7 +112,7 @@ def _private_extras(folder: pathlib.Path) -> None:
     arch = private.host_arch()
     libraries = f"{root}/usr/lib/{private.TRIPLETS[arch]}"
     wrapper = folder / "bin/rust-lld"
-    wrapper.write_text(f"#!/bin/sh\nexec '{libraries}/{private.LOADERS[arch]}' --library-path '{libraries}' --argv0 lld "
+    wrapper.write_text(f"#!/bin/bash\nexec '{libraries}/{private.LOADERS[arch]}' --library-path '{libraries}' --argv0 lld "
                        f"'{os.path.realpath(lld[-1])}' \"$@\"\n")
     wrapper.chmod(0o755)
     # cargo-clippy and cargo-fmt look beside their own program, which /proc/self/exe says is the loader.
