@@ -68,9 +68,9 @@ class Toolchain:
 def toolchain() -> Toolchain:
     """The host's toolchain if it will do (P2PMESH_RUST=private says it will not), else Debian's."""
     minimum = versions()["RUST_MINIMUM"]
-    found = shutil.which("cargo")
-    private_one = found is not None and pathlib.Path(found).parent == cache_dir() / "tools/rust/bin"   # a build.sh within a build.sh
-    if os.environ.get("P2PMESH_RUST", "host") != "private" and found and not private_one and shutil.which("rustc"):
+    # Within another build.sh the private one is in PATH, and is no host's.
+    wanted = os.environ.get("P2PMESH_RUST") == "private" or cache_dir() / "tools/rust/bin" in pathlib.Path(shutil.which("cargo") or "/").parents
+    if not wanted and shutil.which("cargo") and shutil.which("rustc"):
         found = subprocess.run(["rustc", "--version"], check=False, capture_output=True, text=True, cwd=TREE / "crates").stdout
         if found.startswith("rustc ") and _number(found) >= _number(minimum) and "nightly" not in found:
             host = Toolchain(".".join(map(str, _number(found))), None)
