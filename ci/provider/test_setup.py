@@ -226,7 +226,7 @@ class PrivateTools(unittest.TestCase):
             (home / "root/usr/bin").mkdir()
             (home / "bin").mkdir()
             shutil.copy("/usr/bin/env", home / "root/usr/bin/show")
-            private._wrap(home, arch, "show", "show", {"environment": {"ROOT": "{root}"}})
+            private._wrap(home, arch, "show", "show", {**private.SETS["rust"], "environment": {"ROOT": "{root}"}})
             # cargo hands its tests variables with a dash in their names.
             shown = subprocess.run([str(home / "bin/show"), "X=a b"], env={"CARGO_BIN_EXE_a-b": "1", "PATH": os.defpath}, check=True,
                                    capture_output=True, text=True).stdout.splitlines()

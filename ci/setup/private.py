@@ -34,6 +34,8 @@ SETS: dict[str, dict] = {
     },
     # Measured beside mesh-router by `./build.sh bench router`; unpacked, so that none of them runs as a service here.
     "routers": {"packages": ["babeld", "bird2"], "commands": ["babeld", "bird"]},
+    # dash as sh drops variables whose names it could not use itself, such as cargo's CARGO_BIN_EXE_mesh-store.
+    "rust": {"shell": "bash"},
 }
 
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -77,7 +79,7 @@ def install(name: str, packages: list[str] | None = None, commands: list[str] | 
     return folder
 
 
-FORMAT = 2   # of the wrappers; a change remakes every set
+FORMAT = 1   # of the wrappers; a change remakes every set
 
 
 def merge(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -108,8 +110,7 @@ def _wrap(folder: pathlib.Path, arch: str, name: str, command: str, spec: dict) 
     fill = {"root": root, "triplet": TRIPLETS[arch]}
     libraries = f"{root}/usr/lib/{TRIPLETS[arch]}:{root}/usr/lib"
     loader = root / "usr/lib" / TRIPLETS[arch] / LOADERS[arch]
-    # Not sh: dash drops variables whose names it could not use itself, such as cargo's CARGO_BIN_EXE_mesh-store.
-    lines = ["#!/bin/bash", "# Made by ci/setup/private.py: runs Debian's program with Debian's libraries."]
+    lines = [f"#!/bin/{spec.get('shell', 'sh')}", "# Made by ci/setup/private.py: runs Debian's program with Debian's libraries."]
     for key, value in spec.get("environment", {}).items():
         lines.append(f"{key}='{value.format(**fill)}'; export {key}")
     extra = spec.get("extra_arguments", {}).get(command, "").format(**fill)

@@ -112,7 +112,7 @@ def _private_extras(folder: pathlib.Path) -> None:
     arch = private.host_arch()
     libraries = f"{root}/usr/lib/{private.TRIPLETS[arch]}"
     wrapper = folder / "bin/rust-lld"
-    wrapper.write_text(f"#!/bin/bash\nexec '{libraries}/{private.LOADERS[arch]}' --library-path '{libraries}' --argv0 lld "
+    wrapper.write_text(f"#!/bin/sh\nexec '{libraries}/{private.LOADERS[arch]}' --library-path '{libraries}' --argv0 lld "
                        f"'{os.path.realpath(lld[-1])}' \"$@\"\n")
     wrapper.chmod(0o755)
     # cargo-clippy and cargo-fmt look beside their own program, which /proc/self/exe says is the loader.
