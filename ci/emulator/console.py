@@ -20,6 +20,7 @@ class ConsoleServer:
 
     def __init__(self, pi, path):
         self.pi, self.path = pi, Path(path)
+        self.paused = False   # while the program itself works on the console: nothing is shown, nothing typed
         self._clients, self._recent, self._lock = [], b"", threading.Lock()
         self.path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -29,6 +30,11 @@ class ConsoleServer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _show(self, data):
+        if not self.paused:
+            self.say(data)
+
+    def say(self, data):
+        """Shows `data` (bytes) as if the Pi had printed it."""
         with self._lock:
             self._recent = (self._recent + data)[-REPLAY:]
             for client in list(self._clients):
@@ -52,7 +58,8 @@ class ConsoleServer:
     def _type(self, client):
         with contextlib.suppress(OSError):
             while data := client.recv(1024):
-                self.pi.send(data.decode("latin-1"))
+                if not self.paused:
+                    self.pi.send(data.decode("latin-1"))
         with self._lock:
             if client in self._clients:
                 self._clients.remove(client)

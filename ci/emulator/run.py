@@ -80,21 +80,28 @@ def forwards(ports):
     return f"user,ipv6=off,{rules}", pairs
 
 
-def connect_host(pi, pairs):
+def connect_host(server, pairs, hints):
     """Waits until the first Pi is ready, then gives its second network card the address that the forwarded ports lead
-    to. A node has no address on that card by itself, so this is typed on its console."""
+    to. A node has no address on that card by itself, so this is typed on its console, behind people's back; then they
+    are told where the Pi is. `hints`: further lines for them."""
+    pi = server.pi
     try:
         pi.expect(READY, 300)
+        server.paused = True
         pi.login()
         # The card may be found a little later than the first one.
         find = f"i=$(grep -l {pi.mac(1)} /sys/class/net/*/address | cut -d/ -f5)"
         pi.run(f"for n in $(seq 60); do {find}; [ -n \"$i\" ] && break; sleep 1; done; "
                f"ip link set $i up && ip addr replace {GUEST}/24 dev $i", 120)
-        pi.send("exit\n")
-        text = ", ".join(f"http://127.0.0.1:{port}/ (port {there})" if there != 22 else f"ssh -p {port} root@127.0.0.1" for port, there in pairs)
-        pi.tap(f"\r\nrun: {pi.name} is reachable from this computer: {text}\r\n".encode())
+        web, gateway, ssh = (port for port, _ in pairs)
+        lines = [f"{pi.name} in a browser on this computer: http://127.0.0.1:{gateway}/ (its port 80: http://127.0.0.1:{web}/)",
+                 f"{pi.name} by SSH: ssh -p {ssh} root@127.0.0.1", *hints]
     except (Deadline, AssertionError, OSError) as error:
-        pi.tap(f"\r\nrun: no forwarded ports: {str(error).splitlines()[0]}\r\n".encode())
+        lines = [f"no forwarded ports: {str(error).splitlines()[0]}"]
+    server.paused = False
+    server.say(("\r\n" + "".join(f"run: {line}\r\n" for line in lines)).encode())
+    with contextlib.suppress(OSError):
+        pi.send("exit\n")   # a new log-in prompt
 
 
 def console_of(pi):
@@ -102,11 +109,20 @@ def console_of(pi):
     return pi.run_folder / f"{pi.name}.console"
 
 
+def attach_command(pi):
+    """What shows the Pi's console in a terminal."""
+    return f"{sys.executable} {Path(__file__).resolve()} --attach {console_of(pi)}"
+
+
+def in_panes(pis):
+    """Whether the consoles go to tmux panes."""
+    return len(pis) > 1 and sys.stdin.isatty() and shutil.which("tmux") is not None and not os.environ.get("TMUX")
+
+
 def show(pis):
     """Connects people to the consoles; returns when they leave."""
-    sockets = [console_of(pi) for pi in pis]
-    if len(pis) > 1 and sys.stdin.isatty() and shutil.which("tmux") and not os.environ.get("TMUX"):
-        commands = [f"{sys.executable} {Path(__file__).resolve()} --attach {path}" for path in sockets]
+    if in_panes(pis):
+        commands = [attach_command(pi) for pi in pis]
         session = f"p2pmesh-{os.getpid()}"
         subprocess.run(["tmux", "new-session", "-d", "-s", session, commands[0]], check=True)
         for command in commands[1:]:
@@ -115,10 +131,8 @@ def show(pis):
         subprocess.run(["tmux", "attach", "-t", session], check=False)
         subprocess.run(["tmux", "kill-session", "-t", session], check=False, stderr=subprocess.DEVNULL)
         return
-    for path in sockets[1:]:
-        print(f"run: {path.stem}: {sys.executable} {Path(__file__).resolve()} --attach {path}")
     print(f"run: {pis[0].name} (Ctrl-] ends the emulation)", flush=True)
-    console.attach(sockets[0])
+    console.attach(console_of(pis[0]))
 
 
 def main():
@@ -140,7 +154,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.ExitStack() as stack:
         hub = stack.enter_context(Hub())
-        pis = []
+        pis, servers = [], []
         for number in range(1, args.nodes + 1):
             name = f"pi{number}"
             card, new = make_card(image, name, args.fresh)
@@ -148,13 +162,16 @@ def main():
             pi = stack.enter_context(EmulatedPi(FOLDER, name, card, networks=networks, direct=args.direct))
             if new:
                 pi.prepare()
-            stack.callback(console.ConsoleServer(pi, console_of(pi)).close)
+            servers.append(console.ConsoleServer(pi, console_of(pi)))
+            stack.callback(servers[-1].close)
             pis.append(pi)
         if args.line:
             hub.line(*(pi.name for pi in pis))
         for pi in pis:
             pi.start()
-        threading.Thread(target=connect_host, args=(pis[0], pairs), daemon=True).start()
+        hints = [] if in_panes(pis) else [f"{pi.name}'s console: {attach_command(pi)}" for pi in pis[1:]]
+        hints.append("log in as root / root; " + ("Ctrl-] closes a pane, and with the last one the emulation" if in_panes(pis) else "Ctrl-] ends the emulation"))
+        threading.Thread(target=connect_host, args=(servers[0], pairs, hints), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             show(pis)
     print("run: all Pis are off; their cards and logs stay in build/run")
