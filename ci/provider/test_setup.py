@@ -307,14 +307,14 @@ class Flash(unittest.TestCase):
             with self.assertRaisesRegex(flash.Refused, "the image needs"):
                 flash.check("/dev/absent", 400 << 30, force=True)
 
-    def test_the_disk_of_the_root_file_system_is_in_use(self):
+    def test_what_is_mounted_is_in_use(self):
         flash = script("flash")
-        sources = [line.split()[0] for line in pathlib.Path("/proc/mounts").read_text().splitlines() if line.startswith("/dev/")]
-        for source in sources:
-            if os.path.exists(source):
-                self.assertTrue(flash.mounted(source), source)
-                return
-        self.skipTest("no disk is mounted here")
+        mounts = self.folder / "mounts"
+        mounts.write_text("proc /proc proc rw 0 0\n/dev/absent /boot ext4 rw 0 0\n/dev/absent1 / ext4 rw 0 0\n/dev/other1 /home ext4 rw 0 0\n")
+        parents = {"/dev/absent1": "/dev/absent", "/dev/other1": "/dev/other"}
+        with mock.patch.object(flash, "MOUNTS", mounts), mock.patch.object(flash, "parent_of", parents.get):
+            self.assertEqual(flash.mounted("/dev/absent"), ["/dev/absent on /boot", "/dev/absent1 on /"])
+            self.assertEqual(flash.mounted("/dev/third"), [])
 
 
 if __name__ == "__main__":
