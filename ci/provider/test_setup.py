@@ -132,6 +132,22 @@ class Mirrors(unittest.TestCase):
             ["http://four.invalid/debian", "trixie-backports"], ["http://four.invalid/debian-security", "trixie-security"]])
         self.assertIn(f"-oDir::Etc::sourcelist={apt.home / 'sources.list'}", apt._options())
 
+    def test_a_keyring_that_is_too_old_is_told(self):
+        os.environ.update(P2PMESH_MIRROR="http://four.invalid/debian", P2PMESH_KEYRING=str(self.folder / "status"),
+                          P2PMESH_CACHE=str(self.folder / "cache"))
+        apt = debs.Apt("arm64")
+        for words in ("NO_PUBKEY 6ED0E7B82643E131", "Missing key 4CB50190207B, which is needed to verify signature."):
+            with mock.patch.object(apt, "_run", side_effect=common.BuildError(words)), mock.patch.object(debs, "say"), \
+                    self.assertRaisesRegex(common.BuildError, "install a newer debian-archive-keyring"):
+                apt.update()
+
+    def test_a_cache_that_can_not_be_made_is_told(self):
+        (self.folder / "file").touch()
+        result = subprocess.run([sys.executable, str(HERE.parent / "setup/setup.py")], capture_output=True, text=True, check=False,
+                                env={**os.environ, "P2PMESH_CACHE": str(self.folder / "file/cache")})
+        self.assertEqual((result.returncode, result.stderr.count("\n")), (1, 1), result.stderr)
+        self.assertIn("P2PMESH_CACHE", result.stderr)
+
     def test_override(self):
         os.environ["P2PMESH_MIRROR"] = "http://four.invalid/debian/"
         self.assertEqual(debs.mirrors()[0], "http://four.invalid/debian")

@@ -24,7 +24,10 @@ def cache_dir() -> pathlib.Path:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         chosen = os.path.join(base, "p2pmesh")
     path = pathlib.Path(chosen).absolute()
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"the cache can't be made: {error.filename}: {error.strerror} (P2PMESH_CACHE names another place)") from error
     return path
 
 

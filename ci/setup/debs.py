@@ -164,7 +164,7 @@ class Apt:
             self._run("apt-get", "-q", "--error-on=any", "update")
         except BuildError as error:
             hint = ""
-            if "NO_PUBKEY" in str(error):
+            if re.search("NO_PUBKEY|Missing key", str(error)):   # gpgv's words, and those of sqv in apt 3
                 hint = (f"\n  {keyring} does not know Debian {suite}'s keys: install a newer debian-archive-keyring (the package is in "
                         "every\n  Debian mirror below pool/main/d/debian-archive-keyring), or set P2PMESH_KEYRING to its .gpg file")
             raise BuildError(f"{error}{hint}") from error

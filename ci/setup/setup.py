@@ -70,6 +70,9 @@ def main() -> int:
     except BuildError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
+    except OSError as error:   # a full disk, a folder of somebody else's
+        print(f"setup: {error.filename or cache_dir()}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 
