@@ -24,7 +24,7 @@ from hub import Hub  # noqa: E402
 from pi import Deadline, EmulatedPi  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parents[2] / "build/run"
-GUEST, READY = "10.0.2.15", r"p2pmesh: node is ready"
+GUEST, READY = "10.0.2.15", r"p2pmesh: node is ready.*\n"
 
 
 def three_ports(text):
