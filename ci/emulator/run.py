@@ -170,7 +170,8 @@ def main():
         for pi in pis:
             pi.start()
         hints = [] if in_panes(pis) else [f"{pi.name}'s console: {attach_command(pi)}" for pi in pis[1:]]
-        hints.append("log in as root / root; " + ("Ctrl-] closes a pane, and with the last one the emulation" if in_panes(pis) else "Ctrl-] ends the emulation"))
+        leave = "Ctrl-] closes a pane, and with the last one the emulation" if in_panes(pis) else "Ctrl-] ends the emulation"
+        hints.append(f"log in as root / root; {leave}")
         threading.Thread(target=connect_host, args=(servers[0], pairs, hints), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             show(pis)
