@@ -8,14 +8,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mesh_sys::file;
-use mesh_types::NodeId;
+use mesh_sys::identity::{IPV4_FILE, ipv4_attempt};
+use mesh_types::{IPV4_ATTEMPTS as ATTEMPTS, NodeId};
 use names::NameRecord;
-
-/// How many addresses a node has to choose from.
-const ATTEMPTS: u8 = 6;
 
 /// Our address and those of others.
 #[derive(Debug)]
@@ -39,12 +37,10 @@ pub(crate) enum Verdict {
 }
 
 impl Ipv4 {
-    /// With the attempt of the last run.
-    pub(crate) fn load(me: NodeId, path: PathBuf) -> Self {
-        let text = file::read_limited(&path, 16).unwrap_or_default();
-        let text = std::str::from_utf8(&text).unwrap_or_default();
-        let attempt = text.trim().parse().ok().filter(|n| *n < ATTEMPTS).unwrap_or(0);
-        Self { me, path, attempt, claims: BTreeMap::new() }
+    /// With the attempt of the last run, which is kept in the services' state folder.
+    pub(crate) fn load(me: NodeId, state_dir: &Path) -> Self {
+        let attempt = ipv4_attempt(state_dir);
+        Self { me, path: state_dir.join(IPV4_FILE), attempt, claims: BTreeMap::new() }
     }
 
     /// Our address.
@@ -121,7 +117,7 @@ mod tests {
     }
 
     fn ours(first: u8) -> Ipv4 {
-        Ipv4::load(node(first), PathBuf::from("/nonexistent"))
+        Ipv4::load(node(first), Path::new("/nonexistent"))
     }
 
     #[test]
@@ -165,15 +161,15 @@ mod tests {
 
     #[test]
     fn the_choice_survives_a_restart() {
-        let path = std::env::temp_dir().join(format!("mesh-router-ipv4-{}/ipv4", std::process::id()));
-        let mut ipv4 = Ipv4::load(node(9), path.clone());
+        let dir = std::env::temp_dir().join(format!("mesh-router-ipv4-{}", std::process::id()));
+        let mut ipv4 = Ipv4::load(node(9), &dir);
         ipv4.claim(node(1), &record(&[ipv4.address()]));
         ipv4.save().unwrap();
-        assert_eq!(Ipv4::load(node(9), path.clone()).address(), node(9).mesh_ipv4(1));
+        assert_eq!(Ipv4::load(node(9), &dir).address(), node(9).mesh_ipv4(1));
         for bad in ["6\n", "x", ""] {
-            std::fs::write(&path, bad).unwrap();
-            assert_eq!(Ipv4::load(node(9), path.clone()).address(), node(9).mesh_ipv4(0), "{bad:?}");
+            std::fs::write(dir.join(IPV4_FILE), bad).unwrap();
+            assert_eq!(Ipv4::load(node(9), &dir).address(), node(9).mesh_ipv4(0), "{bad:?}");
         }
-        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -93,7 +93,8 @@ impl Service {
         let grace = settings.timing.tc_interval.times(3);
         let fib = Fib::new(&mut kernel, now, grace).map_err(|e| say("kernel routes")(&e))?;
         let (numbers, found) = NumberFile::open(settings.state_dir.join("sequences"));
-        let ipv4 = Ipv4::load(settings.identity.node_id(), settings.state_dir.join("ipv4"));
+        let state_dir = settings.state_dir.parent().unwrap_or(&settings.state_dir);
+        let ipv4 = Ipv4::load(settings.identity.node_id(), state_dir);
         if !settings.fixed4 {
             settings.originator4 = ipv4.address();
         }

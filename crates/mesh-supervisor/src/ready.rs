@@ -10,7 +10,10 @@ use crate::options::Options;
 pub(crate) fn announcement(options: &Options) -> String {
     let name = process::hostname();
     let addresses = match identity::load_or_create(&options.state_dir) {
-        Ok(id) => format!("{}, {}", id.node_id().ula_address(), id.node_id().mesh_ipv4(0)),
+        Ok(id) => {
+            let (node, attempt) = (id.node_id(), identity::ipv4_attempt(&options.state_dir));
+            format!("{}, {}", node.ula_address(), node.mesh_ipv4(attempt))
+        }
         Err(e) => format!("no identity: {e}"),
     };
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();

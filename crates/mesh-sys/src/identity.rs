@@ -109,6 +109,17 @@ pub fn parse(content: &[u8]) -> Option<[u8; 32]> {
     Some(seed)
 }
 
+/// Where mesh-router keeps which of its IPv4 addresses a node has, below the state folder.
+pub const IPV4_FILE: &str = "mesh-router/ipv4";
+
+/// Which of its IPv4 addresses the node has: the argument of [`NodeId::mesh_ipv4`]. Zero, the first, unless
+/// mesh-router found that another node has that one.
+pub fn ipv4_attempt(state_dir: &Path) -> u8 {
+    let text = file::read_limited(&state_dir.join(IPV4_FILE), 16).unwrap_or_default();
+    let number = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok());
+    number.filter(|n| *n < mesh_types::IPV4_ATTEMPTS).unwrap_or(0)
+}
+
 /// Loads the node's identity, or makes it if there is none. Safe against other processes doing the same,
 /// and against a power cut.
 ///

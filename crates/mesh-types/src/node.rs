@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The mesh's IPv4 pool, `10.64.0.0/10`: base address and prefix length.
 pub const IPV4_POOL: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 64, 0, 0), 10);
 
+/// How many IPv4 addresses a node has to choose from ([`NodeId::mesh_ipv4`]).
+pub const IPV4_ATTEMPTS: u8 = 6;
+
 /// SHA-256 of the node's Ed25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId([u8; 32]);
@@ -38,10 +41,10 @@ impl NodeId {
 
     /// The node's IPv4 address on the mesh, out of [`IPV4_POOL`]: the identifier's bytes 8..11 on the
     /// first try, the following ones after a duplicate. Never the pool's first or last address.
-    /// `attempt` wraps after six tries.
+    /// `attempt` wraps after [`IPV4_ATTEMPTS`] tries.
     pub fn mesh_ipv4(&self, attempt: u8) -> Ipv4Addr {
         const HOST_BITS: u32 = 32 - IPV4_POOL.1 as u32;
-        let at = 8 + usize::from(attempt % 6) * 4;
+        let at = 8 + usize::from(attempt % IPV4_ATTEMPTS) * 4;
         let word = self.0.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
         let size = 1u32 << HOST_BITS;
         let host = 1 + word % (size - 2);

@@ -229,4 +229,176 @@ mod tests {
         assert_eq!(g.settle(at(2), None, |_| None, &both, &[]), None);
         assert_eq!(View([700, 800]).settle(&mut g, at(2), &both).router, ip(G1), "nothing is remembered");
     }
+
+    /// Nodes with costs of links that wander, some of them gateways.
+    struct World {
+        rng: nhdp::Rng,
+        /// `cost[a][b]`; `None`: no link.
+        cost: Vec<Vec<Option<u32>>>,
+        /// Cost behind each gateway, by node.
+        gateways: alloc::collections::BTreeMap<usize, u32>,
+    }
+
+    const NODES: usize = 14;
+
+    fn name(n: usize) -> IpAddr {
+        IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n as u16 + 1])
+    }
+
+    impl World {
+        fn new(seed: u64) -> Self {
+            let mut world = Self {
+                rng: nhdp::Rng::new(seed),
+                cost: vec![vec![None; NODES]; NODES],
+                gateways: Default::default(),
+            };
+            for a in 0..NODES {
+                for b in [(a + 1) % NODES, world.below(NODES), world.below(NODES)] {
+                    if a != b {
+                        world.cost[a][b] = Some(256);
+                        world.cost[b][a] = Some(256);
+                    }
+                }
+            }
+            for at in [0, NODES / 3, 2 * NODES / 3] {
+                world.gateways.insert(at, 1);
+            }
+            world
+        }
+
+        fn below(&mut self, n: usize) -> usize {
+            (self.rng.next_u64() % n as u64) as usize
+        }
+
+        /// Some links become better or worse, each direction by itself; now and then a gateway goes.
+        fn wander(&mut self) {
+            for _ in 0..6 {
+                let (a, b) = (self.below(NODES), self.below(NODES));
+                let step = self.below(400) as u32;
+                if let Some(cost) = &mut self.cost[a][b] {
+                    *cost = (*cost + step).saturating_sub(200).clamp(100, 1500);
+                }
+            }
+            let (at, cost) = (self.below(NODES), self.below(300) as u32 + 1);
+            match self.below(40) {
+                0 if self.gateways.len() > 1 => drop(self.gateways.remove(&at)),
+                1 if self.gateways.len() < 4 => drop(self.gateways.insert(at, cost)),
+                _ => {}
+            }
+        }
+
+        /// `far[a][b]`: the least cost from a to b, over the next hop that comes with it.
+        fn shortest(&self) -> Vec<Vec<(u32, usize)>> {
+            let mut far = vec![vec![(u32::MAX / 4, 0); NODES]; NODES];
+            for (n, row) in far.iter_mut().enumerate() {
+                row[n] = (0, n);
+            }
+            for _ in 0..NODES {
+                for a in 0..NODES {
+                    for b in 0..NODES {
+                        let Some(cost) = self.cost[a][b] else { continue };
+                        let over: Vec<(u32, usize)> =
+                            far[b].iter().map(|(rest, _)| (cost + rest, b)).collect();
+                        far[a].iter_mut().zip(over).for_each(|(best, way)| *best = way.min(*best));
+                    }
+                }
+            }
+            far
+        }
+
+        fn topology(&self) -> Topology {
+            let mut topology = Topology::new(NODES);
+            for (at, cost) in &self.gateways {
+                let tc = Tc {
+                    originator: name(*at),
+                    seq: 0,
+                    validity: Duration::from_secs(1000),
+                    ansn: Some((1, true)),
+                    neighbors: Vec::new(),
+                    gateways: vec![Gateway { prefix: default(), dist: 1, metric: Some(Metric::new(*cost)) }],
+                };
+                topology.apply(Instant::ZERO, &tc, |_| false);
+            }
+            topology
+        }
+
+        /// What node `me` decides: its next hop to the Internet, and whether that is not the shortest way.
+        fn decide(
+            &self,
+            now: Instant,
+            me: usize,
+            far: &[Vec<(u32, usize)>],
+            topology: &Topology,
+            memory: &mut Gateways,
+        ) -> (usize, bool) {
+            let route = |to: usize| Route {
+                prefix: NetAddr::host(name(to)),
+                next_hop: name(far[me][to].1),
+                interface: 1,
+                metric: Metric::new(far[me][to].0),
+                hops: 1,
+                dist: 1,
+                router: name(to),
+            };
+            let routes: Vec<Route> = self.gateways.keys().map(|g| route(*g)).collect();
+            let nearest = self.gateways.iter().map(|(g, cost)| (far[me][*g].0 + cost, *g)).min().unwrap();
+            let nearest = Route { prefix: default(), metric: Metric::new(nearest.0), ..route(nearest.1) };
+            let hop = |(b, cost): (usize, &Option<u32>)| {
+                Some(FirstHop {
+                    router: name(b),
+                    interface: 1,
+                    next_hop: name(b),
+                    metric: Metric::new((*cost)?),
+                    addresses: Vec::new(),
+                    two_hops: Vec::new(),
+                })
+            };
+            let hops: Vec<FirstHop> = self.cost[me].iter().enumerate().filter_map(hop).collect();
+            let to = |a: NetAddr| routes.iter().find(|r| r.prefix == a);
+            let chosen = memory.settle(now, Some(&nearest), to, topology, &hops).unwrap();
+            let next = (0..NODES).find(|n| name(*n) == chosen.next_hop).unwrap();
+            (next, chosen.router != nearest.router)
+        }
+    }
+
+    #[test]
+    fn packets_reach_a_gateway_whatever_each_node_keeps() {
+        let (mut kept, mut plain) = (0, 0);
+        for seed in 0..20 {
+            let mut world = World::new(seed);
+            let mut memory: Vec<Gateways> =
+                (0..NODES).map(|_| Gateways::new(Duration::from_secs(10))).collect();
+            for second in 0..150 {
+                world.wander();
+                let (far, topology) = (world.shortest(), world.topology());
+                let next: Vec<(usize, bool)> = memory
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(me, memory)| match me % 5 {
+                        // Every fifth is of another make: it has no memory.
+                        4 => {
+                            world.decide(at(second), me, &far, &topology, &mut Gateways::new(Duration::ZERO))
+                        }
+                        _ => world.decide(at(second), me, &far, &topology, memory),
+                    })
+                    .collect();
+                kept += next.iter().filter(|(_, kept)| *kept).count();
+                plain += next.iter().filter(|(_, kept)| !*kept).count();
+                for start in 0..NODES {
+                    let mut here = start;
+                    for _ in 0..NODES {
+                        if world.gateways.contains_key(&here) {
+                            break;
+                        }
+                        here = next[here].0;
+                    }
+                    assert!(
+                        world.gateways.contains_key(&here),
+                        "seed {seed}, second {second}: packets of {start} go in circles: {next:?}"
+                    );
+                }
+            }
+        }
+        assert!(kept > plain / 50, "the memory matters: {kept} kept, {plain} nearest");
+    }
 }

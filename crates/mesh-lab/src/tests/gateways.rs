@@ -227,6 +227,23 @@ fn back(lab: &mut Lab) -> Result<()> {
     uses(lab, 2, 3, 0)
 }
 
+/// Asks the kernel of a node with a private uplink where it would send a packet of the mesh.
+fn stays_in_the_mesh(node: &Node, source: IpAddr, to: IpAddr) -> Result<()> {
+    let (source, to) = (source.to_string(), to.to_string());
+    let mut command = std::process::Command::new("ip");
+    command.args(["route", "get", &to, "from", &source, "iif", "eth0"]);
+    match node.inside(move || command.output())? {
+        Err(e) => say(&format!("SKIPPED: where packets from the mesh go: ip does not start: {e}")),
+        Ok(out) => {
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            if !out.status.success() || said.contains(G2.interface) || !said.contains(" dev eth") {
+                return Err(format!("a packet from the mesh would go: {said} {:?}", out.stderr));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn private(lab: &mut Lab) -> Result<()> {
     set_defaults(lab, G2, true)?;
     let node = lab.node(G2.node)?;
@@ -235,6 +252,11 @@ fn private(lab: &mut Lab) -> Result<()> {
         node.kernel(|nl| Ok(nl.rules(Family::V4, PROTOCOL)?.len() + nl.rules(Family::V6, PROTOCOL)?.len()))?;
     if rules != 2 * (3 + 2 * 2) {
         return Err(format!("{rules} rules"));
+    }
+    for (source, far) in
+        [(lab.node(1)?.id()?.ula_address().into(), FAR[0]), (lab.node(1)?.id()?.mesh_ipv4(0).into(), FAR[1])]
+    {
+        stays_in_the_mesh(lab.node(G2.node)?, source, ip(far)?)?;
     }
     // Its own packets leave by its own uplink …
     online(lab, G2.node)?;

@@ -1,7 +1,7 @@
 //! Address translation towards an uplink: one nftables table of ours, replaced as a whole
 //! (nfnetlink's subsystem 10, `linux/netfilter/nf_tables.h`).
 //!
-//! What it says, as `nft list table inet p2pmesh` shows it:
+//! What it says, as `nft list table inet p2pmesh_uplink` shows it:
 //! `chain uplink { type nat hook postrouting priority srcnat; oifname "eth0" masquerade }`.
 
 use rustix::net::netlink::NETFILTER;
@@ -30,7 +30,7 @@ const OUTGOING_NAME: u32 = 7;
 const REGISTER: u32 = 1;
 
 const NESTED: u16 = 0x8000;
-const TABLE: &[u8] = b"p2pmesh\0";
+const TABLE: &[u8] = b"p2pmesh_uplink\0";
 const CHAIN: &[u8] = b"uplink\0";
 
 /// Masquerades what leaves by these interfaces (RFC 3022 for IPv4; for IPv6, too: unique local addresses
