@@ -35,7 +35,12 @@ pub struct Setting {
     pub neighbors: Vec<Ipv6Addr>,
     /// It has cables, not radio.
     pub wired: bool,
+    /// The way to [`OUTSIDE`] leads through it.
+    pub gateway: bool,
 }
+
+/// An address outside of the mesh, which gateways have.
+pub const OUTSIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 impl Daemon {
     /// All of them.
@@ -97,6 +102,7 @@ impl Daemon {
                 let mut flags = vec!["--originator", &six, &four, "--interface"];
                 flags.extend(setting.interfaces.iter().map(String::as_str));
                 flags.extend((self == Self::MeshFast).then_some("--fast"));
+                flags.extend(["--attach", "::/0"].iter().filter(|_| setting.gateway));
                 node.start("mesh-router", &flags)
             }
             Self::Babeld => {
@@ -124,11 +130,9 @@ impl Daemon {
 fn babeld(setting: &Setting) -> Vec<String> {
     let kind = if setting.wired { "wired" } else { "wireless" };
     let interfaces = setting.interfaces.iter().map(|i| format!("interface {i} type {kind}"));
-    let own = [
-        format!("redistribute local ip {}/128 allow", setting.addresses.0),
-        "redistribute local deny".into(),
-    ];
-    interfaces.chain(own).collect()
+    let addresses = [Some(setting.addresses.0), setting.gateway.then_some(OUTSIDE)];
+    let own = addresses.into_iter().flatten().map(|ip| format!("redistribute local ip {ip}/128 allow"));
+    interfaces.chain(own).chain(["redistribute local deny".into()]).collect()
 }
 
 fn bird(setting: &Setting, protocol: &str) -> String {

@@ -10,7 +10,7 @@ use mesh_sys::netlink::sysctl;
 use mesh_sys::udp::Family;
 
 use crate::air::{Air, INTERFACE};
-use crate::daemon::{Daemon, Setting};
+use crate::daemon::{Daemon, OUTSIDE, Setting};
 use crate::graph::{Edge, Graph, ordered};
 use crate::lab::{Lab, Node, ROUTE_TABLES, Result, told, wait_for};
 use crate::stream::Stream;
@@ -97,6 +97,7 @@ impl<'a> Field<'a> {
             number,
             neighbors: graph.neighbors(number).filter_map(|n| on_links.get(n)).flatten().copied().collect(),
             wired,
+            gateway: false,
         };
         let settings = interfaces.into_iter().enumerate().map(setting).collect();
         let own: Vec<Ipv6Addr> = (0..graph.nodes).map(|at| addresses(at).0).collect();
@@ -136,6 +137,20 @@ impl<'a> Field<'a> {
         self.daemon.start(self.lab.node(at)?, setting, self.peers.as_ref())?;
         self.watch.set_alive(at, true);
         Ok(())
+    }
+
+    /// From now on a node has [`OUTSIDE`], and its router says so; it is started anew.
+    ///
+    /// # Errors
+    /// The kernel's; the router does not end or start.
+    pub fn make_gateway(&mut self, at: usize) -> Result<()> {
+        self.settings.get_mut(at).ok_or("no such node")?.gateway = true;
+        self.lab.at(at)?.kernel(|nl| {
+            let lo = nl.link("lo")?.map_or(1, |l| l.index);
+            nl.add_address(lo, OUTSIDE.into(), 128)
+        })?;
+        self.lab.node(at)?.stop(self.daemon.process())?;
+        self.start(at)
     }
 
     /// Starts all routers; when the last one was started.
@@ -255,7 +270,7 @@ impl<'a> Field<'a> {
     pub fn lose_multicast(&mut self, percent: u8) -> Result<()> {
         let rules = format!(
             "table inet lab {{ }}\ndelete table inet lab\ntable inet lab {{ chain in {{ type filter hook prerouting \
-             priority -300; meta pkttype multicast numgen random mod 100 < {percent} counter drop\n}} }}\n"
+             priority -300; meta pkttype multicast numgen random mod 100 < {percent} counter drop; }}; }}\n"
         );
         for at in 0..self.graph.nodes {
             let file = self.lab.at(at)?.file("loss.nft");
@@ -280,6 +295,14 @@ impl<'a> Field<'a> {
     /// No raw socket.
     pub fn echoes(&self, from: usize, to: usize, period: Duration) -> Result<Stream> {
         Stream::start(self.lab, from, addresses(from).0, addresses(to).0, period)
+    }
+
+    /// Echoes from a node to whatever gateway it uses.
+    ///
+    /// # Errors
+    /// No raw socket.
+    pub fn echoes_outside(&self, from: usize, period: Duration) -> Result<Stream> {
+        Stream::start(self.lab, from, addresses(from).0, OUTSIDE, period)
     }
 
     /// Kills all routers and makes all nodes forget their routes, then starts all anew: a power cut and its

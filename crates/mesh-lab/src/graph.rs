@@ -19,9 +19,9 @@ pub struct Graph {
 }
 
 /// How far a node of a geometric graph is heard, in metres.
-const RANGE: f64 = 100.0;
+const RANGE: f64 = 200.0;
 /// Nodes in range of a node, on average, away from the border.
-const DENSITY: f64 = 10.0;
+const DENSITY: f64 = 8.0;
 
 impl Graph {
     fn of(name: String, nodes: usize, edges: impl IntoIterator<Item = Edge>) -> Self {
@@ -47,7 +47,7 @@ impl Graph {
         Self::of(format!("grid {nodes}"), nodes, right.chain(down))
     }
 
-    /// Nodes at random places of a square field, each heard up to 100 m away; connected. The same seed gives
+    /// Nodes at random places of a square field, each heard up to 200 m away; connected. The same seed gives
     /// the same graph.
     pub fn geometric(nodes: usize, seed: u64) -> Self {
         let side = RANGE * (nodes as f64 * std::f64::consts::PI / DENSITY).sqrt();

@@ -21,7 +21,7 @@ Measures mesh-router beside babeld and BIRD on grids of N nodes (default 25,49,1
   --bin-dir DIR    where mesh-router is (default: beside mesh-lab)
   --peers DIR      where babeld and bird are (default: the path)
   --quick          one grid of 25 (or --nodes), fewer rounds, shorter times: 3 minutes at most
-  --scenario NAME  only these: cold idle cut death crash storm heal carrier loss mobility
+  --scenario NAME  only these: cold idle cut death crash storm heal gateway carrier loss mobility
   --router NAME    only these: p2pmesh p2pmesh-fast babeld bird-babel bird-ospf
 The whole run takes about an hour.";
 
@@ -39,6 +39,7 @@ enum Scenario {
     Crash,
     Storm,
     Heal,
+    Gateway,
     Carrier,
     Loss,
     Mobility,
@@ -53,6 +54,7 @@ const ON_GRIDS: &[Scenario] = &[
     Scenario::Crash,
     Scenario::Storm,
     Scenario::Heal,
+    Scenario::Gateway,
 ];
 /// On a grid of cables.
 const ON_CABLES: &[Scenario] = &[Scenario::Carrier];
@@ -71,6 +73,7 @@ impl Scenario {
             Self::Crash => "crash",
             Self::Storm => "storm",
             Self::Heal => "heal",
+            Self::Gateway => "gateway",
             Self::Carrier => "carrier",
             Self::Loss => "loss",
             Self::Mobility => "mobility",

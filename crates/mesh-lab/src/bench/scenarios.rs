@@ -35,6 +35,7 @@ const STORM: Row = Row { what: "all power-cycled, all pairs after s", goal: "as 
 const STORM_EVENTS: Row = Row { what: "  route events/node in 20 s", goal: "" };
 const STORM_BYTES: Row = Row { what: "  IPv6 bytes/s/node in those 20 s", goal: "" };
 const HEAL: Row = Row { what: "partition of 20 s healed, all pairs, s", goal: "" };
+const GATEWAY: Row = Row { what: "gateway off the air, echo gap, s", goal: "4" };
 const LOSS_EVENTS: Row = Row { what: "20 % multicast loss: events/node/min", goal: "20" };
 const LOSS_REACH: Row = Row { what: "  pairs reachable, %", goal: "100" };
 const LOSS_LOOPS: Row = Row { what: "  samples with a loop, of one a second, %", goal: "0" };
@@ -50,6 +51,7 @@ pub(super) fn run(bench: &mut Bench, field: &mut Field<'_>, scenario: Scenario) 
         Scenario::Crash => crash(bench, field),
         Scenario::Storm => storm(bench, field),
         Scenario::Heal => heal(bench, field),
+        Scenario::Gateway => gateway(bench, field),
         Scenario::Loss => loss(bench, field),
         Scenario::Mobility => mobility(bench, field),
     }
@@ -210,6 +212,24 @@ fn heal(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     let settled = field_settled(field)?;
     bench.note_time(field, HEAL, healed, settled);
     Ok(())
+}
+
+/// Two gateways in the corners; a neighbour of the one uses it until it goes off the air.
+fn gateway(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
+    rest(field)?;
+    let (near, far) = field.graph().corners();
+    let user = field.graph().neighbors(near).next().ok_or("a corner without neighbours")?;
+    for gateway in [near, far] {
+        field.make_gateway(gateway)?;
+    }
+    let stream = field.echoes_outside(user, PERIOD)?;
+    rest(field)?;
+    field.watch.until(PATIENCE, |_| stream.flows(FLOW))?;
+    let off = Instant::now();
+    field.power(near, false)?;
+    field.watch.until(PATIENCE, |_| off.elapsed() > FLOW && stream.flows(FLOW))?;
+    bench.note(field, GATEWAY, stream.gap(off).as_secs_f64());
+    field.power(near, true)
 }
 
 fn loss(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
