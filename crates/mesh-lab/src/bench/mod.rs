@@ -28,7 +28,7 @@ The whole run takes about an hour.";
 /// The seed of the geometric graphs.
 const SEED: u64 = 1;
 /// No scenario is started after this with --quick.
-const QUICK: Duration = Duration::from_secs(150);
+const QUICK: Duration = Duration::from_secs(135);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scenario {
@@ -255,6 +255,11 @@ impl Bench {
             (true, true) => 2,
             (true, false) => 1,
         }
+    }
+
+    /// Longer than this no router is waited for.
+    const fn patience(&self) -> Duration {
+        Duration::from_secs(if self.quick { 20 } else { 60 })
     }
 
     const fn idle_time(&self) -> Duration {

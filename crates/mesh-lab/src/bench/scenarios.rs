@@ -9,8 +9,6 @@ use mesh_lab::stream::Stream;
 use super::table::Row;
 use super::{Bench, Scenario};
 
-/// Longer than this no router is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// 50 Hz.
 const PERIOD: Duration = Duration::from_millis(20);
 /// Echoes that have to come back in a row before a gap counts as over.
@@ -65,25 +63,25 @@ fn cold(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
         }
         let start = Instant::now();
         field.start_all()?;
-        let settled = field_settled(field)?;
+        let settled = settled(bench, field)?;
         bench.note_time(field, COLD, start, settled);
     }
     Ok(())
 }
 
 /// When all was right, or `None` after the patience.
-fn field_settled(field: &mut Field<'_>) -> Result<Option<Instant>> {
-    field.watch.until(PATIENCE, |v| v.whole())
+fn settled(bench: &Bench, field: &mut Field<'_>) -> Result<Option<Instant>> {
+    field.watch.until(bench.patience(), |v| v.whole())
 }
 
 /// A pause in which the last scenario's changes end.
-fn rest(field: &mut Field<'_>) -> Result<()> {
-    field_settled(field)?;
+fn rest(bench: &Bench, field: &mut Field<'_>) -> Result<()> {
+    settled(bench, field)?;
     field.calm(Duration::from_secs(3), Duration::from_secs(15))
 }
 
 fn idle(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    rest(field)?;
+    rest(bench, field)?;
     let time = bench.idle_time();
     let before = field.used()?;
     field.observe(time)?;
@@ -101,23 +99,23 @@ fn idle(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
 }
 
 /// Echoes from corner to corner, once they flow.
-fn corner_to_corner(field: &mut Field<'_>) -> Result<(Stream, usize, usize)> {
+fn corner_to_corner(bench: &Bench, field: &mut Field<'_>) -> Result<(Stream, usize, usize)> {
     let (from, to) = field.graph().corners();
-    rest(field)?;
+    rest(bench, field)?;
     let stream = field.echoes(from, to, PERIOD)?;
-    field.watch.until(PATIENCE, |_| stream.flows(FLOW))?;
+    field.watch.until(bench.patience(), |_| stream.flows(FLOW))?;
     Ok((stream, from, to))
 }
 
 /// A link on the way of the echoes is cut, in turn near the one end, the other, and the middle.
 fn cuts(bench: &mut Bench, field: &mut Field<'_>, gap: Row, whole: Option<Row>) -> Result<()> {
-    let (stream, from, to) = corner_to_corner(field)?;
+    let (stream, from, to) = corner_to_corner(bench, field)?;
     let rounds = bench.cuts(field.daemon());
     // Others take up to a minute until the last route is right, though the echoes flow.
     let whole = whole.filter(|_| field.daemon().ours());
     for round in 0..rounds {
         if round > 0 {
-            rest(field)?;
+            rest(bench, field)?;
         }
         let Some(path) = field.watch.path(from, to) else { return Err("no way to cut".into()) };
         let links = path.windows(2).filter_map(|w| <[usize; 2]>::try_from(w).ok());
@@ -128,7 +126,7 @@ fn cuts(bench: &mut Bench, field: &mut Field<'_>, gap: Row, whole: Option<Row>) 
         let cut = Instant::now();
         field.set_link((a, b), false)?;
         let mut right = None;
-        field.watch.until(PATIENCE, |v| {
+        field.watch.until(bench.patience(), |v| {
             right = right.or_else(|| v.whole().then(Instant::now));
             (right.is_some() || whole.is_none()) && cut.elapsed() > FLOW && stream.flows(FLOW)
         })?;
@@ -143,7 +141,7 @@ fn cuts(bench: &mut Bench, field: &mut Field<'_>, gap: Row, whole: Option<Row>) 
 
 /// A node in the middle of the way goes off the air; later it comes back, as a node that nobody knows.
 fn death(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    let (stream, from, to) = corner_to_corner(field)?;
+    let (stream, from, to) = corner_to_corner(bench, field)?;
     for _ in 0..bench.rounds(field.daemon()) {
         let path = field.watch.path(from, to).unwrap_or_default();
         let inner = path.get(1..path.len().saturating_sub(1)).unwrap_or_default();
@@ -153,22 +151,22 @@ fn death(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
         };
         let off = Instant::now();
         field.power(node, false)?;
-        field.watch.until(PATIENCE, |_| off.elapsed() > FLOW && stream.flows(FLOW))?;
+        field.watch.until(bench.patience(), |_| off.elapsed() > FLOW && stream.flows(FLOW))?;
         bench.note(field, DEATH, stream.gap(off).as_secs_f64());
         // Until it is forgotten everywhere.
         field.calm(Duration::from_secs(5), Duration::from_secs(20))?;
         let on = Instant::now();
         field.power(node, true)?;
-        let settled = field_settled(field)?;
+        let settled = settled(bench, field)?;
         bench.note_time(field, JOIN, on, settled);
-        rest(field)?;
+        rest(bench, field)?;
     }
     Ok(())
 }
 
 /// The router of a node on the way crashes and is started again after two seconds.
 fn crash(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    let (stream, from, to) = corner_to_corner(field)?;
+    let (stream, from, to) = corner_to_corner(bench, field)?;
     let path = field.watch.path(from, to).unwrap_or_default();
     let Some(node) = path.get(path.len() / 2).copied() else { return Err("no way".into()) };
     let start = Instant::now();
@@ -176,18 +174,18 @@ fn crash(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     field.watch.until(Duration::from_secs(2), |_| false)?;
     field.start(node)?;
     field.watch.until(Duration::from_secs(20), |_| false)?;
-    field.watch.until(PATIENCE, |_| stream.flows(FLOW))?;
+    field.watch.until(bench.patience(), |_| stream.flows(FLOW))?;
     bench.note(field, CRASH, stream.gap(start).as_secs_f64());
     Ok(())
 }
 
 fn storm(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    rest(field)?;
+    rest(bench, field)?;
     let time = Duration::from_secs(20);
     let start = Instant::now();
     field.power_cycle_all()?;
     let (before, counting) = (field.used()?, Instant::now());
-    let settled = field_settled(field)?;
+    let settled = settled(bench, field)?;
     bench.note_time(field, STORM, start, settled);
     field.observe(time.saturating_sub(counting.elapsed()))?;
     let after = field.used()?;
@@ -199,7 +197,7 @@ fn storm(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
 }
 
 fn heal(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    rest(field)?;
+    rest(bench, field)?;
     let cut = field.graph().middle();
     for edge in &cut {
         field.set_link(*edge, false)?;
@@ -209,31 +207,31 @@ fn heal(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     for edge in &cut {
         field.set_link(*edge, true)?;
     }
-    let settled = field_settled(field)?;
+    let settled = settled(bench, field)?;
     bench.note_time(field, HEAL, healed, settled);
     Ok(())
 }
 
 /// Two gateways in the corners; a neighbour of the one uses it until it goes off the air.
 fn gateway(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    rest(field)?;
+    rest(bench, field)?;
     let (near, far) = field.graph().corners();
     let user = field.graph().neighbors(near).next().ok_or("a corner without neighbours")?;
     for gateway in [near, far] {
         field.make_gateway(gateway)?;
     }
     let stream = field.echoes_outside(user, PERIOD)?;
-    rest(field)?;
-    field.watch.until(PATIENCE, |_| stream.flows(FLOW))?;
+    rest(bench, field)?;
+    field.watch.until(bench.patience(), |_| stream.flows(FLOW))?;
     let off = Instant::now();
     field.power(near, false)?;
-    field.watch.until(PATIENCE, |_| off.elapsed() > FLOW && stream.flows(FLOW))?;
+    field.watch.until(bench.patience(), |_| off.elapsed() > FLOW && stream.flows(FLOW))?;
     bench.note(field, GATEWAY, stream.gap(off).as_secs_f64());
     field.power(near, true)
 }
 
 fn loss(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    rest(field)?;
+    rest(bench, field)?;
     if let Err(why) = field.lose_multicast(20) {
         bench.skip(&format!("loss of multicast packets: {why}"));
         return Ok(());
@@ -253,7 +251,7 @@ fn loss(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
 
 /// meshnet-lab's *mobility2*: every node moves 50 m; 15 s later echoes are counted.
 fn mobility(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
-    rest(field)?;
+    rest(bench, field)?;
     let mut graph = field.graph().clone();
     for round in 0..bench.rounds(field.daemon()) {
         graph = graph.moved(50.0, round as u64 + 7);
