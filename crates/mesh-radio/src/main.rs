@@ -10,36 +10,20 @@ mod service;
 
 use std::process::ExitCode;
 
-use mesh_sys::service::{Args, Start, complain, parse, print, start_log};
+use mesh_sys::service::{self as common, About, Args, Failure};
+
+const ABOUT: About = About {
+    name: service::NAME,
+    version: env!("CARGO_PKG_VERSION"),
+    what: "gives every network interface its role and brings it up",
+    flags: &[],
+    check: mesh_config::check,
+};
 
 fn main() -> ExitCode {
-    let version = env!("CARGO_PKG_VERSION");
-    let about = "gives every network interface its role and brings it up";
-    match parse(service::NAME, version, about, &[], std::env::args_os().skip(1)) {
-        Start::Print(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Start::Wrong(text) => {
-            complain(&text);
-            ExitCode::from(2)
-        }
-        Start::Run(args) => run(&args),
-    }
+    common::main(&ABOUT, run)
 }
 
-fn run(args: &Args) -> ExitCode {
-    if args.check_config {
-        let (good, text) = mesh_config::check(&args.config);
-        print(&text);
-        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    start_log();
-    match service::Service::new(args).and_then(|mut s| s.run()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            log::error!("{text}");
-            ExitCode::FAILURE
-        }
-    }
+fn run(args: &Args) -> Result<(), Failure> {
+    service::Service::new(args).and_then(|mut s| s.run()).map_err(Failure::Run)
 }

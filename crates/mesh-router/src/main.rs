@@ -23,43 +23,21 @@ mod uplink;
 
 use std::process::ExitCode;
 
-use mesh_sys::service::{Args, Start, complain, parse, print, start_log};
+use mesh_sys::service::{self as common, About, Args, Failure};
+
+const ABOUT: About = About {
+    name: "mesh-router",
+    version: env!("CARGO_PKG_VERSION"),
+    what: "routes packets across the mesh (OLSRv2)",
+    flags: settings::FLAGS,
+    check: mesh_config::check,
+};
 
 fn main() -> ExitCode {
-    let version = env!("CARGO_PKG_VERSION");
-    let about = "routes packets across the mesh (OLSRv2)";
-    match parse("mesh-router", version, about, settings::FLAGS, std::env::args_os().skip(1)) {
-        Start::Print(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Start::Wrong(text) => {
-            complain(&text);
-            ExitCode::from(2)
-        }
-        Start::Run(args) => run(&args),
-    }
+    common::main(&ABOUT, run)
 }
 
-fn run(args: &Args) -> ExitCode {
-    if args.check_config {
-        let (good, text) = mesh_config::check(&args.config);
-        print(&text);
-        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    start_log();
-    let settings = match settings::Settings::new(args) {
-        Ok(settings) => settings,
-        Err(text) => {
-            complain(&format!("mesh-router: {text}"));
-            return ExitCode::from(2);
-        }
-    };
-    match service::Service::new(settings).and_then(|mut s| s.run()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            log::error!("{text}");
-            ExitCode::FAILURE
-        }
-    }
+fn run(args: &Args) -> Result<(), Failure> {
+    let settings = settings::Settings::new(args).map_err(Failure::Start)?;
+    service::Service::new(settings).and_then(|mut s| s.run()).map_err(Failure::Run)
 }

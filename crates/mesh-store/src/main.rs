@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use mesh_sys::service::{self, Start};
+use mesh_sys::service::{self, About, Args, Failure};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,40 +49,19 @@ use crate::storage::Storage;
 
 const NAME: &str = "mesh-store";
 
+const ABOUT: About = About {
+    name: NAME,
+    version: env!("CARGO_PKG_VERSION"),
+    what: "keeps content by its address and serves it over HTTP",
+    flags: FLAGS,
+    check: mesh_config::check,
+};
+
 fn main() -> ExitCode {
-    let about = "keeps content by its address and serves it over HTTP";
-    let argv = std::env::args_os().skip(1);
-    let args = match service::parse(NAME, env!("CARGO_PKG_VERSION"), about, FLAGS, argv) {
-        Start::Run(args) => args,
-        Start::Print(text) => {
-            service::print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Start::Wrong(text) => {
-            service::complain(&text);
-            return ExitCode::from(2);
-        }
-    };
-    if args.check_config {
-        let (good, text) = mesh_config::check(&args.config);
-        service::print(&text);
-        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    service::start_log();
-    let settings = match Settings::from_args(&args) {
-        Ok(settings) => settings,
-        Err(why) => {
-            service::complain(&format!("{NAME}: {why}"));
-            return ExitCode::from(2);
-        }
-    };
-    match run(settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            log::error!(target: "store", "{e}");
-            ExitCode::FAILURE
-        }
-    }
+    service::main(&ABOUT, |args: &Args| {
+        let settings = Settings::from_args(args).map_err(Failure::Start)?;
+        run(settings).map_err(|e| Failure::Run(e.to_string()))
+    })
 }
 
 /// Runs until SIGTERM.

@@ -25,32 +25,26 @@ mod table;
 
 use std::process::ExitCode;
 
-use mesh_sys::service::{Start, complain, parse, print};
+use mesh_sys::service::{About, begin, complain};
 
 use options::Options;
 
-const ABOUT: &str = "set-up and supervision of a node; the first word is what to do: setup, run or finish";
+const ABOUT: About = About {
+    name: run::NAME,
+    version: env!("CARGO_PKG_VERSION"),
+    what: "set-up and supervision of a node; the first word is what to do: setup, run or finish",
+    flags: options::FLAGS,
+    check: mesh_config::check,
+};
 
 fn main() -> ExitCode {
     let mut argv = std::env::args_os().skip(1).peekable();
     let word = argv.next_if(|w| !w.as_encoded_bytes().starts_with(b"-"));
     let word = word.and_then(|w| w.into_string().ok()).unwrap_or_else(|| "run".into());
-    let args = match parse(run::NAME, env!("CARGO_PKG_VERSION"), ABOUT, options::FLAGS, argv) {
-        Start::Run(args) => args,
-        Start::Print(text) => {
-            print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Start::Wrong(text) => {
-            complain(&text);
-            return ExitCode::from(2);
-        }
+    let args = match begin(&ABOUT, argv) {
+        Ok(args) => args,
+        Err(code) => return code,
     };
-    if args.check_config {
-        let (good, text) = mesh_config::check(&args.config);
-        print(&text);
-        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
     let options = Options::new(&args);
     let result = match word.as_str() {
         // Starts the log itself, once there is memory to keep it in.

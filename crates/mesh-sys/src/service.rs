@@ -1,9 +1,10 @@
-//! What every service does before its own work: flags, `--version`, the log.
+//! What every service does around its own work: flags, `--version`, `--check-config`, the log, the exit code.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// A flag that one service has beyond the common ones.
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +77,77 @@ impl Args {
     }
 }
 
+/// A service, as its command line shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// What the program is called: `mesh-router`.
+    pub name: &'static str,
+    /// `CARGO_PKG_VERSION` of its crate.
+    pub version: &'static str,
+    /// What it does, in one line.
+    pub what: &'static str,
+    /// Its flags beyond the common ones.
+    pub flags: &'static [Flag],
+    /// `--check-config`: whether the file is good, and the text to print.
+    pub check: fn(&Path) -> (bool, String),
+}
+
+/// Why a service ended otherwise than it was told to, in words for people.
+#[derive(Debug)]
+pub enum Failure {
+    /// It can't begin with this command line and configuration: said on stderr, exit code 2.
+    Start(String),
+    /// Anything later: logged, exit code 1.
+    Run(String),
+}
+
+/// A service's `main`: reads the command line, starts the log and calls `run`.
+pub fn main(about: &About, run: impl FnOnce(&Args) -> Result<(), Failure>) -> ExitCode {
+    let args = match begin(about, std::env::args_os().skip(1)) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    start_log();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Start(text)) => {
+            complain(&format!("{}: {text}", about.name));
+            ExitCode::from(2)
+        }
+        Err(Failure::Run(text)) => {
+            log::error!(target: about.name, "{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a command line (without the program's name) and does what it asks for, unless that is to run.
+///
+/// # Errors
+/// The exit code, where there is nothing more to do.
+pub fn begin(about: &About, argv: impl Iterator<Item = OsString>) -> Result<Args, ExitCode> {
+    let args = match parse(about.name, about.version, about.what, about.flags, argv) {
+        Start::Run(args) => *args,
+        Start::Print(text) => {
+            print(&text);
+            return Err(ExitCode::SUCCESS);
+        }
+        Start::Wrong(text) => {
+            complain(&text);
+            return Err(ExitCode::from(2));
+        }
+    };
+    if args.check_config {
+        let (good, text) = (about.check)(&args.config);
+        print(&text);
+        return Err(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    Ok(args)
+}
+
 /// What the command line asks for.
 #[derive(Debug)]
-pub enum Start {
+enum Start {
     /// To run.
     Run(Box<Args>),
     /// To print this on stdout and end with success.
@@ -88,7 +157,7 @@ pub enum Start {
 }
 
 /// Reads the command line (without the program's name) of `service`.
-pub fn parse(
+fn parse(
     service: &str,
     version: &str,
     about: &str,

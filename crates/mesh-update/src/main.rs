@@ -15,10 +15,16 @@ mod service;
 
 use std::process::ExitCode;
 
-use mesh_sys::service::{self as common, Flag, Start};
+use mesh_sys::service::{self as common, About, Args, Failure, Flag};
 
 const NAME: &str = "mesh-update";
-const ABOUT: &str = "reads the slots and confirms the running one";
+const ABOUT: About = About {
+    name: NAME,
+    version: env!("CARGO_PKG_VERSION"),
+    what: "reads the slots and confirms the running one",
+    flags: FLAGS,
+    check: mesh_config::check,
+};
 const FLAGS: &[Flag] = &[
     Flag {
         name: "--disk",
@@ -47,36 +53,10 @@ const FLAGS: &[Flag] = &[
 ];
 
 fn main() -> ExitCode {
-    let version = env!("CARGO_PKG_VERSION");
-    let args = match common::parse(NAME, version, ABOUT, FLAGS, std::env::args_os().skip(1)) {
-        Start::Run(args) => args,
-        Start::Print(text) => {
-            common::print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Start::Wrong(text) => {
-            common::complain(&text);
-            return ExitCode::from(2);
-        }
-    };
-    if args.check_config {
-        let (good, text) = mesh_config::check(&args.config);
-        common::print(&text);
-        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    common::start_log();
-    let options = match service::Options::from_args(&args) {
-        Ok(options) => options,
-        Err(text) => {
-            common::complain(&format!("{NAME}: {text}"));
-            return ExitCode::from(2);
-        }
-    };
-    match service::run(&args.run_dir, options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            log::error!("{e}");
-            ExitCode::FAILURE
-        }
-    }
+    common::main(&ABOUT, run)
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let options = service::Options::from_args(args).map_err(Failure::Start)?;
+    service::run(&args.run_dir, options).map_err(|e| Failure::Run(e.to_string()))
 }
