@@ -77,6 +77,8 @@ pub enum LinkState {
     Symmetric,
     /// Gone, remembered for a while.
     Lost,
+    /// In use, but it was not heard when it should have been: it is being probed.
+    Suspect,
 }
 
 /// A neighbour on one interface.
@@ -100,7 +102,7 @@ pub struct Neighbor {
     pub routing_mpr: bool,
     /// It chose this node as MPR.
     pub mpr_selector: bool,
-    /// Milliseconds since its last HELLO.
+    /// Milliseconds since its last packet.
     pub last_hello_ms: u64,
 }
 

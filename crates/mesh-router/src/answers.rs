@@ -16,16 +16,14 @@ fn name(links: &Links, index: u32) -> String {
 
 /// The links of both families.
 pub(crate) fn neighbors(instances: &[Instance], links: &Links, now: Instant) -> Vec<Neighbor> {
-    let each = instances.iter().flat_map(|i| {
-        let hold = i.router.config().timing.hello_hold;
-        i.router.neighbors().map(move |n| (n, hold))
-    });
-    each.map(|(n, hold)| Neighbor {
+    let each = instances.iter().flat_map(|i| i.router.neighbors());
+    each.map(|n| Neighbor {
         interface: name(links, n.interface),
         address: n.address,
         originator: n.originator,
         state: match n.status {
             LinkStatus::Pending | LinkStatus::Heard => LinkState::Heard,
+            LinkStatus::Symmetric if n.suspect => LinkState::Suspect,
             LinkStatus::Symmetric => LinkState::Symmetric,
             LinkStatus::Lost => LinkState::Lost,
         },
@@ -34,8 +32,7 @@ pub(crate) fn neighbors(instances: &[Instance], links: &Links, now: Instant) -> 
         flooding_mpr: n.mpr.0,
         routing_mpr: n.mpr.1,
         mpr_selector: n.mpr_selector.0 || n.mpr_selector.1,
-        // The link's end is its last HELLO plus the hold time (the neighbour's; taken to be ours).
-        last_hello_ms: hold.saturating_sub(n.expires.saturating_since(now)).as_millis(),
+        last_hello_ms: now.saturating_since(n.last_packet).as_millis(),
     })
     .collect()
 }
@@ -106,16 +103,19 @@ fn core_counters(c: &Counters, add: &mut impl FnMut(&str, u64)) {
     add("hellos_in", c.hellos_in);
     add("hellos_out", c.hellos_out);
     add("tcs_in", c.tcs_in);
+    add("tc_changes", c.tc_changes);
     add("tcs_out", c.tcs_out);
     add("records_in", c.records_in);
     add("records_out", c.records_out);
     add("forwarded", c.forwarded);
+    add("relayed", c.relayed);
     add("duplicates", c.duplicates);
     add("not_symmetric", c.not_symmetric);
     add("own_tcs_ahead", c.own_tcs_ahead);
     add("unknown_messages", c.unknown_messages);
     add("table_full", c.table_full);
     add("queue_full", c.queue_full);
+    add("probes", c.probes);
     add("route_runs", c.route_runs);
     add("route_changes", c.route_changes);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use mesh_sys::netlink::wired_bitrate;
 use mesh_sys::poll::Poller;
 use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
 use mesh_types::{Instant, NodeId};
@@ -24,6 +25,8 @@ const BURST: usize = 64;
 
 /// What the driver has to do after an instance moved.
 pub(crate) enum Effect {
+    /// Ask a neighbour whether it is there.
+    Probe { interface: u32, address: IpAddr },
     /// Change the kernel's routes.
     Route(RouteChange),
     /// Tell who asked.
@@ -84,6 +87,11 @@ impl Instance {
         self.ports.len()
     }
 
+    /// Whether an interface is among them.
+    pub(crate) fn uses(&self, index: u32) -> bool {
+        self.ports.contains_key(&index)
+    }
+
     /// What keeps interfaces from being used, for people.
     pub(crate) fn problems(&self) -> impl Iterator<Item = &str> {
         self.broken.values().map(String::as_str)
@@ -136,6 +144,8 @@ impl Instance {
                 self.broken.remove(&index);
                 self.ports.insert(index, Port { socket, usable: usable.clone(), failing: false });
                 self.input(now, Input::InterfaceUp { interface: index, addresses: &usable.addresses });
+                let bits_per_second = wired_bitrate(&usable.name);
+                self.input(now, Input::InterfaceBitrate { interface: index, bits_per_second });
             }
             Err(e) => {
                 let hint = match e.kind() {
@@ -199,6 +209,7 @@ impl Instance {
         while let Some(output) = self.router.poll_output() {
             match output {
                 Output::Transmit { interface, bytes } => self.transmit(interface, &bytes),
+                Output::Probe { interface, address } => done(self, Effect::Probe { interface, address }),
                 Output::Route(change) => done(self, Effect::Route(change)),
                 Output::Event(Event::RecordReceived(record)) => {
                     if let Some(node) = self.judge(now, &record) {

@@ -51,7 +51,7 @@ impl Links {
                 self.addresses.insert(key, tentative);
             }
             Event::AddressGone(address) => drop(self.addresses.remove(&entry(address).0)),
-            Event::RouteGone(_) | Event::ForeignDefault => {}
+            Event::RouteGone(_) | Event::ForeignDefault | Event::Neighbor(_) => {}
             Event::Resync => return false,
         }
         true

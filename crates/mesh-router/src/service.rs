@@ -11,7 +11,7 @@ use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::udp::Family;
 use mesh_sys::{clock, entropy};
 use mesh_types::{Duration, Instant};
-use olsrv2::{Config, Router, Sequences};
+use olsrv2::{Config, Input, MetricMode, Router, Sequences};
 
 use crate::fib::{self, Fib, PROTOCOL};
 use crate::instance::Instance;
@@ -236,8 +236,15 @@ impl Service {
 
     fn end(&mut self) {
         log::info!("ending: routes and addresses are removed");
+        let now = clock::now();
+        for at in 0..self.instances.len() {
+            if let Some(instance) = self.instances.get_mut(at) {
+                instance.input(now, Input::Leave);
+            }
+            self.drain(now, at);
+        }
         self.uplinks.clear();
-        self.fib.clear(&mut self.kernel, clock::now());
+        self.fib.clear(&mut self.kernel, now);
         if let Err(e) = rules::sync(&mut self.kernel, &BTreeSet::new()) {
             log::warn!("removing the routing rules: {e}");
         }
@@ -290,7 +297,13 @@ fn instance(
     now: Instant,
 ) -> Result<Instance, String> {
     let seed = entropy::seed().map_err(|e| format!("random numbers: {e}"))?;
-    let config = Config { timing: settings.timing, sequences, ..Config::new(originator) };
+    let config = Config {
+        timing: settings.timing,
+        metric: MetricMode::Dat,
+        tc_scopes: settings.tc_scopes.clone(),
+        sequences,
+        ..Config::new(originator)
+    };
     Ok(Instance::new(Router::new(config, seed, now)))
 }
 

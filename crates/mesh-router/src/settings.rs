@@ -23,6 +23,12 @@ pub(crate) const FLAGS: &[Flag] = &[
         help: "own address, one a family (default: from the identity)",
     },
     Flag { name: "--attach", value: Some("PREFIX"), many: true, help: "networks behind this node" },
+    Flag {
+        name: "--tc-scopes",
+        value: Some("HOPS,..."),
+        many: false,
+        help: "how many hops successive TCs go, as 255,4,4 (default: all go all the way)",
+    },
     Flag { name: "--fast", value: None, many: false, help: "short intervals, for small lively meshes" },
 ];
 
@@ -43,6 +49,8 @@ pub(crate) struct Settings {
     /// The node's own /64, where it has one.
     pub(crate) own_prefix: Option<NetAddr>,
     pub(crate) timing: Timing,
+    /// Hop limits of successive TCs; empty: no scoping.
+    pub(crate) tc_scopes: Vec<u8>,
     pub(crate) identity: Identity,
     pub(crate) run_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
@@ -92,7 +100,8 @@ impl Settings {
             originator4: originator4.unwrap_or_else(|| node.mesh_ipv4(0)),
             attached,
             own_prefix,
-            timing: if args.has("--fast") { Timing::FAST } else { Timing::RFC7181 },
+            tc_scopes: args.one("--tc-scopes").map_or(Ok(Vec::new()), scopes)?,
+            timing: if args.has("--fast") { Timing::FAST } else { Timing::STEADY },
             identity,
             run_dir: args.run_dir.clone(),
             state_dir: args.state_dir.join("mesh-router"),
@@ -109,6 +118,15 @@ fn interface(name: &str) -> Result<String, String> {
     } else {
         Err(format!("--interface {name:?}: no interface can have that name"))
     }
+}
+
+/// A pattern that RFC 7181 §5.4.7 allows.
+fn scopes(text: &str) -> Result<Vec<u8>, String> {
+    let hops: Result<Vec<u8>, _> = text.split(',').map(|t| t.trim().parse()).collect();
+    let regular = hops.ok().filter(|pattern| olsrv2::is_regular(pattern));
+    regular.ok_or_else(|| {
+        format!("--tc-scopes {text:?}: not hop limits of 2 to 255 that come regularly at every distance and go all the way, as 255,4,4")
+    })
 }
 
 fn originator(text: &str) -> Result<IpAddr, String> {

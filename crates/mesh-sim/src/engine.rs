@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
@@ -32,12 +33,29 @@ struct Job {
     /// Packets: the sender and its count. Timers: the node.
     node: usize,
     number: u32,
-    packet: Option<(u32, Arc<[u8]>)>,
+    what: What,
 }
 
+#[derive(Clone, Debug)]
+enum What {
+    /// On that interface of the sender.
+    Packet(u32, Arc<[u8]>),
+    /// A probe's verdict: whom the node asked.
+    Verdict(u32, IpAddr),
+    Timer,
+}
+
+/// How long the answer to a probe takes.
+const ANSWER: Duration = Duration::from_millis(5);
+
 impl Job {
-    fn key(&self) -> (Instant, bool, usize, u32) {
-        (self.at, self.packet.is_none(), self.node, self.number)
+    fn key(&self) -> (Instant, u8, usize, u32) {
+        let rank = match self.what {
+            What::Packet(..) => 0,
+            What::Verdict(..) => 1,
+            What::Timer => 2,
+        };
+        (self.at, rank, self.node, self.number)
     }
 }
 
@@ -74,12 +92,18 @@ impl Shard {
         let queue = &mut self.queue;
         node.drain(now, |Sent { interface, number, bytes }| {
             let at = now + medium.flight(index, number);
-            let job = Job { at, node: index, number, packet: Some((interface, bytes.into())) };
+            let job = Job { at, node: index, number, what: What::Packet(interface, bytes.into()) };
             if self.of > 1 {
                 mail.0.push(job.clone());
             }
             queue.push(job);
         });
+        let gives_up = node.router.config().timing.probe_timeout.times(3).divided_by(4);
+        for (interface, address) in std::mem::take(&mut node.asked) {
+            let wait = if medium.answers((index, interface), address) { ANSWER } else { gives_up };
+            let what = What::Verdict(interface, address);
+            queue.push(Job { at: now + wait, node: index, number: node.probes, what });
+        }
         self.arm(now, index);
     }
 
@@ -90,7 +114,7 @@ impl Shard {
         // A timer that is set too early is moved on when it fires.
         if node.armed.is_none_or(|armed| at < armed) {
             node.armed = Some(at);
-            self.queue.push(Job { at, node: index, number: 0, packet: None });
+            self.queue.push(Job { at, node: index, number: 0, what: What::Timer });
         }
     }
 
@@ -106,11 +130,14 @@ impl Shard {
     fn run_window(&mut self, end: Instant, medium: &Medium, mail: &mut Mail) {
         while self.next() < end {
             let Some(job) = self.queue.pop() else { break };
-            match job.packet {
-                Some((interface, bytes)) => {
+            match job.what {
+                What::Packet(interface, bytes) => {
                     self.hear(job.at, (job.node, interface), job.number, &bytes, medium, mail)
                 }
-                None => self.fire(job.at, job.node, medium, mail),
+                What::Verdict(interface, address) => {
+                    self.verdict(job.at, (job.node, interface), address, medium, mail);
+                }
+                What::Timer => self.fire(job.at, job.node, medium, mail),
             }
         }
     }
@@ -130,6 +157,22 @@ impl Shard {
             let again = node.router.poll_timeout();
             assert!(again.is_none_or(|t| t > local), "node {index} would spin at {now}: {again:?}");
         }
+        self.follow_up(now, index, medium, mail);
+    }
+
+    fn verdict(&mut self, now: Instant, at: (usize, u32), address: IpAddr, medium: &Medium, mail: &mut Mail) {
+        let (index, interface) = at;
+        let node = &mut self.nodes[index / self.of];
+        if !node.up {
+            return;
+        }
+        let input = match medium.answers(at, address) {
+            true => Input::ProbeAnswered { interface, address },
+            false => Input::ProbeFailed { interface, address },
+        };
+        let local = node.clock.local(now);
+        // The interface may be down by now.
+        let _ = node.router.handle_input(local, input);
         self.follow_up(now, index, medium, mail);
     }
 

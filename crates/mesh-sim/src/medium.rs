@@ -1,6 +1,6 @@
 //! Who hears whom: addresses, directed links with loss, and delays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use mesh_types::{Duration, NodeId};
@@ -23,6 +23,8 @@ pub(crate) struct Medium {
     links: Vec<Vec<Link>>,
     names: Vec<NodeId>,
     by_address: BTreeMap<IpAddr, usize>,
+    /// Without power.
+    dark: BTreeSet<usize>,
 }
 
 /// A directed link.
@@ -44,7 +46,7 @@ impl Medium {
         let (links, names, by_address) = (Vec::new(), Vec::new(), BTreeMap::new());
         // Threads may run ahead of each other by the delay, so there must be one.
         let delay = delay.max(Duration::from_micros(1));
-        Self { seed, ipv4, delay, jitter, links, names, by_address }
+        Self { seed, ipv4, delay, jitter, links, names, by_address, dark: BTreeSet::new() }
     }
 
     /// A newcomer without links; its index.
@@ -100,6 +102,23 @@ impl Medium {
     /// Both directions exist.
     pub(crate) fn is_two_way(&self, from: usize, link: &Link) -> bool {
         self.link(link.to, (from, link.interface)).is_some()
+    }
+
+    pub(crate) fn set_power(&mut self, node: usize, on: bool) {
+        if on {
+            self.dark.remove(&node)
+        } else {
+            self.dark.insert(node)
+        };
+    }
+
+    /// Whether a unicast question from there to `address` is answered: loss does not matter, radios repeat
+    /// until they hear an acknowledgement.
+    pub(crate) fn answers(&self, from: Port, address: IpAddr) -> bool {
+        let mut links = self.links[from.0].iter().filter(|l| l.interface == from.1);
+        links.any(|l| {
+            self.source(l.to) == address && self.is_two_way(from.0, l) && !self.dark.contains(&l.to.0)
+        })
     }
 
     pub(crate) fn connect(&mut self, from: Port, to: Port, loss: u16) {

@@ -1,6 +1,7 @@
 //! One simulated node: a router, its clock, and what it did.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 
 use mesh_types::Instant;
 use olsrv2::{Event, Output, Route, RouteChange, Router};
@@ -24,6 +25,10 @@ pub struct Node {
     pub(crate) keep_events: bool,
     /// Number of the last packet.
     pub(crate) sent: u32,
+    /// Probes that the router wants, by interface and address.
+    pub(crate) asked: Vec<(u32, IpAddr)>,
+    /// How many there were.
+    pub(crate) probes: u32,
     /// Simulator time of the timer that is set.
     pub(crate) armed: Option<Instant>,
     /// What the kernel's routes add up to, by the changes given out.
@@ -85,6 +90,8 @@ impl Node {
             events: Vec::new(),
             keep_events,
             sent: 0,
+            asked: Vec::new(),
+            probes: 0,
             armed: None,
             kernel: 0,
             digest: 0,
@@ -102,6 +109,10 @@ impl Node {
                     let sum = mix(&[now.as_micros(), self.sent.into(), hash(&bytes)]);
                     self.digest = self.digest.wrapping_add(sum);
                     send(Sent { interface, number: self.sent, bytes });
+                }
+                Output::Probe { interface, address } => {
+                    self.probes = self.probes.wrapping_add(1);
+                    self.asked.push((interface, address));
                 }
                 Output::Route(change) => self.apply(change),
                 Output::Event(event) => {

@@ -199,12 +199,14 @@ impl Sim {
         n.kernel = 0;
         n.up = true;
         n.armed = None;
+        self.medium.set_power(node, true);
         self.bring_up((node, RADIO));
     }
 
     /// Pulls a node's plug.
     pub fn kill(&mut self, node: usize) {
         self.node_mut(node).up = false;
+        self.medium.set_power(node, false);
     }
 
     /// The node's originator address.

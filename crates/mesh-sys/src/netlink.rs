@@ -14,10 +14,12 @@ mod link;
 mod monitor;
 mod namespace;
 mod nat;
+mod neighbor;
 pub mod nl80211;
 mod route;
 mod rule;
 mod socket;
+mod speed;
 pub mod sysctl;
 
 use std::fmt;
@@ -30,8 +32,12 @@ pub use link::Link;
 pub use monitor::{Event, Monitor, RouteEvent, RouteMonitor};
 pub use namespace::NetNamespace;
 pub use nat::masquerade;
+pub use neighbor::Neighbor;
 pub use route::{Change, Route, RouteFilter, RouteKind, TABLE_MAIN};
 pub use rule::{Rule, RuleAction};
+pub use speed::wired_bitrate;
+
+use mesh_types::Duration;
 
 use codec::{Builder, flags};
 use socket::Socket;
@@ -231,6 +237,35 @@ impl Rtnetlink {
     pub fn remove_address(&mut self, index: u32, ip: IpAddr, prefix_len: u8) -> Result<(), Error> {
         let result = self.socket.request(address::change_request(false, index, ip, prefix_len));
         ignore(result, &[libc::EADDRNOTAVAIL, libc::ENODEV])
+    }
+
+    /// Has the kernel ask a neighbour whether it is there (RFC 4861 §7.3; ARP in IPv4): three times at most.
+    /// A [`Monitor`] that hears of neighbours tells the answer.
+    ///
+    /// # Errors
+    /// `ENODEV` if the interface is gone; `EPERM` without `CAP_NET_ADMIN`.
+    pub fn probe_neighbor(&mut self, index: u32, ip: IpAddr) -> Result<(), Error> {
+        match self.socket.request(neighbor::probe_request(index, ip)) {
+            // No entry, or none with a hardware address.
+            Err(Error::Kernel { errno: libc::ENOENT | libc::EINVAL, .. }) => self.use_neighbor(index, ip),
+            other => other,
+        }
+    }
+
+    /// Has the kernel find out a neighbour's hardware address, if it does not know it yet.
+    ///
+    /// # Errors
+    /// As [`Rtnetlink::probe_neighbor`].
+    pub fn use_neighbor(&mut self, index: u32, ip: IpAddr) -> Result<(), Error> {
+        self.socket.request(neighbor::use_request(index, ip))
+    }
+
+    /// Sets the time between two questions to a neighbour on an interface (RFC 4861 RetransTimer).
+    ///
+    /// # Errors
+    /// As [`Rtnetlink::probe_neighbor`].
+    pub fn set_retransmission(&mut self, index: u32, v6: bool, time: Duration) -> Result<(), Error> {
+        self.socket.request(neighbor::retransmission_request(index, v6, time.as_millis()))
     }
 
     /// Puts a route in, atomically in place of one with the same prefix, metric and table.

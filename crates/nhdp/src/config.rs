@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use mesh_types::Duration;
 use rfc5444::NetAddr;
 
+use crate::liveness::Liveness;
+
 /// What neighbourhood discovery is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -25,6 +27,8 @@ pub struct Config {
     pub trigger_jitter: Duration,
     /// Link quality thresholds (§14).
     pub quality: Quality,
+    /// Probes of neighbours that fell silent.
+    pub liveness: Liveness,
     /// Most entries of tables.
     pub limits: Limits,
 }

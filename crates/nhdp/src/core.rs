@@ -50,6 +50,14 @@ pub enum Event<X: Extension> {
         /// The neighbour's part of the extension, if the neighbour was known.
         neighbor: Option<X::Neighbor>,
     },
+    /// A neighbour fell silent: find out whether it is there, and say so with [`Nhdp::probe_answered`] or
+    /// [`Nhdp::probe_failed`].
+    Probe {
+        /// Where.
+        interface: u32,
+        /// The neighbour's address on it.
+        address: NetAddr,
+    },
     /// A symmetric neighbour does not know us any more: most likely it was started anew. The link stays as
     /// it is (RFC 6130 §12.5), but the neighbour needs what a new one needs.
     Forgotten {
@@ -237,6 +245,22 @@ impl<X: Extension> Nhdp<X> {
         self.settle(now, interface, id);
     }
 
+    /// All links are lost, and HELLOs say so at once: we are about to end.
+    pub fn leave(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        let all: Vec<(u32, IpAddr)> = self
+            .interfaces
+            .iter()
+            .flat_map(|(index, i)| i.links.values().filter_map(|l| Some((*index, l.addresses.first()?.ip()))))
+            .collect();
+        all.into_iter().for_each(|(interface, address)| self.link_lost(now, interface, address));
+        let interfaces: Vec<u32> = self.interfaces.keys().copied().collect();
+        for interface in interfaces {
+            self.schedule_periodic(now, interface);
+            self.events.push_back(Event::HelloDue { interface });
+        }
+    }
+
     /// Link quality changed (RFC 6130 §14.3).
     pub fn set_quality(&mut self, now: Instant, interface: u32, id: LinkId, quality: u8) {
         self.handle_timeout(now);
@@ -286,6 +310,8 @@ impl<X: Extension> Nhdp<X> {
                 self.remove_link(now, interface, id);
                 continue;
             }
+            self.check_signs(now, interface, id);
+            let Some(link) = self.link_mut(interface, id) else { continue };
             let before = link.two_hops.len();
             link.two_hops.retain(|_, t| t.expires > now);
             let fewer = link.two_hops.len() != before;
@@ -299,7 +325,7 @@ impl<X: Extension> Nhdp<X> {
         let links = self.interfaces.values().flat_map(|i| i.links.values());
         let times = links.flat_map(|l| {
             let two_hops = l.two_hops.values().map(|t| t.expires).min();
-            [Some(l.heard_until), Some(l.symmetric_until), Some(l.expires), two_hops]
+            [Some(l.heard_until), Some(l.symmetric_until), Some(l.expires), Some(l.signs.next()), two_hops]
         });
         let times = times.flatten().chain(self.lost.values().copied()).chain(self.removed.values().copied());
         times.filter(|t| *t > now).min().unwrap_or(Instant::FAR_FUTURE)

@@ -10,6 +10,7 @@ use rfc5444::NetAddr;
 
 use crate::core::{Event, Nhdp};
 use crate::hello::{Hello, HelloEntry, HelloError, LocalIf, Status};
+use crate::liveness::Signs;
 use crate::tables::{Extension, Link, LinkId, LinkStatus, Neighbor, NeighborId, TwoHop};
 
 impl<X: Extension> Nhdp<X> {
@@ -46,6 +47,7 @@ impl<X: Extension> Nhdp<X> {
         let (neighbor, removed) = self.update_neighbor(now, &all);
         self.drop_addresses(now, &removed);
         let link = self.update_link(now, interface, sending, neighbor, hello);
+        self.hello_from(now, interface, link, hello.interval.unwrap_or(hello.validity));
         self.update_two_hops(now, interface, link, &all, hello);
         self.next_expiry = self.next_expiry.min(now + hello.validity);
         Ok((link, neighbor))
@@ -231,6 +233,7 @@ impl<X: Extension> Nhdp<X> {
             quality: quality.initial,
             pending,
             lost: false,
+            signs: Signs::new(),
             neighbor: None,
             ext: X::Link::default(),
             called_symmetric: false,

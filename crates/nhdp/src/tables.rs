@@ -7,6 +7,8 @@ use core::fmt::Debug;
 use mesh_types::Instant;
 use rfc5444::NetAddr;
 
+use crate::liveness::Signs;
+
 /// What a protocol on top keeps with each tuple (RFC 6130 §16; OLSRv2: metrics, willingness, MPR flags).
 pub trait Extension {
     /// Kept with a Link Tuple.
@@ -61,6 +63,8 @@ pub struct Link<X: Extension> {
     pub pending: bool,
     /// L_lost.
     pub lost: bool,
+    /// When the neighbour was heard, and whether it answers.
+    pub signs: Signs,
     /// The Neighbor Tuple, while one exists.
     pub neighbor: Option<NeighborId>,
     /// The extension's part.
@@ -86,7 +90,7 @@ impl<X: Extension> Link<X> {
     pub fn status_at(&self, now: Instant) -> LinkStatus {
         if self.pending {
             LinkStatus::Pending
-        } else if self.lost {
+        } else if self.lost || self.signs.unreachable {
             LinkStatus::Lost
         } else if self.symmetric_until > now {
             LinkStatus::Symmetric

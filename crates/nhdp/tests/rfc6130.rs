@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use mesh_types::{Duration, Instant};
 use nhdp::{
-    Config, Event, Hello, HelloEntry, HelloError, Limits, LinkStatus, LocalIf, Nhdp, Quality, Status,
+    Config, Event, Hello, HelloEntry, HelloError, Limits, LinkStatus, Liveness, LocalIf, Nhdp, Quality,
+    Status,
 };
 use rfc5444::{Message, NetAddr, RawMessage};
 
@@ -31,6 +32,7 @@ fn config(quality: Quality) -> Config {
         lost_hold: VALID,
         trigger_jitter: Duration::from_millis(100),
         quality,
+        liveness: Liveness::OFF,
         limits: Limits { interfaces: 3, links: 8, neighbor_addresses: 4, two_hops: 8, lost: 16 },
     }
 }
@@ -43,6 +45,7 @@ struct Us {
     ups: usize,
     downs: usize,
     forgotten: usize,
+    probes: Vec<IpAddr>,
 }
 
 impl Us {
@@ -55,6 +58,7 @@ impl Us {
             ups: 0,
             downs: 0,
             forgotten: 0,
+            probes: Vec::new(),
         };
         assert!(us.nhdp.set_interface(now, IF, &[host("fe80::1")]));
         us
@@ -71,6 +75,7 @@ impl Us {
                 Event::Link { symmetric: true, .. } => self.ups += 1,
                 Event::Link { symmetric: false, .. } => self.downs += 1,
                 Event::Forgotten { .. } => self.forgotten += 1,
+                Event::Probe { address, .. } => self.probes.push(address.ip()),
             }
         }
     }
@@ -483,4 +488,113 @@ fn rfc6130_appendix_c_is_understood() {
     let said: Vec<_> = hello.entries.iter().map(|e| (e.local_if, e.link_status)).collect();
     let status = [Status::Heard, Status::Heard, Status::Symmetric, Status::Lost].map(|s| (None, Some(s)));
     assert_eq!(said, [&[(Some(LocalIf::This), None)][..], &status[..]].concat());
+}
+
+fn with_probes() -> Us {
+    let mut us = Us::plain();
+    let liveness = Liveness { probe_timeout: Duration::from_secs(1), silence_hold: VALID.times(2) };
+    let config = Config { liveness, ..config(Quality::OFF) };
+    us.nhdp = Nhdp::new(config, 1);
+    assert!(us.nhdp.set_interface(us.now, IF, &[host("fe80::1")]));
+    us
+}
+
+impl Us {
+    fn hear_regular(&mut self) {
+        let interval = Some(Duration::from_secs(2));
+        self.hear("fe80::2", &Hello { interval, ..hello(Some(Status::Symmetric)) }).unwrap();
+    }
+
+    fn answer(&mut self, there: bool) {
+        match there {
+            true => self.nhdp.probe_answered(self.now, IF, ip("fe80::2")),
+            false => self.nhdp.probe_failed(self.now, IF, ip("fe80::2")),
+        }
+        self.drain();
+    }
+}
+
+#[test]
+fn rfc6130_14_a_silent_neighbour_is_suspect_and_a_failed_probe_ends_the_link() {
+    let mut us = with_probes();
+    us.hear_regular();
+    us.wait(Duration::from_millis(2199));
+    assert!(us.probes.is_empty());
+    us.wait(Duration::from_millis(1));
+    assert_eq!(us.probes, [ip("fe80::2")]);
+    assert_eq!(us.status(), Some(LinkStatus::Symmetric), "suspect, still in use");
+    assert!(us.nhdp.link_to(IF, ip("fe80::2")).unwrap().1.is_suspect());
+    us.wait(Duration::from_millis(750));
+    us.answer(false);
+    assert_eq!(us.status(), Some(LinkStatus::Lost));
+    assert_eq!(us.said("fe80::2"), Some((None, Some(Status::Lost), None)));
+    assert_eq!((us.two_hops(), us.downs), (0, 1), "RFC 7466");
+    // A HELLO alone is no proof now, an answer is.
+    us.hear_regular();
+    assert_eq!((us.status(), us.probes.len()), (Some(LinkStatus::Lost), 2));
+    us.answer(true);
+    assert_eq!((us.status(), us.two_hops()), (Some(LinkStatus::Symmetric), 1));
+}
+
+#[test]
+fn rfc6130_14_answered_probes_keep_a_link_but_not_for_ever() {
+    let mut us = with_probes();
+    us.hear_regular();
+    let start = us.now;
+    for _ in 0..40 {
+        us.wait(Duration::from_millis(500));
+        if us.probes.pop().is_some() {
+            us.answer(true);
+        }
+        if us.status() != Some(LinkStatus::Symmetric) {
+            break;
+        }
+        assert_eq!(us.two_hops(), 1, "2-hop neighbours are kept with the link");
+    }
+    let kept = us.now.saturating_since(start);
+    assert!(kept >= VALID.times(2) && kept < VALID.times(2) + Duration::from_secs(1), "{kept}");
+    // Any packet is a sign of life.
+    us.hear_regular();
+    us.wait(Duration::from_secs(2));
+    us.nhdp.packet_from(us.now, IF, ip("fe80::2"));
+    us.wait(Duration::from_secs(2));
+    assert!(us.probes.is_empty());
+}
+
+#[test]
+fn rfc6130_14_without_a_verdict_the_hold_time_counts() {
+    let mut us = with_probes();
+    us.hear_regular();
+    us.wait(VALID.saturating_sub(Duration::from_millis(1)));
+    assert_eq!((us.status(), us.probes.len()), (Some(LinkStatus::Symmetric), 2));
+    us.wait(Duration::from_millis(1));
+    assert_eq!(us.status(), Some(LinkStatus::Lost));
+}
+
+#[test]
+fn a_failure_nobody_asked_about_is_a_suspicion() {
+    let mut us = with_probes();
+    us.hear_regular();
+    us.answer(false);
+    assert_eq!((us.status(), us.probes.len()), (Some(LinkStatus::Symmetric), 1));
+    us.answer(false);
+    assert_eq!(us.status(), Some(LinkStatus::Lost));
+    us.answer(false);
+    assert_eq!(us.probes.len(), 1, "it is known to be gone");
+}
+
+#[test]
+fn a_neighbour_with_a_tiny_interval_does_not_keep_us_busy() {
+    let mut us = with_probes();
+    let word = Some(Status::Symmetric);
+    us.hear("fe80::2", &Hello { interval: Some(Duration::from_micros(1)), ..hello(word) }).unwrap();
+    let mut wakes = 0;
+    let end = us.now + Duration::from_secs(5);
+    while let Some(at) = us.nhdp.poll_timeout().filter(|t| *t <= end) {
+        us.now = us.now.max(at);
+        us.nhdp.handle_timeout(us.now);
+        wakes += 1;
+    }
+    assert!(wakes < 150, "{wakes}");
+    us.nhdp.handle_timeout(end + Duration::from_secs(1_000_000));
 }

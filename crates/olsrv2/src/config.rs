@@ -1,5 +1,6 @@
 //! What a router instance is told once, at its start.
 
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Metric};
@@ -22,10 +23,18 @@ pub struct Config {
     pub will_routing: u8,
     /// How link costs are made.
     pub metric: MetricMode,
+    /// Bit rate in bit/s of links of which neither the radio nor [`crate::Input::InterfaceBitrate`] told one,
+    /// with [`MetricMode::Dat`].
+    pub default_bitrate: u64,
     /// RFC 6130 §14 link quality thresholds.
     pub quality: QualityThresholds,
     /// Hop limit of our own TCs and records; 255 reaches any mesh (RFC 7181 TC_HOP_LIMIT).
     pub tc_hop_limit: u8,
+    /// Fish-eye scoping (RFC 7181 §5.4.7): the hop limits of successive periodic TCs, over and over. At every
+    /// distance they must come regularly, as with 255 4 4; none is below 2, one is [`Config::tc_hop_limit`].
+    /// Times told vary with the distance. TCs that tell news always go all the way. Empty, or not regular:
+    /// all go all the way.
+    pub tc_scopes: Vec<u8>,
     /// Most entries each table may hold.
     pub limits: Limits,
     /// Numbers to go on from: those of the previous run ([`crate::Router::sequences`]) or somewhat ahead of
@@ -44,8 +53,10 @@ impl Config {
             will_flooding: 7,
             will_routing: 7,
             metric: MetricMode::HopCount,
+            default_bitrate: DEFAULT_BITRATE,
             quality: QualityThresholds::OFF,
             tc_hop_limit: 255,
+            tc_scopes: Vec::new(),
             limits: Limits::DEFAULT,
             sequences: None,
         }
@@ -78,6 +89,10 @@ pub struct Timing {
     pub forward_jitter: Duration,
     /// Longest delay of a triggered HELLO or TC (HT_MAXJITTER, TT_MAXJITTER).
     pub trigger_jitter: Duration,
+    /// How long the answer to [`crate::Output::Probe`] is waited for. Zero: no probes.
+    pub probe_timeout: Duration,
+    /// How long answered probes keep a link over which nothing comes.
+    pub silence_hold: Duration,
 }
 
 impl Timing {
@@ -94,6 +109,17 @@ impl Timing {
         message_hold: Duration::from_secs(30),
         forward_jitter: Duration::from_millis(400),
         trigger_jitter: Duration::from_millis(100),
+        probe_timeout: Duration::from_millis(800),
+        silence_hold: Duration::from_secs(24),
+    };
+
+    /// RFC 7181's, but TCs that only repeat the last come half as often, and what they said outlives five lost
+    /// ones. A change is told at once, whoever is new is told all (so neither waits for the interval).
+    pub const STEADY: Self = Self {
+        tc_interval: Duration::from_secs(10),
+        tc_hold: Duration::from_secs(60),
+        advertise_hold: Duration::from_secs(60),
+        ..Self::RFC7181
     };
 
     /// For small, lively meshes: HELLO 0.5 s, TC 1 s, all else in proportion.
@@ -109,6 +135,8 @@ impl Timing {
         message_hold: Duration::from_secs(30),
         forward_jitter: Duration::from_millis(50),
         trigger_jitter: Duration::from_millis(25),
+        probe_timeout: Duration::from_millis(400),
+        silence_hold: Duration::from_secs(6),
     };
 }
 
@@ -119,7 +147,12 @@ pub enum MetricMode {
     HopCount,
     /// [`crate::Input::LinkQuality`] sets the incoming cost; links without one cost [`DEFAULT_METRIC`].
     External,
+    /// Directional Airtime (RFC 7779): lost packets and bit rates.
+    Dat,
 }
+
+/// 20 Mbit/s: what a small radio brings across a room.
+pub const DEFAULT_BITRATE: u64 = 20_000_000;
 
 /// RFC 7181 §5.4.5 DEFAULT_METRIC, the cost of a link nothing is known about.
 pub const DEFAULT_METRIC: Metric = Metric::new(256);

@@ -21,6 +21,8 @@ pub struct Counters {
     pub hellos_out: u64,
     /// TCs processed (new ones).
     pub tcs_in: u64,
+    /// TCs that changed the known topology.
+    pub tc_changes: u64,
     /// Own TCs generated.
     pub tcs_out: u64,
     /// Record messages processed (new ones).
@@ -29,6 +31,8 @@ pub struct Counters {
     pub records_out: u64,
     /// Messages forwarded, once per message.
     pub forwarded: u64,
+    /// TCs of others repeated for a new neighbour.
+    pub relayed: u64,
     /// Messages not forwarded because they came before on that interface or were forwarded already.
     pub duplicates: u64,
     /// Messages of others dropped because the sender is no symmetric neighbour.
@@ -41,6 +45,8 @@ pub struct Counters {
     pub table_full: u64,
     /// Messages dropped because a sending queue was full.
     pub queue_full: u64,
+    /// Neighbours that fell silent and were probed.
+    pub probes: u64,
     /// Shortest-path runs.
     pub route_runs: u64,
     /// Route changes given out.

@@ -1,11 +1,14 @@
 //! What OLSRv2 keeps with NHDP's tuples (RFC 7181 §8) and how it speaks in HELLOs (§15).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::Metric;
 use nhdp::{Extension, Hello, HelloEntry, Status};
 use rfc5444::{Attribute, NetAddr, Tlv};
+
+use crate::dat::Dat;
 
 /// MPR_WILLING message TLV type.
 const MPR_WILLING: u8 = 7;
@@ -27,7 +30,7 @@ impl Extension for Olsr {
 }
 
 /// RFC 7181 §8.1.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LinkExt {
     /// L_in_metric.
     pub(crate) metric_in: Metric,
@@ -35,11 +38,24 @@ pub(crate) struct LinkExt {
     pub(crate) metric_out: Metric,
     /// L_mpr_selector.
     pub(crate) mpr_selector: bool,
+    /// What L_in_metric is measured from, with [`crate::MetricMode::Dat`].
+    pub(crate) dat: Option<Box<Dat>>,
+    /// L_in_metric was measured at least once.
+    pub(crate) measured: bool,
+    /// Received signal in dBm, if the radio told.
+    pub(crate) signal: Option<i8>,
 }
 
 impl Default for LinkExt {
     fn default() -> Self {
-        Self { metric_in: crate::DEFAULT_METRIC, metric_out: Metric::UNKNOWN, mpr_selector: false }
+        Self {
+            metric_in: crate::DEFAULT_METRIC,
+            metric_out: Metric::UNKNOWN,
+            mpr_selector: false,
+            dat: None,
+            measured: false,
+            signal: None,
+        }
     }
 }
 

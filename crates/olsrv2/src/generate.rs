@@ -24,6 +24,10 @@ impl Router {
         while let Some(event) = self.nhdp.poll_event() {
             match event {
                 nhdp::Event::HelloDue { interface } => self.send_hello(now, interface),
+                nhdp::Event::Probe { interface, address } => {
+                    self.counters.probes += 1;
+                    self.outputs.push_back(Output::Probe { interface, address: address.ip() });
+                }
                 nhdp::Event::Forgotten { interface } => self.plan_sync(now, interface),
                 nhdp::Event::Link { interface, address, symmetric, neighbor } => {
                     let originator = neighbor.and_then(|n| n.originator);
@@ -161,16 +165,24 @@ impl Router {
             neighbors: self.tc.neighbors.clone(),
             gateways: self.tc.gateways.clone(),
         };
-        let message = tc.to_message(self.addr_len(), self.config.tc_hop_limit, timing.tc_interval);
+        let news = core::mem::take(&mut self.tc.news);
+        let turn = if news { 0 } else { self.tc.turn };
+        self.tc.repeats = if news { 0 } else { self.tc.repeats.saturating_add(1) };
+        self.tc.turn = turn.wrapping_add(1);
+        let hop_limit = self.scopes.hop_limit(turn);
+        let message = tc.to_message(self.addr_len(), hop_limit, timing.tc_interval, &self.scopes);
         self.counters.tcs_out += 1;
         self.queue(now, None, &message);
         self.tc.last = Some(now);
-        let jitter = self.jitter(timing.tc_interval.divided_by(4));
-        self.tc.due = Some(now + timing.tc_interval.saturating_sub(jitter));
+        // News may be lost on their way, so they are repeated sooner: after 1/4, then 1/2 of the interval.
+        let interval = timing.tc_interval.divided_by(4 >> self.tc.repeats.min(2));
+        let jitter = self.jitter(interval.divided_by(4));
+        self.tc.due = Some(now + interval.saturating_sub(jitter).max(timing.tc_min_interval));
     }
 
     /// Wants a TC soon, TC_MIN_INTERVAL after the last at the earliest (§16.2).
     pub(crate) fn trigger_tc(&mut self, now: Instant) {
+        self.tc.news = true;
         let soon = now + self.jitter(self.config.timing.trigger_jitter);
         let min = self.config.timing.tc_min_interval;
         let earliest = self.tc.last.map_or(Instant::ZERO, |last| last + min);
@@ -220,10 +232,26 @@ impl Router {
         let first = rounds == SYNC_ROUNDS;
         port.sync = if rounds > 1 { Some((rounds - 1, since)) } else { None };
         self.repeat_records(now, interface, Some(since));
+        if first {
+            self.relay_tcs(now, interface, since);
+        }
         self.end_push();
         if first && !(self.tc.neighbors.is_empty() && self.tc.gateways.is_empty()) {
             // What we advertise is new to it as well, and our last TC came too early to be taken.
             self.trigger_tc(now);
+        }
+    }
+
+    /// Tells a new neighbour of the routers beyond.
+    fn relay_tcs(&mut self, now: Instant, interface: u32, since: Instant) {
+        let limit = self.config.limits.forward_queue;
+        let messages = self.relay.missed_by(now, interface, since);
+        let Some(port) = self.ports.get_mut(&interface) else { return };
+        for bytes in messages {
+            self.counters.relayed += 1;
+            if !port.outbox.push(bytes, now, limit) {
+                self.counters.queue_full += 1;
+            }
         }
     }
 

@@ -56,6 +56,31 @@ pub enum Input<'a> {
         /// The news.
         quality: LinkQuality,
     },
+    /// The bit rate of an interface whose links all have the same, a wired one's; for
+    /// [`crate::MetricMode::Dat`].
+    InterfaceBitrate {
+        /// Which.
+        interface: u32,
+        /// In bit/s; `None`: not known (any more).
+        bits_per_second: Option<u64>,
+    },
+    /// A neighbour answered the probe of [`Output::Probe`].
+    ProbeAnswered {
+        /// Where.
+        interface: u32,
+        /// The neighbour's interface address.
+        address: IpAddr,
+    },
+    /// A neighbour did not answer a probe however often it was repeated. Without a probe before it (the
+    /// kernel found out by itself) it makes the neighbour suspect.
+    ProbeFailed {
+        /// Where.
+        interface: u32,
+        /// The neighbour's interface address.
+        address: IpAddr,
+    },
+    /// This router is about to end: a last HELLO calls all its links lost, so that no neighbour waits.
+    Leave,
     /// The networks reachable through this router (RFC 7181 §7.2), the whole set each time.
     AttachedNetworks(&'a [AttachedNetwork]),
     /// Floods an application record, now and again until it is replaced or withdrawn. Publishing the same
@@ -98,6 +123,11 @@ pub struct LinkQuality {
     pub quality: Option<u8>,
     /// Cost of the incoming direction, used with [`crate::MetricMode::External`]; `None`: keep.
     pub metric_in: Option<Metric>,
+    /// Bit rate of the incoming direction in bit/s, as last measured, used with
+    /// [`crate::MetricMode::Dat`]; `None`: keep.
+    pub bitrate_in: Option<u64>,
+    /// Received signal in dBm, shown to people; `None`: keep.
+    pub signal: Option<i8>,
 }
 
 /// A network behind this router.
@@ -157,6 +187,15 @@ pub enum Output {
         interface: u32,
         /// UDP payload.
         bytes: Vec<u8>,
+    },
+    /// A neighbour fell silent. Ask it by unicast whether it is there, a few times within
+    /// [`crate::Timing::probe_timeout`], and say so with [`Input::ProbeAnswered`] or [`Input::ProbeFailed`].
+    /// A driver that can't may leave it: then the hold times of RFC 6130 decide.
+    Probe {
+        /// On this interface.
+        interface: u32,
+        /// The neighbour's interface address.
+        address: IpAddr,
     },
     /// Change the kernel's routes.
     Route(RouteChange),
@@ -271,8 +310,12 @@ pub struct NeighborView {
     pub originator: Option<IpAddr>,
     /// The link's state.
     pub status: LinkStatus,
+    /// It was not heard when it should have been; a probe decides. Still in use.
+    pub suspect: bool,
     /// L_quality, 0 ..= 255.
     pub quality: u8,
+    /// Received signal in dBm, if the radio told.
+    pub signal: Option<i8>,
     /// Cost towards us, as we measured it.
     pub metric_in: Metric,
     /// Cost towards the neighbour, as it told us; [`Metric::UNKNOWN`] before.
@@ -285,6 +328,8 @@ pub struct NeighborView {
     pub mpr_selector: (bool, bool),
     /// Addresses reachable over it in two hops.
     pub two_hops: usize,
+    /// When the last packet came over it.
+    pub last_packet: Instant,
     /// When the link ends unless a HELLO arrives.
     pub expires: Instant,
 }

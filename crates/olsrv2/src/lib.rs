@@ -9,23 +9,29 @@ extern crate alloc;
 
 mod config;
 mod counters;
+mod dat;
 mod ext;
 mod flood;
 mod gateway;
 mod generate;
 mod io;
+mod metric;
 mod mpr;
 mod outbox;
 mod receive;
 mod records;
+mod relay;
 mod router;
 mod routes;
+mod scope;
 mod tc;
 mod topology;
 mod update;
 mod views;
 
-pub use config::{Config, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing};
+pub use config::{
+    Config, DEFAULT_BITRATE, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing,
+};
 pub use counters::Counters;
 pub use io::{
     AttachedNetwork, AttachedView, Event, Input, InputError, LinkQuality, LinkStatus, NeighborView, Output,
@@ -33,6 +39,7 @@ pub use io::{
 };
 pub use rfc5444::NetAddr;
 pub use router::Router;
+pub use scope::is_regular;
 
 /// RFC 5444 message type of application records (RFC 5444 §6.2, private use).
 pub const RECORD_MESSAGE: u8 = 224;

@@ -15,6 +15,8 @@ use crate::{Event, InputError, Output, RECORD_MESSAGE};
 
 /// How often a TC of ours that we have not sent makes us answer at once.
 const OWN_TCS_BELIEVED: u64 = 3;
+/// How much sooner a TC is forwarded that changed something.
+const NEWS_FACTOR: u64 = 8;
 
 impl Router {
     pub(crate) fn packet(
@@ -52,6 +54,7 @@ impl Router {
                 }
             }
         }
+        self.note_packet(now, interface, source, packet.seq());
         Ok(())
     }
 
@@ -76,10 +79,12 @@ impl Router {
         let checked = check_hello(&hello, self.config.originator, &ours).ok()?;
         withhold_unmetered(&mut hello, &ours);
         let (link, neighbor) = self.nhdp.process(now, interface, source, &hello).ok()?;
+        self.note_hello(now, interface, link);
         if let Some(originator) = well_defined_originator(&hello, source)
             && checked.willing.is_some()
         {
             self.adopt(now, interface, link, neighbor, originator, checked, &hello);
+            self.unlink(originator, &hello);
         }
         Some(())
     }
@@ -140,6 +145,16 @@ impl Router {
         }
     }
 
+    /// A neighbour's HELLO is younger than its last TC: what it calls lost is lost, and no packet goes there
+    /// and back until its next TC comes.
+    fn unlink(&mut self, originator: IpAddr, hello: &Hello) {
+        let lost = |e: &&HelloEntry| {
+            !e.is_symmetric() && [e.link_status, e.other_neighb].contains(&Some(Status::Lost))
+        };
+        let gone = hello.entries.iter().filter(lost).map(|e| e.address);
+        self.routes_dirty |= self.topology.unlink(originator, gone);
+    }
+
     /// §14.1 to §14.3. The order matters: is the sender a symmetric neighbour, did the message come over
     /// this interface before, was it forwarded before. So the first copy over each interface decides, and
     /// copies from strangers don't count.
@@ -170,13 +185,23 @@ impl Router {
             self.counters.messages_invalid += 1;
             return;
         };
-        let mut forward = true;
+        let (mut forward, mut jitter) = (true, jitter);
         if !matches!(raw.kind(), TC | RECORD_MESSAGE) {
             // Nothing to process.
         } else if self.processed.insert(now, key) {
+            let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
             forward = self.process_flooded(now, interface, &message, key);
+            if self.counters.tcs_in != tcs {
+                self.relay.keep(now, interface, (originator.ip(), seq), raw);
+            }
+            if self.counters.tc_changes != changes {
+                // News travel fast, what is only repeated waits for company.
+                jitter = jitter.divided_by(NEWS_FACTOR);
+            }
         } else if raw.kind() == RECORD_MESSAGE {
             self.records.heard(now, interface, originator.ip(), seq);
+        } else {
+            self.relay.heard(now, interface, (originator.ip(), seq));
         }
         let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
         if forward && hops_left {
@@ -226,6 +251,7 @@ impl Router {
         let outcome =
             self.topology.apply(now, &tc, |a| (a.is_host() && nhdp.is_ours(a)) || a == NetAddr::host(own));
         self.routes_dirty |= outcome.changed;
+        self.counters.tc_changes += u64::from(outcome.changed);
         self.counters.table_full += u64::from(outcome.full);
         true
     }

@@ -2,7 +2,6 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant};
 use nhdp::{Nhdp, Rng};
@@ -13,12 +12,11 @@ use crate::flood::SeenSet;
 use crate::gateway::Gateways;
 use crate::outbox::Outbox;
 use crate::records::Records;
+use crate::relay::Relay;
+use crate::scope::Scopes;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
-use crate::{
-    AttachedNetwork, Config, Counters, Event, Input, InputError, LinkQuality, MetricMode, Output, Route,
-    Sequences,
-};
+use crate::{AttachedNetwork, Config, Counters, Event, Input, InputError, Output, Route, Sequences};
 
 /// One OLSRv2 router. The rules live in the modules beside this one: `receive` (packets in), `generate`
 /// (messages out), `update` (what follows from a change), `views` (what can be asked).
@@ -30,6 +28,7 @@ pub struct Router {
     pub(crate) nhdp: Nhdp<Olsr>,
     pub(crate) topology: Topology,
     pub(crate) records: Records,
+    pub(crate) relay: Relay,
     /// Per interface: its queue and its Received Set.
     pub(crate) ports: BTreeMap<u32, Port>,
     pub(crate) processed: SeenSet,
@@ -40,10 +39,13 @@ pub struct Router {
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) sequences: Sequences,
     pub(crate) tc: TcSchedule,
+    pub(crate) scopes: Scopes,
     /// Neighbourhood changed: metrics, MPRs, advertised neighbours and routes must be looked at.
     pub(crate) neighborhood_dirty: bool,
     /// Topology or attached networks changed: routes must be computed.
     pub(crate) routes_dirty: bool,
+    /// When metrics are looked at again, at the earliest.
+    pub(crate) metrics_due: Instant,
     /// When records that were news are repeated.
     pub(crate) push_at: Option<Instant>,
 }
@@ -52,6 +54,8 @@ pub struct Router {
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) outbox: Outbox,
+    /// [`Input::InterfaceBitrate`].
+    pub(crate) bitrate: Option<u64>,
     pub(crate) received: SeenSet,
     /// All records are repeated for a new neighbour after each of the next so many HELLOs (which make the
     /// link symmetric for it, too), except those heard since it is there.
@@ -64,6 +68,12 @@ pub(crate) struct Port {
 pub(crate) struct TcSchedule {
     pub(crate) due: Option<Instant>,
     pub(crate) last: Option<Instant>,
+    /// It has something to tell that the last one had not: it goes as far as it can.
+    pub(crate) news: bool,
+    /// How many went out since there were news.
+    pub(crate) repeats: u32,
+    /// Where in the pattern of hop limits the next one is.
+    pub(crate) turn: usize,
     pub(crate) neighbors: Vec<Advertised>,
     pub(crate) gateways: Vec<Gateway>,
     /// Until when empty TCs follow (A_HOLD_TIME).
@@ -74,7 +84,6 @@ impl Router {
     /// A router without interfaces. `seed` feeds jitter and first sequence numbers; two nodes need
     /// different ones.
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
-        let _ = now;
         let mut rng = Rng::new(seed);
         let sequences = config.sequences.unwrap_or_else(|| {
             let mut draw = || (rng.next_u64() >> 48) as u16;
@@ -88,6 +97,7 @@ impl Router {
             nhdp,
             topology: Topology::new(config.limits.routers),
             records: Records::new(config.limits),
+            relay: Relay::new(config.limits.routers, hold.divided_by(2)),
             ports: BTreeMap::new(),
             processed: seen(),
             forwarded: seen(),
@@ -97,8 +107,11 @@ impl Router {
             outputs: VecDeque::new(),
             sequences,
             tc: TcSchedule::default(),
+            scopes: Scopes::new(&config.tc_scopes, config.tc_hop_limit)
+                .unwrap_or_else(|| Scopes::uniform(config.tc_hop_limit)),
             neighborhood_dirty: false,
             routes_dirty: false,
+            metrics_due: now,
             push_at: None,
             rng,
             config,
@@ -128,6 +141,21 @@ impl Router {
                 self.known(interface)?;
                 self.link_quality(now, interface, address, quality);
             }
+            Input::InterfaceBitrate { interface, bits_per_second } => {
+                self.known(interface)?;
+                if let Some(port) = self.ports.get_mut(&interface) {
+                    port.bitrate = bits_per_second;
+                }
+            }
+            Input::ProbeAnswered { interface, address } => {
+                self.known(interface)?;
+                self.nhdp.probe_answered(now, interface, address);
+            }
+            Input::ProbeFailed { interface, address } => {
+                self.known(interface)?;
+                self.nhdp.probe_failed(now, interface, address);
+            }
+            Input::Leave => self.nhdp.leave(now),
             Input::AttachedNetworks(networks) => self.set_attached(networks)?,
             Input::Publish { kind, sequence, payload, validity } => {
                 self.records.publish(now, kind, sequence, payload, validity)?;
@@ -170,6 +198,7 @@ impl Router {
     /// Everything that follows from an input or from time passing, in the order of RFC 7181 §17.
     fn run(&mut self, now: Instant) {
         self.nhdp.handle_timeout(now);
+        self.refresh_metrics(now);
         self.routes_dirty |= self.topology.expire(now);
         self.routes_dirty |= self.gateways.next().is_some_and(|at| at <= now);
         for (originator, kind) in self.records.expire(now) {
@@ -211,26 +240,12 @@ impl Router {
         let (hold, limit) = (self.config.timing.message_hold, self.config.limits.messages);
         self.ports.entry(interface).or_insert_with(|| Port {
             outbox: Outbox::new(packet_seq),
+            bitrate: None,
             received: SeenSet::new(hold, limit),
             sync: None,
             last_sync: None,
         });
         Ok(())
-    }
-
-    fn link_quality(&mut self, now: Instant, interface: u32, address: IpAddr, news: LinkQuality) {
-        let Some((id, _)) = self.nhdp.link_to(interface, address) else { return };
-        if self.config.metric == MetricMode::External
-            && let (Some(metric), Some(link)) = (news.metric_in, self.nhdp.link_mut(interface, id))
-        {
-            // What is told to others is what is used here (§6.2).
-            let metric = mesh_types::Metric::from_compressed(metric.to_compressed());
-            self.neighborhood_dirty |= link.ext.metric_in != metric;
-            link.ext.metric_in = metric;
-        }
-        if let Some(quality) = news.quality {
-            self.nhdp.set_quality(now, interface, id, quality);
-        }
     }
 
     fn set_attached(&mut self, networks: &[AttachedNetwork]) -> Result<(), InputError> {
@@ -278,6 +293,10 @@ fn nhdp_config(config: &Config) -> nhdp::Config {
         hello_hold: t.hello_hold,
         lost_hold: t.lost_hold,
         trigger_jitter: t.trigger_jitter,
+        liveness: nhdp::Liveness {
+            probe_timeout: t.probe_timeout,
+            silence_hold: t.silence_hold.max(t.hello_hold),
+        },
         quality: nhdp::Quality {
             accept: config.quality.accept,
             reject: config.quality.reject,

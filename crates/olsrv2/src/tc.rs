@@ -8,10 +8,11 @@ use core::net::IpAddr;
 use mesh_types::{Duration, Metric};
 use rfc5444::{
     Attribute, Attributed, INTERVAL_TIME, Message, MessageView, NetAddr, Tlv, VALIDITY_TIME, decode_time,
-    encode_time, pack, time_code_at,
+    pack, time_code_at,
 };
 
 use crate::ext::{LINK_METRIC, Metrics};
+use crate::scope::Scopes;
 
 /// TC message type (RFC 7181 §24.2).
 pub(crate) const TC: u8 = 1;
@@ -132,16 +133,22 @@ impl Tc {
         Ok(())
     }
 
-    /// The message to send.
-    pub(crate) fn to_message(&self, addr_len: u8, hop_limit: u8, interval: Duration) -> Message {
+    /// The message to send, with that hop limit.
+    pub(crate) fn to_message(
+        &self,
+        addr_len: u8,
+        hop_limit: u8,
+        interval: Duration,
+        scopes: &Scopes,
+    ) -> Message {
         let mut message = Message::new(TC, addr_len);
         message.originator = Some(self.originator.into());
         message.hop_limit = Some(hop_limit);
         message.hop_count = Some(0);
         message.seq = Some(self.seq);
         message.tlvs = vec![
-            Tlv::new(INTERVAL_TIME, &[encode_time(interval.as_micros())]),
-            Tlv::new(VALIDITY_TIME, &[encode_time(self.validity.as_micros())]),
+            Tlv::new(INTERVAL_TIME, &scopes.times(interval)),
+            Tlv::new(VALIDITY_TIME, &scopes.times(self.validity)),
         ];
         if let Some((ansn, complete)) = self.ansn {
             let value = Some(ansn.to_be_bytes().to_vec());
@@ -235,7 +242,7 @@ mod tests {
     }
 
     fn reparse(tc: &Tc, change: impl FnOnce(&mut Message)) -> Result<Tc, Invalid> {
-        let mut message = tc.to_message(16, 255, Duration::from_secs(5));
+        let mut message = tc.to_message(16, 255, Duration::from_secs(5), &Scopes::uniform(255));
         change(&mut message);
         let mut bytes = Vec::new();
         message.emit(&mut bytes).unwrap();

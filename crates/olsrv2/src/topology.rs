@@ -130,6 +130,18 @@ impl Topology {
         outcome
     }
 
+    /// A router says that links are lost before its TC does.
+    pub(crate) fn unlink(&mut self, from: IpAddr, to: impl Iterator<Item = NetAddr>) -> bool {
+        let Some(router) = self.routers.get_mut(&from) else { return false };
+        let before = router.neighbors.len();
+        for address in to {
+            if let Ok(at) = router.neighbors.binary_search_by(|e| e.to.cmp(&address)) {
+                router.neighbors.remove(at);
+            }
+        }
+        router.neighbors.len() != before
+    }
+
     /// Removes what has expired (§17.5); `true` if anything was.
     pub(crate) fn expire(&mut self, now: Instant) -> bool {
         if self.next_expiry > now {

@@ -25,13 +25,16 @@ impl Router {
                 address: link.addresses.first()?.ip(),
                 originator: ext.originator,
                 status: link.status().into(),
+                suspect: link.is_suspect(),
                 quality: link.quality,
+                signal: link.ext.signal,
                 metric_in: link.ext.metric_in,
                 metric_out: link.ext.metric_out,
                 willingness: (ext.will_flooding, ext.will_routing),
                 mpr: (ext.flooding_mpr, ext.routing_mpr),
                 mpr_selector: (link.ext.mpr_selector, ext.mpr_selector),
                 two_hops: link.two_hops().filter(|(_, t)| t.ext.metric_out != Metric::UNKNOWN).count(),
+                last_packet: link.signs.last_packet,
                 expires: link.heard_until,
             })
         })

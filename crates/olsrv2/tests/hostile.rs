@@ -176,7 +176,11 @@ impl Victim {
                 let _ = self.router.handle_input(self.now, lost);
             }
             Step::Quality(n, quality, metric) => {
-                let quality = LinkQuality { quality: Some(*quality), metric_in: Some(Metric::new(*metric)) };
+                let quality = LinkQuality {
+                    quality: Some(*quality),
+                    metric_in: Some(Metric::new(*metric)),
+                    ..LinkQuality::default()
+                };
                 let news = Input::LinkQuality { interface: 1, address: ip(0xfe80, *n), quality };
                 let _ = self.router.handle_input(self.now, news);
             }

@@ -379,6 +379,98 @@ fn rfc7188_4_3_2_mpr_is_a_bit_field() {
 }
 
 #[test]
+fn rfc7188_4_nbr_addr_type_is_a_bit_field_and_strange_values_do_no_harm() {
+    let mut us = Us::new();
+    us.meet(2, 0);
+    let types: [(u16, &[u8], bool); 6] = [
+        (20, &[1], true),
+        (21, &[0xfd], true),          // unknown bits beside ORIGINATOR
+        (22, &[3, 99], true),         // over-long: cut
+        (23, &[], false),             // short: filled up with zeros, which says nothing
+        (24, &[0x80], false),         // only unknown bits
+        (25, &[2, 0, 0, 0, 0], true), // ROUTABLE
+    ];
+    let mut m = tc(2, 7);
+    let cost = metric(0x1000, Metric::new(256));
+    for (n, value, _) in types {
+        m.blocks.extend(pack(&[entry(node(n), &[Attribute::new(9, value), cost])]));
+    }
+    // LINK_METRIC without a kind, cut and filled up as well; an attached network's distance, over-long.
+    m.blocks.extend(pack(&[entry(node(26), &[Attribute::new(9, &[3]), Attribute::new(7, &[0x10])])]));
+    m.blocks.extend(pack(&[entry(node(27), &[Attribute::new(10, &[1, 77]), cost])]));
+    us.hear(2, &m);
+    assert_eq!(us.router.counters().messages_invalid, 0);
+    for (n, value, there) in types {
+        let route = us.router.routes().any(|r| r.prefix == NetAddr::host(node(n)));
+        assert_eq!(route, there, "{value:?}");
+    }
+    assert!(us.router.routes().any(|r| r.prefix == NetAddr::host(node(26))));
+    assert_eq!(us.router.routes().find(|r| r.prefix == NetAddr::host(node(27))).unwrap().dist, 2);
+}
+
+#[test]
+fn rfc7181_5_4_7_scoped_tcs_come_regularly_and_news_go_all_the_way() {
+    let mut us = Us::with(|c| c.tc_scopes = vec![255, 4, 4]);
+    let network = |n: u16| AttachedNetwork {
+        prefix: NetAddr::new(ip(0xfda0 + n, 0), 64),
+        dist: 0,
+        metric: Metric::new(1),
+    };
+    us.input(Input::AttachedNetworks(&[network(1)]));
+    us.wait(Duration::from_secs(42));
+    let limits = |us: &Us| -> Vec<u8> { us.own(1).iter().map(|(_, _, m)| m.hop_limit.unwrap()).collect() };
+    assert!(limits(&us).chunks(3).all(|turn| [255, 4, 4].starts_with(turn)), "{:?}", limits(&us));
+    assert!(limits(&us).len() >= 8);
+    let times =
+        |kind: u8| us.own(1)[0].2.tlvs.iter().find(|t| t.kind == kind).unwrap().value.clone().unwrap();
+    let seconds = |code: u8| decode_time(code) / 1_000_000;
+    assert_eq!((seconds(times(0)[0]), times(0)[1], seconds(times(0)[2])), (5, 4, 15), "INTERVAL_TIME");
+    assert_eq!((seconds(times(1)[0]), times(1)[1]), (15, 4), "VALIDITY_TIME");
+    assert!((45..=48).contains(&seconds(times(1)[2])));
+    us.sent.clear();
+    us.input(Input::AttachedNetworks(&[network(1), network(2)]));
+    us.wait(Duration::from_secs(16));
+    assert!(limits(&us).starts_with(&[255, 4, 4, 255]), "{:?}", limits(&us));
+}
+
+#[test]
+fn rfc6130_14_a_neighbour_that_does_not_answer_a_probe_has_no_routes() {
+    let mut us = Us::with(|c| c.metric = olsrv2::MetricMode::Dat);
+    us.meet(2, 0);
+    us.hear(3, &Neighbour { others: vec![(2, 256)], ..Neighbour::new(3) }.hello());
+    let way = |us: &Us| us.router.routes().find(|r| r.prefix == NetAddr::host(node(2))).map(|r| r.next_hop);
+    assert_eq!(way(&us), Some(on_link(2)));
+    // These HELLOs tell no interval: their validity, 6 s, stands in for it.
+    us.now += Duration::from_millis(5000);
+    us.hear(3, &Neighbour { others: vec![(2, 256)], ..Neighbour::new(3) }.hello());
+    us.input(Input::ProbeFailed { interface: 1, address: on_link(2) });
+    assert_eq!(way(&us), Some(on_link(2)), "a suspicion");
+    assert_eq!(us.router.counters().probes, 1);
+    us.input(Input::ProbeFailed { interface: 1, address: on_link(2) });
+    assert_eq!(us.status(2), Some(LinkStatus::Lost));
+    assert_eq!(way(&us), Some(on_link(3)), "round it, at once");
+}
+
+#[test]
+fn rfc7779_our_hello_tells_the_measured_metric() {
+    let mut us = Us::with(|c| c.metric = olsrv2::MetricMode::Dat);
+    us.input(Input::InterfaceBitrate { interface: 1, bits_per_second: Some(100_000_000) });
+    us.meet(2, 0);
+    let told = |us: &mut Us| {
+        let hello = us.last_hello();
+        let values = said(&hello, on_link(2), 7);
+        let values = values.iter().map(|v| u16::from_be_bytes([v[0], v[1]])).find(|v| v & 0x8000 != 0);
+        Metric::from_compressed(values.unwrap() & 0xfff).value()
+    };
+    assert_eq!(told(&mut us), 21);
+    let news = olsrv2::LinkQuality { bitrate_in: Some(1_000_000), signal: Some(-70), ..Default::default() };
+    us.input(Input::LinkQuality { interface: 1, address: on_link(2), quality: news });
+    us.meet(2, 0);
+    assert_eq!(told(&mut us), Metric::from_compressed(Metric::new(2097).to_compressed()).value());
+    assert_eq!(us.router.neighbors().next().unwrap().signal, Some(-70));
+}
+
+#[test]
 fn rfc7181_15_1_our_hello_tells_metrics_willingness_and_mprs() {
     let mut us = Us::with(|c| (c.will_flooding, c.will_routing) = (3, 12));
     us.hear(2, &Neighbour { others: vec![(20, 256)], cost: 512, ..Neighbour::new(2) }.hello());

@@ -6,11 +6,11 @@ use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
 use mesh_ipc::router::{KIND_NAME, RouterResponse};
 use mesh_ipc::{Request, Response};
 use mesh_sys::control::Watcher;
-use mesh_sys::netlink::{Event, Monitor, sysctl};
+use mesh_sys::netlink::{Event, Monitor, Neighbor, sysctl};
 use mesh_sys::poll;
 use mesh_sys::udp::Family;
 use mesh_types::{Duration, Instant};
-use olsrv2::RouteChange;
+use olsrv2::{Input, RouteChange};
 
 use super::{MONITOR, RADIO, SOCKETS, Service, V6};
 use crate::fib;
@@ -27,6 +27,7 @@ impl Service {
         loop {
             match self.monitor.poll_event() {
                 Ok(None) => break,
+                Ok(Some(Event::Neighbor(neighbor))) => self.verdict(now, &neighbor),
                 // Every step reaches the cores, so that a short loss of carrier is seen, too.
                 Ok(Some(Event::RouteGone(route))) => {
                     if self.fib.gone(&route) {
@@ -92,6 +93,7 @@ impl Service {
         for (index, interface) in &usable {
             if self.prepared.insert(*index) {
                 prepare(&interface.name);
+                self.hurry_probes(*index);
             }
         }
         for at in 0..self.instances.len() {
@@ -99,6 +101,30 @@ impl Service {
             let usable = self.links.usable(instance.family);
             let token = |index: u32| SOCKETS + u64::from(index) * 2 + at as u64;
             instance.sync(now, &usable, &self.poller, token);
+            self.drain(now, at);
+        }
+    }
+
+    /// The kernel asks three times, a quarter of the time apart that a verdict is waited for.
+    fn hurry_probes(&mut self, index: u32) {
+        let apart = self.settings.timing.probe_timeout.divided_by(4);
+        for v6 in [true, false] {
+            if let Err(e) = self.kernel.set_retransmission(index, v6, apart) {
+                log::warn!("interface {index}: time between probes: {e}");
+            }
+        }
+    }
+
+    /// The kernel found out whether a neighbour is there.
+    fn verdict(&mut self, now: Instant, n: &Neighbor) {
+        let Some(at) = self.instances.iter().position(|i| i.family == Family::of(&n.ip)) else { return };
+        let (interface, address) = (n.index, n.ip);
+        let input = match n.reachable {
+            true => Input::ProbeAnswered { interface, address },
+            false => Input::ProbeFailed { interface, address },
+        };
+        if let Some(instance) = self.instances.get_mut(at).filter(|i| i.uses(interface)) {
+            instance.input(now, input);
             self.drain(now, at);
         }
     }
@@ -169,6 +195,11 @@ impl Service {
         let Some(source) = self.instances.get(at).map(Instance::originator) else { return };
         for effect in effects {
             match effect {
+                Effect::Probe { interface, address } => {
+                    if let Err(e) = self.kernel.probe_neighbor(interface, address) {
+                        log::debug!("probing {address}: {e}"); // the hold times decide
+                    }
+                }
                 Effect::Route(RouteChange::Add(route) | RouteChange::Replace { new: route, .. }) => {
                     self.fib.set(fib::kernel_route(&route, source));
                 }
@@ -188,6 +219,10 @@ impl Service {
         match event {
             Event::NeighborUp { interface, address, originator } => {
                 log::info!("{}: neighbour {address} is up{}", name(interface), known_as(originator));
+                // With its hardware address known, probes are unicast from the start.
+                if let Err(e) = self.kernel.use_neighbor(interface, address) {
+                    log::debug!("resolving {address}: {e}");
+                }
             }
             Event::NeighborDown { interface, address, originator } => {
                 log::info!("{}: neighbour {address} is down{}", name(interface), known_as(originator));

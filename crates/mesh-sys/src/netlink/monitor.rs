@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::socket::Socket;
-use super::{Address, Error, Link, Route, address, codec, link, route};
+use super::{Address, Error, Link, Neighbor, Route, address, codec, link, neighbor, route};
 
 /// RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// RTMGRP_NEIGH
+const NEIGHBORS: u32 = 0x4;
 /// RTMGRP_IPV4_ROUTE
 const ROUTES4: u32 = 0x40;
 /// RTMGRP_IPV6_ROUTE
@@ -30,6 +32,8 @@ pub enum Event {
     RouteGone(Route),
     /// A default route of another protocol is new, changed or gone.
     ForeignDefault,
+    /// The kernel found out whether a neighbour is there; only with [`Monitor::with_routes`].
+    Neighbor(Neighbor),
     /// Changes were lost; list everything anew.
     Resync,
 }
@@ -52,12 +56,13 @@ impl Monitor {
         Ok(Self { socket: Socket::open(None, GROUPS)?, waiting: VecDeque::new(), protocol: None })
     }
 
-    /// The same, which also hears when routes of `protocol` go, and of default routes of other protocols.
+    /// The same, which also hears when routes of `protocol` go, of default routes of other protocols, and of
+    /// neighbours.
     ///
     /// # Errors
     /// What socket(2) says.
     pub fn with_routes(protocol: u8) -> Result<Self, Error> {
-        let socket = Socket::open(None, GROUPS | ROUTES4 | ROUTES6)?;
+        let socket = Socket::open(None, GROUPS | ROUTES4 | ROUTES6 | NEIGHBORS)?;
         Ok(Self { socket, waiting: VecDeque::new(), protocol: Some(protocol) })
     }
 
@@ -176,6 +181,7 @@ fn read(bytes: &[u8], protocol: Option<u8>, events: &mut VecDeque<Event>) {
                 }
                 _ => Ok(None),
             },
+            libc::RTM_NEWNEIGH => neighbor::parse(m.body).map(|n| n.map(Event::Neighbor)),
             _ => Ok(None),
         });
         let event = event.unwrap_or(Some(Event::Resync));

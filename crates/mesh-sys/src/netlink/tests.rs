@@ -439,3 +439,52 @@ fn foreign_default_routes_are_heard_of() {
         wait_for(&mut monitor, |e| matches!(e, Event::RouteGone(r) if *r == ours));
     }
 }
+
+#[test]
+fn rfc4861_7_3_a_probe_finds_out_whether_a_neighbour_is_there() {
+    if !own_namespace() {
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let mut monitor = Monitor::with_routes(99).unwrap();
+    nl.add_veth("left", "right", other.as_fd()).unwrap();
+    let left = nl.link("left").unwrap().unwrap().index;
+    nl.set_up(left, true).unwrap();
+    let mut there = std::thread::scope(|s| {
+        s.spawn(|| {
+            other.enter().unwrap();
+            Rtnetlink::new().unwrap()
+        })
+        .join()
+        .unwrap()
+    });
+    let right = there.link("right").unwrap().unwrap().index;
+    there.set_up(right, true).unwrap();
+    let pairs: [(IpAddr, IpAddr, u8); 2] = [
+        ("fe80::1".parse().unwrap(), "fe80::2".parse().unwrap(), 64),
+        ("10.64.0.1".parse().unwrap(), "10.64.0.2".parse().unwrap(), 32),
+    ];
+    for (us, them, len) in pairs {
+        nl.set_retransmission(left, us.is_ipv6(), mesh_types::Duration::from_millis(50)).unwrap();
+        nl.add_address(left, us, len).unwrap();
+        there.add_address(right, them, len).unwrap();
+        // The second time it is known, and asked by unicast.
+        for _ in 0..2 {
+            nl.probe_neighbor(left, them).unwrap();
+            wait_for(
+                &mut monitor,
+                |e| matches!(e, Event::Neighbor(n) if n.index == left && n.ip == them && n.reachable),
+            );
+        }
+        there.remove_address(right, them, len).unwrap();
+        nl.probe_neighbor(left, them).unwrap();
+        let start = Instant::now();
+        wait_for(
+            &mut monitor,
+            |e| matches!(e, Event::Neighbor(n) if n.index == left && n.ip == them && !n.reachable),
+        );
+        assert!(start.elapsed() < Duration::from_secs(2), "the set time counts: {:?}", start.elapsed());
+    }
+    assert!(nl.probe_neighbor(9999, pairs[0].1).is_err());
+}

@@ -125,7 +125,7 @@ pub(crate) fn overview(ctx: &Context) -> Overview {
             // One neighbour may be heard on two interfaces and in two address families.
             let mut nodes: Vec<_> = list
                 .iter()
-                .filter(|n| n.state == LinkState::Symmetric)
+                .filter(|n| matches!(n.state, LinkState::Symmetric | LinkState::Suspect))
                 .map(|n| n.originator.unwrap_or(n.address))
                 .collect();
             nodes.sort();

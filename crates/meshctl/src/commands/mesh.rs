@@ -45,6 +45,7 @@ fn link_state(state: LinkState) -> &'static str {
         LinkState::Heard => "heard",
         LinkState::Symmetric => "symmetric",
         LinkState::Lost => "lost",
+        LinkState::Suspect => "suspect",
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Net {
     rng: Rng,
     pub packets: u64,
     pub bytes: u64,
+    /// When the answer to a probe is there, or the kernel gave up: who asked whom.
+    verdicts: BTreeMap<(Instant, u64), (Port, IpAddr)>,
+    pub probes: u64,
     /// Every packet sent, if wanted.
     pub tap: Option<Vec<Vec<u8>>>,
 }
@@ -74,6 +77,8 @@ impl Net {
             heap: BinaryHeap::new(),
             sent: 0,
             rng: Rng::new(seed),
+            verdicts: BTreeMap::new(),
+            probes: 0,
             packets: 0,
             bytes: 0,
             tap: None,
@@ -185,6 +190,7 @@ impl Net {
         while let Some(output) = self.nodes[node].router.poll_output() {
             match output {
                 Output::Transmit { interface, bytes } => self.transmit((node, interface), bytes),
+                Output::Probe { interface, address } => self.probe((node, interface), address),
                 Output::Route(change) => self.apply(node, change),
                 Output::Event(event) => self.nodes[node].events.push((self.now, event)),
             }
@@ -205,6 +211,31 @@ impl Net {
             None => n.fib.remove(&prefix),
         };
         assert_eq!(before, old, "route change does not fit what was there, seed {seed}");
+    }
+
+    /// Unicast: repeated until it is acknowledged, so loss does not matter.
+    fn probe(&mut self, from: Port, address: IpAddr) {
+        self.probes += 1;
+        // Three questions, a quarter of the time apart.
+        let gives_up = self.nodes[from.0].router.config().timing.probe_timeout.times(3).divided_by(4);
+        let wait = if self.reaches(from, address) { Duration::from_millis(5) } else { gives_up };
+        self.verdicts.insert((self.now + wait, self.probes), (from, address));
+    }
+
+    fn reaches(&self, from: Port, address: IpAddr) -> bool {
+        let to = |(a, b): &(Port, Port)| *a == from && self.source(*b) == address && self.nodes[b.0].up;
+        self.edges.keys().any(|edge| to(edge) && self.edges.contains_key(&(edge.1, edge.0)))
+    }
+
+    fn verdict(&mut self, (node, interface): Port, address: IpAddr) {
+        if self.nodes[node].up {
+            let input = match self.reaches((node, interface), address) {
+                true => Input::ProbeAnswered { interface, address },
+                false => Input::ProbeFailed { interface, address },
+            };
+            let _ = self.nodes[node].router.handle_input(self.now, input);
+            self.drain(node);
+        }
     }
 
     fn transmit(&mut self, from: Port, bytes: Vec<u8>) {
@@ -236,10 +267,15 @@ impl Net {
                 .filter_map(|i| Some((self.nodes[i].router.poll_timeout()?, i)))
                 .min();
             let delivery = self.heap.peek().map(|Reverse(d)| d.0);
-            let next = [timeout.map(|t| t.0), delivery].into_iter().flatten().min();
+            let verdict = self.verdicts.first_key_value().map(|(at, _)| at.0);
+            let next = [timeout.map(|t| t.0), delivery, verdict].into_iter().flatten().min();
             let Some(next) = next.filter(|t| *t <= at) else { break };
             self.now = self.now.max(next);
-            if delivery == Some(next) {
+            if verdict == Some(next) {
+                if let Some((_, (asker, address))) = self.verdicts.pop_first() {
+                    self.verdict(asker, address);
+                }
+            } else if delivery == Some(next) {
                 let Some(Reverse((_, _, from, to, bytes))) = self.heap.pop() else { break };
                 if self.nodes[to.0].up && self.edges.contains_key(&(from, to)) {
                     let packet = Input::Packet { interface: to.1, source: self.source(from), bytes: &bytes };

@@ -1,0 +1,115 @@
+//! Neighbours on the link as the kernel sees them (RTM_NEWNEIGH and its kin): ARP, and RFC 4861 neighbour
+//! unreachability detection.
+
+use std::net::IpAddr;
+
+use super::codec::{Builder, Nest, attributes, flags, u16_at, u32_at};
+use super::{Error, family_of, ip_of, push_ip};
+
+const NDA_DST: u16 = 1;
+const NDTA_NAME: u16 = 1;
+const NDTA_PARMS: u16 = 6;
+const NDTPA_IFINDEX: u16 = 1;
+const NDTPA_RETRANS_TIME: u16 = 5;
+
+const NUD_REACHABLE: u16 = 0x02;
+const NUD_PROBE: u16 = 0x10;
+const NUD_FAILED: u16 = 0x20;
+/// Resolve and probe as if there were a packet to send.
+const NTF_USE: u8 = 0x01;
+
+/// `struct ndmsg`: family, padding (3), index, state (2), flags, type
+const HEADER: usize = 12;
+
+/// What the kernel found out about a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// Kernel index of the interface.
+    pub index: u32,
+    /// The neighbour's address.
+    pub ip: IpAddr,
+    /// It answered just now; or it did not, however often it was asked.
+    pub reachable: bool,
+}
+
+fn request(index: u32, ip: IpAddr, how: u16, state: u16, with: u8) -> Builder {
+    let ([i0, i1, i2, i3], [s0, s1]) = (index.to_ne_bytes(), state.to_ne_bytes());
+    let fixed: [u8; HEADER] = [family_of(&ip), 0, 0, 0, i0, i1, i2, i3, s0, s1, with, 0];
+    let mut b = Builder::new(libc::RTM_NEWNEIGH, how, &fixed);
+    push_ip(&mut b, NDA_DST, ip);
+    b
+}
+
+/// Asks a known neighbour, by unicast, whether it is still there.
+pub(super) fn probe_request(index: u32, ip: IpAddr) -> Builder {
+    request(index, ip, flags::REPLACE, NUD_PROBE, 0)
+}
+
+/// Asks for a neighbour of which no hardware address is known, by multicast.
+pub(super) fn use_request(index: u32, ip: IpAddr) -> Builder {
+    request(index, ip, flags::CREATE | flags::REPLACE, 0, NTF_USE)
+}
+
+/// Sets the time between two questions on an interface.
+pub(super) fn retransmission_request(index: u32, v6: bool, milliseconds: u64) -> Builder {
+    let (family, table): (_, &[u8]) =
+        if v6 { (libc::AF_INET6, b"ndisc_cache\0") } else { (libc::AF_INET, b"arp_cache\0") };
+    let mut b = Builder::new(libc::RTM_SETNEIGHTBL, 0, &[family as u8, 0, 0, 0]);
+    b.attribute(NDTA_NAME, table);
+    let mut parameters = Nest::default();
+    parameters.attribute(NDTPA_IFINDEX, &index.to_ne_bytes());
+    parameters.attribute(NDTPA_RETRANS_TIME, &milliseconds.to_ne_bytes());
+    b.attribute(NDTA_PARMS, parameters.bytes());
+    b
+}
+
+/// Reads the body of an RTM_NEWNEIGH; `None` if it is no verdict.
+pub(super) fn parse(body: &[u8]) -> Result<Option<Neighbor>, Error> {
+    let bad = || Error::Malformed("neighbour");
+    let family = *body.first().ok_or_else(bad)?;
+    if ![libc::AF_INET as u8, libc::AF_INET6 as u8].contains(&family) {
+        return Ok(None);
+    }
+    let index = u32_at(body, 4).ok_or_else(bad)?;
+    let state = u16_at(body, 8).ok_or_else(bad)?;
+    if state & (NUD_REACHABLE | NUD_FAILED) == 0 {
+        return Ok(None);
+    }
+    let mut ip = None;
+    for attribute in attributes(body.get(HEADER..).ok_or_else(bad)?) {
+        if let (NDA_DST, value) = attribute? {
+            ip = Some(ip_of(value)?);
+        }
+    }
+    let ip = ip.filter(|ip| family_of(ip) == family).ok_or_else(bad)?;
+    Ok(Some(Neighbor { index, ip, reachable: state & NUD_REACHABLE != 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::codec;
+
+    #[test]
+    fn verdicts_read_back_and_lies_are_errors() {
+        for (text, state, expected) in [
+            ("fe80::2", NUD_REACHABLE, Some(true)),
+            ("10.64.1.2", NUD_FAILED, Some(false)),
+            ("fe80::2", NUD_PROBE, None),
+        ] {
+            let ip: IpAddr = text.parse().unwrap();
+            let bytes = request(7, ip, 0, state, 0).finish(0, 1);
+            let message = codec::messages(&bytes).next().unwrap().unwrap();
+            let got = parse(message.body).unwrap();
+            assert_eq!(got, expected.map(|reachable| Neighbor { index: 7, ip, reachable }));
+            for cut in 0..message.body.len() {
+                let _ = parse(&message.body[..cut]);
+            }
+        }
+        assert_eq!(parse(&[libc::AF_BRIDGE as u8]).unwrap(), None);
+        let mut odd = [0u8; HEADER];
+        odd[0] = libc::AF_INET as u8;
+        odd[8..10].copy_from_slice(&NUD_FAILED.to_ne_bytes());
+        assert!(parse(&odd).is_err(), "no address");
+    }
+}
