@@ -102,6 +102,8 @@ pub(crate) struct Bench {
     scenarios: Vec<String>,
     routers: Vec<Daemon>,
     table: Table,
+    /// Of each router on each grid: nodes, and KiB of its own memory.
+    memory: Vec<(Daemon, usize, u64)>,
     start: Instant,
     failed: bool,
 }
@@ -117,6 +119,7 @@ impl Bench {
             scenarios: Vec::new(),
             routers: Vec::new(),
             table: Table::default(),
+            memory: Vec::new(),
             start: Instant::now(),
             failed: false,
         };
@@ -158,8 +161,24 @@ impl Bench {
         if !self.quick || !self.scenarios.is_empty() {
             self.measure(&Graph::geometric(50, SEED), false, AT_RANDOM);
         }
+        self.say_memory();
         say(&format!("\nmeasured in {} s", self.start.elapsed().as_secs()));
         !self.failed
+    }
+
+    /// What each further node costs, from the smallest and the largest grid.
+    fn say_memory(&self) {
+        for router in &self.routers {
+            let mut of: Vec<_> = self.memory.iter().filter(|(r, ..)| r == router).collect();
+            of.sort_by_key(|(_, nodes, _)| *nodes);
+            if let [(_, few, small), .., (_, many, large)] = of.as_slice() {
+                let each = (*large as f64 - *small as f64) / (*many as f64 - *few as f64).max(1.0);
+                let name = router.name();
+                say(&format!(
+                    "memory for each further node (goal 0.6), {name}: {each:.2} KiB ({few} to {many} nodes)"
+                ));
+            }
+        }
     }
 
     fn has(&self, router: Daemon) -> bool {

@@ -95,6 +95,9 @@ fn idle(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     bench.note(field, EVENTS, per_second(|u| u.events as f64) * 60.0);
     bench.note(field, RSS, after.rss_kib as f64 / 1024.0);
     bench.note(field, ANON, after.anon_kib as f64 / 1024.0);
+    if field.graph().name.starts_with("grid") {
+        bench.memory.push((field.daemon(), field.graph().nodes, after.anon_kib));
+    }
     Ok(())
 }
 
