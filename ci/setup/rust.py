@@ -158,12 +158,14 @@ def cross(chain: Toolchain) -> tuple[dict[str, str], list[str]]:
     home = pathlib.Path(os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo"))).absolute()
     flags = [f"--remap-path-prefix={TREE}=/p2pmesh", f"--remap-path-prefix={home}=/cargo",
              # +crc is in every supported board; aes and sha2 are not (Pi 3, Pi 4), whatever an emulator says.
-             "-Ctarget-feature=+crc,+crt-static", "-Cpanic=abort", "-Clink-self-contained=no", "-Crelocation-model=static",
-             "-Clinker-flavor=ld.lld"]
+             "-Ctarget-feature=+crc,+crt-static",
+             # Nothing unwinds: the tables for it are a tenth of a binary.
+             "-Cpanic=abort", "-Cforce-unwind-tables=no",
+             "-Clink-self-contained=no", "-Crelocation-model=static", "-Clinker-flavor=ld.lld"]
     key = "CARGO_TARGET_" + TARGET.upper().replace("-", "_")
     environment = {**chain.environment(), f"{key}_LINKER": "rust-lld"}
     if _installed(chain):
-        environment[f"{key}_RUSTFLAGS"] = " ".join(flags[:4] + ["-Clink-self-contained=yes", "-Clinker-flavor=ld.lld"])
+        environment[f"{key}_RUSTFLAGS"] = " ".join(flags[:5] + ["-Clink-self-contained=yes", "-Clinker-flavor=ld.lld"])
         return environment, ["--target", TARGET]
     source = _std_source(chain)
     if source is None:
