@@ -37,9 +37,9 @@ class OnePi(unittest.TestCase):
         self.folder = Path(tempfile.mkdtemp(prefix="test-boot-"))
         self.addCleanup(shutil.rmtree, self.folder)
 
-    def pi(self, card):
+    def pi(self, card, arguments=""):
         """A Pi with this card, not switched on yet."""
-        pi = EmulatedPi(self.logs, "pi1", card)
+        pi = EmulatedPi(self.logs, "pi1", card, arguments=arguments)
         self.addCleanup(pi.close)
         pi.prepare()
         return pi
@@ -175,6 +175,13 @@ class WholeBoot(OnePi):
         pi.expect(r"booting slot A", 60)
         pi.expect(NO_SLOT, 60)
         self.assertFalse(pi.seen("root verified"))
+
+    def test_the_watchdog_restarts_a_board_that_does_not_come_up(self):
+        # No boot takes less than a second, so each one counts as hung before the supervisor is there.
+        pi = self.pi(self.card(), "p2pmesh.watchdog=1").start()
+        pi.expect(r"tries left A=3 B=3", 60)
+        pi.expect(r"softdog: Initiating system reboot", 60)
+        pi.expect(r"tries left A=2 B=3", 60)
 
 
 if __name__ == "__main__":

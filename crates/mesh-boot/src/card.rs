@@ -16,6 +16,8 @@ pub(crate) struct BootArguments {
     pub(crate) partition: String,
     /// dm-verity's root hash as the boot script read it from the header.
     pub(crate) root_hash: String,
+    /// Seconds until the watchdog restarts a board that does not come up; 0: it is not armed.
+    pub(crate) watchdog: Option<u32>,
 }
 
 impl BootArguments {
@@ -27,6 +29,7 @@ impl BootArguments {
                 Some(("p2pmesh.slot", value)) => value.clone_into(&mut arguments.slot),
                 Some(("p2pmesh.part", value)) => value.clone_into(&mut arguments.partition),
                 Some(("p2pmesh.root", value)) => value.clone_into(&mut arguments.root_hash),
+                Some(("p2pmesh.watchdog", value)) => arguments.watchdog = value.parse().ok(),
                 _ => {}
             }
         }
@@ -113,7 +116,8 @@ mod tests {
         let arguments = BootArguments::parse(line);
         assert_eq!(arguments.slot, "B");
         assert_eq!(arguments.signature_and_number(), Some((0x6d70_3270, 2)));
-        assert_eq!(arguments.root_hash, "ab");
+        assert_eq!((arguments.root_hash.as_str(), arguments.watchdog), ("ab", None));
+        assert_eq!(BootArguments::parse("p2pmesh.watchdog=30").watchdog, Some(30));
         assert_eq!(BootArguments::parse("p2pmesh.part=mmcblk0p2").signature_and_number(), None);
         assert_eq!(BootArguments::parse("p2pmesh.part=").signature_and_number(), None);
     }

@@ -17,8 +17,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use mesh_sys::dm::{DeviceMapper, Target};
-use mesh_sys::kmod;
 use mesh_sys::mount::{self, Options};
+use mesh_sys::watchdog::{self, Watchdog};
+use mesh_sys::{board, kmod};
 
 use card::BootArguments;
 use header::RootImage;
@@ -30,6 +31,9 @@ const CARD_PATIENCE: Duration = Duration::from_secs(20);
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// Of the root image, in KiB.
 const READ_AHEAD_KB: &str = "16";
+/// The board restarts if mesh-supervisor does not take the watchdog over within that many seconds. A repair of
+/// the data partition happens before.
+const PATIENCE_S: u32 = 900;
 const NEW_ROOT: &str = "/root";
 const REAL_INIT: &str = "/sbin/init";
 
@@ -50,8 +54,9 @@ fn main() -> ExitCode {
 /// All steps; returns only with a failure, in words for the console.
 fn boot() -> Result<std::convert::Infallible, String> {
     kernel_file_systems()?;
-    load_modules()?;
-    let arguments = BootArguments::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let arguments = BootArguments::parse(&command_line);
+    let dog = load_modules(&command_line, arguments.watchdog.unwrap_or(PATIENCE_S))?;
     let partition = card::find(&arguments, CARD_PATIENCE)?;
     let header = read_header(&partition, &arguments)?;
     let device = verified_device(&header, &partition.node)?;
@@ -62,7 +67,7 @@ fn boot() -> Result<std::convert::Infallible, String> {
         header.version(),
         uptime()
     ));
-    hand_over()
+    hand_over(dog)
 }
 
 /// A line on the console.
@@ -95,9 +100,11 @@ fn kernel_file_systems() -> Result<(), String> {
     Ok(())
 }
 
-/// Loads the modules of the list in its order. One that fails is said and skipped: a board may not need it,
-/// and if it does, the next step fails with its own words.
-fn load_modules() -> Result<(), String> {
+/// Loads the modules of the list in its order, and arms the watchdog as soon as its module is there. One that
+/// fails is said and skipped: a board may not need it, and if it does, the next step fails with its own words.
+fn load_modules(command_line: &str, patience: u32) -> Result<Option<Watchdog>, String> {
+    let real = board::is_real_board(Path::new("/proc/device-tree"), command_line);
+    let mut dog = None;
     let list = fs::read_to_string("/etc/modules.list").map_err(|e| format!("no list of modules: {e}"))?;
     for name in list.lines().filter(|line| !line.is_empty()) {
         let path = Path::new("/modules").join(format!("{name}.ko"));
@@ -106,8 +113,12 @@ fn load_modules() -> Result<(), String> {
         }
         // Its memory is worth more than the file.
         let _ = fs::remove_file(path);
+        if dog.is_none() && patience > 0 {
+            let offers = watchdog::offers(Path::new("/sys/class/watchdog"));
+            dog = board::choose(&offers, real).and_then(|o| Watchdog::arm(&o.device, patience).ok());
+        }
     }
-    Ok(())
+    Ok(dog)
 }
 
 fn read_header(partition: &card::SlotPartition, arguments: &BootArguments) -> Result<RootImage, String> {
@@ -171,8 +182,22 @@ fn mount_root(device: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Closes the watchdog, which goes on running: mesh-supervisor opens it again and feeds it. The kernel takes that
+/// for a mistake, on the console, too; its log may keep it.
+fn release(dog: Option<Watchdog>) {
+    let Some(dog) = dog else { return };
+    let level = "/proc/sys/kernel/printk";
+    let before = fs::read_to_string(level);
+    let _ = fs::write(level, "1");
+    drop(dog);
+    if let Ok(before) = before {
+        let _ = fs::write(level, before);
+    }
+}
+
 /// Takes the kernel's file systems along, frees the initramfs and starts the real init.
-fn hand_over() -> Result<std::convert::Infallible, String> {
+fn hand_over(dog: Option<Watchdog>) -> Result<std::convert::Infallible, String> {
+    release(dog);
     let root = Path::new(NEW_ROOT);
     for folder in ["dev", "proc", "sys"] {
         mount::move_to(&Path::new("/").join(folder), &root.join(folder))

@@ -315,7 +315,7 @@ fn share_socket(options: &Options) {
 fn policy(options: &Options) -> Policy {
     let mut policy = Policy::default();
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    if options.system && board::argument(&cmdline, "p2pmesh.trial") == Some("1") {
+    if options.system && mesh_sys::board::argument(&cmdline, "p2pmesh.trial") == Some("1") {
         policy.trial_patience = Some(Duration::from_secs(300));
     }
     if options.quick { policy.quick() } else { policy }

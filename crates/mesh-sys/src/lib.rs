@@ -2,6 +2,7 @@
 //!
 //! Protocol rules live elsewhere; this crate turns them into what the kernel understands.
 
+pub mod board;
 pub mod cgroup;
 pub mod clock;
 pub mod control;

@@ -5,13 +5,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use mesh_sys::board::argument;
 use mesh_sys::disk::{self, Partition};
 use mesh_sys::identity;
 use mesh_sys::mount::{self, Options};
 
 use super::data::{Check, Depth, Machine};
 use super::mbr::{DATA, Part, SECTOR};
-use crate::board::argument;
 use crate::console::Console;
 
 /// At most that many entries of `lost+found` are looked at.
