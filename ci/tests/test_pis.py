@@ -76,6 +76,11 @@ class TwoPis(Pis):
         for pi in (cls.one, cls.two):
             cls.ready(pi)
 
+    def test_0_the_watchdog_was_taken_over_running(self):
+        self.assertEqual(self.one.run("cd /sys/class/watchdog/watchdog1 && cat identity state timeout"), "Software Watchdog\nactive\n60")
+        # The kernel notes that /init has closed it armed.
+        self.one.run("dmesg | grep -q 'watchdog1: watchdog did not stop'")
+
     def test_1_they_are_neighbours_with_routes(self):
         for pi in (self.one, self.two):
             until(pi, "meshctl --json neighbors", r"(?i)symmetric", 60)
