@@ -178,7 +178,9 @@ class WholeBoot(OnePi):
 
     def test_the_watchdog_restarts_a_board_that_does_not_come_up(self):
         # No boot takes less than a second, so each one counts as hung before the supervisor is there.
-        pi = self.pi(self.card(), "p2pmesh.watchdog=1").start()
+        card = self.card()
+        card.set_state()
+        pi = self.pi(card, "p2pmesh.watchdog=1").start()
         pi.expect(r"tries left A=3 B=3", 60)
         pi.expect(r"softdog: Initiating system reboot", 60)
         pi.expect(r"tries left A=2 B=3", 60)
