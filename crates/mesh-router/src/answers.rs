@@ -100,6 +100,11 @@ fn core_counters(c: &Counters, add: &mut impl FnMut(&str, u64)) {
     add("bytes_out", c.bytes_out);
     add("packets_malformed", c.packets_malformed);
     add("messages_invalid", c.messages_invalid);
+    add("icv_missing", c.icv_missing);
+    add("icv_unknown_key", c.icv_unknown_key);
+    add("icv_wrong", c.icv_wrong);
+    add("timestamp_missing", c.timestamp_missing);
+    add("replayed", c.replayed);
     add("hellos_in", c.hellos_in);
     add("hellos_out", c.hellos_out);
     add("tcs_in", c.tcs_in);

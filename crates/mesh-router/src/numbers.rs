@@ -2,7 +2,10 @@
 //!
 //! The file says which numbers may have been used: the present ones plus a reserve. A start after a crash
 //! takes the file's numbers as they are, which is ahead of all that were used. A clean end writes the exact
-//! ones. Text, one line: `1 <message6> <ansn6> <packet6> <message4> <ansn4> <packet4> <record>`.
+//! ones. Text, one line: `2 <message6> <ansn6> <packet6> <message4> <ansn4> <packet4> <record> <start>`.
+//!
+//! `<start>` counts the starts. It is the upper half of the counter that numbers signed messages (RFC 7182
+//! §13.8), so that none of them ever comes again; it has to be in the file before the first is sent.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,6 +25,8 @@ pub(crate) struct Numbers {
     pub(crate) v4: Sequences,
     /// The version of the last record published.
     pub(crate) record: u32,
+    /// Which start of the service this is.
+    pub(crate) start: u32,
 }
 
 /// The file and what it promises.
@@ -47,6 +52,7 @@ impl NumberFile {
             v6: advance(now.v6),
             v4: advance(now.v4),
             record: now.record.saturating_add(RECORD_RESERVE),
+            start: now.start,
         };
         self.write(&promise)?;
         self.promised = Some(promise);
@@ -59,7 +65,7 @@ impl NumberFile {
             std::fs::create_dir_all(dir)?;
         }
         let [a, b] = [n.v6, n.v4].map(|s| format!("{} {} {}", s.message, s.ansn, s.packet));
-        file::write_atomic(&self.path, format!("1 {a} {b} {}\n", n.record).as_bytes(), 0o640)
+        file::write_atomic(&self.path, format!("2 {a} {b} {} {}\n", n.record, n.start).as_bytes(), 0o640)
     }
 }
 
@@ -79,14 +85,17 @@ fn is_ahead(promise: &Numbers, now: &Numbers) -> bool {
 
 fn parse(bytes: &[u8]) -> Option<Numbers> {
     let mut words = std::str::from_utf8(bytes).ok()?.split_whitespace();
-    if words.next()? != "1" {
-        return None;
-    }
+    let with_start = match words.next()? {
+        "1" => false,
+        "2" => true,
+        _ => return None,
+    };
     let mut next = || words.next()?.parse::<u16>().ok();
     let mut three = || Some(Sequences { message: next()?, ansn: next()?, packet: next()? });
     let (v6, v4) = (three()?, three()?);
     let record = words.next()?.parse().ok()?;
-    words.next().is_none().then_some(Numbers { v6, v4, record })
+    let start = if with_start { words.next()?.parse().ok()? } else { 0 };
+    words.next().is_none().then_some(Numbers { v6, v4, record, start })
 }
 
 #[cfg(test)]
@@ -95,7 +104,7 @@ mod tests {
 
     fn at(n: u16) -> Numbers {
         let s = Sequences { message: n, ansn: n, packet: n };
-        Numbers { v6: s, v4: s, record: n.into() }
+        Numbers { v6: s, v4: s, record: n.into(), start: 3 }
     }
 
     #[test]
@@ -108,6 +117,7 @@ mod tests {
         let after_crash = NumberFile::open(path.clone()).1.unwrap();
         assert_eq!(after_crash.v6.message, 65_000u16.wrapping_add(RESERVE), "ahead, over the wrap");
         assert_eq!(after_crash.record, 65_000 + RECORD_RESERVE);
+        assert_eq!(after_crash.start, 3);
         let written = std::fs::metadata(&path).unwrap().modified().unwrap();
         file.keep_ahead(&at(65_100)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), written, "no write needed");
@@ -120,10 +130,20 @@ mod tests {
 
     #[test]
     fn a_broken_file_counts_as_none() {
-        for bad in ["", "1", "2 1 1 1 1 1 1 1", "1 1 1 1 1 1 1", "1 1 1 1 1 1 99999 1", "1 1 1 1 1 1 1 1 1"] {
+        for bad in [
+            "",
+            "2",
+            "3 1 1 1 1 1 1 1 3",
+            "2 1 1 1 1 1 1 1",
+            "2 1 1 1 1 1 99999 1 3",
+            "2 1 1 1 1 1 1 1 3 1",
+            "2 1 1 1 1 1 1 1 4294967296",
+            "1 1 1 1 1 1 1 1 1",
+        ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
-        assert_eq!(parse(b"1 1 1 1 1 1 1 1\n"), Some(at(1)));
+        assert_eq!(parse(b"2 1 1 1 1 1 1 1 3\n"), Some(at(1)));
+        assert_eq!(parse(b"1 1 1 1 1 1 1 1\n"), Some(Numbers { start: 0, ..at(1) }), "the first format");
         assert_eq!(parse(&[0xff; 40]), None);
     }
 }

@@ -71,7 +71,11 @@ pub(crate) struct Service {
     rp_filter: bool,
     board: Board,
     numbers: NumberFile,
+    /// What kept them from being saved.
+    numbers_unsaved: Option<String>,
     record: u32,
+    /// Which start of the service this is, counted over all runs.
+    start: u32,
     started: Instant,
     housekeeping: Instant,
     buffer: Vec<u8>,
@@ -98,7 +102,8 @@ impl Service {
         if !settings.fixed4 {
             settings.originator4 = ipv4.address();
         }
-        let instances = instances(&settings, found.as_ref(), now)?;
+        let start = found.map_or(0, |n| n.start).saturating_add(1);
+        let instances = instances(&settings, found.as_ref(), start, now)?;
         let mut service = Self {
             poller,
             signals,
@@ -118,12 +123,15 @@ impl Service {
             rp_filter: sysctl::get(Family::V4, "all", "rp_filter").is_ok_and(|v| v != "0"),
             board: Board::default(),
             numbers,
+            numbers_unsaved: None,
+            start,
             record: found.map_or(0, |n| n.record),
             started: now,
             housekeeping: now,
             buffer: vec![0; mesh_sys::udp::MAX_DATAGRAM],
             settings,
         };
+        service.save_numbers(); // before the first message is sent
         service.prepare(now)?;
         Ok(service)
     }
@@ -168,7 +176,7 @@ impl Service {
             let now = clock::now();
             for event in events.drain(..) {
                 match event.token {
-                    SIGNALS if self.told_to_end() => {
+                    SIGNALS if self.told_to_end(now) => {
                         self.end();
                         return Ok(());
                     }
@@ -191,8 +199,26 @@ impl Service {
         others.into_iter().flatten().chain(cores).min().unwrap_or(self.housekeeping)
     }
 
-    fn told_to_end(&self) -> bool {
-        std::iter::from_fn(|| self.signals.next()).any(|s| s == Signal::Terminate)
+    fn told_to_end(&mut self, now: Instant) -> bool {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::Terminate => return true,
+                Signal::HangUp => self.change_keys(now),
+                Signal::Child | Signal::User(_) => {}
+            }
+        }
+        false
+    }
+
+    /// SIGHUP: `router.key` is read again and holds from now on; links and routes stay.
+    fn change_keys(&mut self, now: Instant) {
+        self.settings.read_config();
+        log::info!("{} keys for routing messages now", self.settings.keys.len());
+        for at in 0..self.instances.len() {
+            let Some(instance) = self.instances.get_mut(at) else { continue };
+            instance.input(now, Input::Keys(&self.settings.keys));
+            self.drain(now, at);
+        }
     }
 
     fn timeouts(&mut self, now: Instant) {
@@ -218,10 +244,7 @@ impl Service {
         }
         if self.housekeeping <= now {
             self.housekeeping = now + HOUSEKEEPING;
-            let numbers = self.present_numbers();
-            if let Err(e) = self.numbers.keep_ahead(&numbers) {
-                log::debug!("saving sequence numbers: {e}");
-            }
+            self.save_numbers();
             match self.monitor_broken {
                 true => self.reopen_monitor(now),
                 false => self.sync(now),
@@ -229,9 +252,18 @@ impl Service {
         }
     }
 
+    fn save_numbers(&mut self) {
+        let numbers = self.present_numbers();
+        let failed = self.numbers.keep_ahead(&numbers).err().map(|e| e.to_string());
+        if failed != self.numbers_unsaved {
+            failed.iter().for_each(|e| log::warn!("saving sequence numbers: {e}"));
+            self.numbers_unsaved = failed;
+        }
+    }
+
     fn present_numbers(&self) -> Numbers {
         let of = |at: usize| self.instances.get(at).map(|i| i.router.sequences()).unwrap_or_default();
-        Numbers { v6: of(V6), v4: of(1), record: self.record }
+        Numbers { v6: of(V6), v4: of(1), record: self.record, start: self.start }
     }
 
     fn end(&mut self) {
@@ -282,18 +314,26 @@ impl Service {
     }
 }
 
-fn instances(settings: &Settings, found: Option<&Numbers>, now: Instant) -> Result<Vec<Instance>, String> {
+fn instances(
+    settings: &Settings,
+    found: Option<&Numbers>,
+    start: u32,
+    now: Instant,
+) -> Result<Vec<Instance>, String> {
     let originators: [(IpAddr, _); 2] = [
         (settings.originator6.into(), found.map(|n| n.v6)),
         (settings.originator4.into(), found.map(|n| n.v4)),
     ];
-    originators.into_iter().map(|(o, sequences)| instance(settings, o, sequences, now)).collect()
+    let counter = u64::from(start) << 32;
+    originators.into_iter().map(|(o, sequences)| instance(settings, o, sequences, counter, now)).collect()
 }
 
+/// `counter`: of the last signed message.
 fn instance(
     settings: &Settings,
     originator: IpAddr,
     sequences: Option<Sequences>,
+    counter: u64,
     now: Instant,
 ) -> Result<Instance, String> {
     let seed = entropy::seed().map_err(|e| format!("random numbers: {e}"))?;
@@ -302,6 +342,8 @@ fn instance(
         metric: MetricMode::Dat,
         tc_scopes: settings.tc_scopes.clone(),
         sequences,
+        keys: settings.keys.clone(),
+        counter,
         ..Config::new(originator)
     };
     Ok(Instance::new(Router::new(config, seed, now)))

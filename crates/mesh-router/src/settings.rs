@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use mesh_sys::identity::{self, Identity};
 use mesh_sys::service::{Args, Flag};
-use olsrv2::{NetAddr, Timing};
+use olsrv2::{Key, NetAddr, Timing};
 
 /// The flags beyond those of every service.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -52,6 +52,10 @@ pub(crate) struct Settings {
     /// Hop limits of successive TCs; empty: no scoping.
     pub(crate) tc_scopes: Vec<u8>,
     pub(crate) identity: Identity,
+    /// RFC 7182 keys from `router.key`.
+    pub(crate) keys: Vec<Key>,
+    /// Where the configuration stands, and the copy of the last good one.
+    config: [PathBuf; 2],
     pub(crate) run_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
     /// What a person should know about the configuration.
@@ -82,16 +86,7 @@ impl Settings {
         attached.extend(own_prefix);
         attached.sort_unstable();
         attached.dedup();
-        let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
-        let mut problems = loaded.problem_lines(&args.config);
-        if !loaded.config.router.keys.is_empty() {
-            problems.push(
-                "router.key is set, but this version does not sign routing messages yet: \
-                 the mesh is open to every node in range"
-                    .into(),
-            );
-        }
-        Ok(Self {
+        let mut settings = Self {
             interfaces,
             originator6: originator6.unwrap_or_else(|| node.ula_address()),
             fixed4: originator4.is_some(),
@@ -103,10 +98,22 @@ impl Settings {
             tc_scopes: args.one("--tc-scopes").map_or(Ok(Vec::new()), scopes)?,
             timing: if args.has("--fast") { Timing::FAST } else { Timing::STEADY },
             identity,
+            keys: Vec::new(),
+            config: [args.config.clone(), args.state_dir.join("p2pmesh.toml")],
             run_dir: args.run_dir.clone(),
             state_dir: args.state_dir.join("mesh-router"),
-            problems,
-        })
+            problems: Vec::new(),
+        };
+        settings.read_config();
+        Ok(settings)
+    }
+
+    /// Reads the configuration file; the keys and the problems are what may change while the router runs.
+    pub(crate) fn read_config(&mut self) {
+        let [path, last_good] = &self.config;
+        let loaded = mesh_config::load_or_last_good(path, last_good);
+        self.problems = loaded.problem_lines(path);
+        self.keys = loaded.config.router.keys.iter().map(|k| Key::new(k.expose().as_bytes())).collect();
     }
 }
 

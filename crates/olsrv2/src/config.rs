@@ -5,6 +5,8 @@ use core::net::IpAddr;
 
 use mesh_types::{Duration, Metric};
 
+use crate::Key;
+
 /// Everything an instance needs to know. Start from [`Config::new`] and change fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -41,6 +43,12 @@ pub struct Config {
     /// them, never behind, or the others take us for old news until T_HOLD_TIME has passed. `None`: drawn
     /// from the seed.
     pub sequences: Option<Sequences>,
+    /// RFC 7182 keys of the mesh, at most two: messages are signed with all of them and need one good
+    /// signature. Empty: nothing is signed and everyone is believed. [`crate::Input::Keys`] changes them.
+    pub keys: Vec<Key>,
+    /// Only higher numbers than this are used to number signed messages. Neither a restart nor a crash may
+    /// ever bring a number again (count starts in the upper 32 bits), or the others take us for a replay.
+    pub counter: u64,
 }
 
 impl Config {
@@ -59,6 +67,8 @@ impl Config {
             tc_scopes: Vec::new(),
             limits: Limits::DEFAULT,
             sequences: None,
+            keys: Vec::new(),
+            counter: 0,
         }
     }
 }

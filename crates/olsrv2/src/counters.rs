@@ -15,6 +15,17 @@ pub struct Counters {
     pub packets_malformed: u64,
     /// Messages dropped as malformed or invalid for processing.
     pub messages_invalid: u64,
+    /// Messages refused because they had no ICV of the kind that belongs there (RFC 7183 §6.3); this and the
+    /// next four only where keys are set.
+    pub icv_missing: u64,
+    /// ... because every ICV was made with another key.
+    pub icv_unknown_key: u64,
+    /// ... because the ICV did not fit the message, was too short or stood there twice.
+    pub icv_wrong: u64,
+    /// ... because there was not exactly one counter (TIMESTAMP).
+    pub timestamp_missing: u64,
+    /// ... because they were no newer than what had come before.
+    pub replayed: u64,
     /// HELLOs processed.
     pub hellos_in: u64,
     /// HELLOs sent.

@@ -271,6 +271,9 @@ impl Router {
 
     /// Queues a message of ours on one interface or on all, to go now.
     fn queue(&mut self, now: Instant, interface: Option<u32>, message: &Message) {
+        let cover = self.cover(interface);
+        let sealed = self.security.sealed(message, cover);
+        let message = sealed.as_ref().unwrap_or(message);
         let mut bytes = Vec::new();
         if message.emit(&mut bytes).is_err() {
             // More than 65,535 bytes: the tables' limits keep it from happening.

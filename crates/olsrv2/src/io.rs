@@ -7,6 +7,8 @@ use core::net::IpAddr;
 use mesh_types::{Duration, Instant, Metric};
 use rfc5444::NetAddr;
 
+use crate::Key;
+
 /// One thing that happened outside. `interface` is the driver's own number (the kernel's ifindex).
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
@@ -83,6 +85,8 @@ pub enum Input<'a> {
     Leave,
     /// The networks reachable through this router (RFC 7181 §7.2), the whole set each time.
     AttachedNetworks(&'a [AttachedNetwork]),
+    /// The mesh's keys have changed; the whole list, as in [`crate::Config::keys`].
+    Keys(&'a [Key]),
     /// Floods an application record, now and again until it is replaced or withdrawn. Publishing the same
     /// kind again replaces it and needs a higher sequence number.
     Publish {

@@ -14,6 +14,7 @@ mod ext;
 mod flood;
 mod gateway;
 mod generate;
+mod icv;
 mod io;
 mod metric;
 mod mpr;
@@ -21,9 +22,11 @@ mod outbox;
 mod receive;
 mod records;
 mod relay;
+mod replay;
 mod router;
 mod routes;
 mod scope;
+mod security;
 mod tc;
 mod topology;
 mod update;
@@ -33,6 +36,7 @@ pub use config::{
     Config, DEFAULT_BITRATE, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing,
 };
 pub use counters::Counters;
+pub use icv::Key;
 pub use io::{
     AttachedNetwork, AttachedView, Event, Input, InputError, LinkQuality, LinkStatus, NeighborView, Output,
     Record, Route, RouteChange, TopologyEdge,

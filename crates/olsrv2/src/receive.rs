@@ -59,7 +59,11 @@ impl Router {
     }
 
     fn hello(&mut self, now: Instant, interface: u32, source: IpAddr, raw: &RawMessage<'_>) {
-        let parsed = raw.check().ok().and_then(|m| Hello::parse(&m, self.addr_len()).ok());
+        let checked = raw.check().ok();
+        if checked.as_ref().is_some_and(|m| !self.admits_hello(now, interface, source, m)) {
+            return;
+        }
+        let parsed = checked.and_then(|m| Hello::parse(&m, self.addr_len()).ok());
         if parsed.and_then(|hello| self.process_hello(now, interface, source, hello)).is_some() {
             self.counters.hellos_in += 1;
         } else {
@@ -185,12 +189,15 @@ impl Router {
             self.counters.messages_invalid += 1;
             return;
         };
-        let (mut forward, mut jitter) = (true, jitter);
+        let Some(mut forward) = self.admits_flooded(now, interface, source, &message, originator.ip()) else {
+            return;
+        };
+        let mut jitter = jitter;
         if !matches!(raw.kind(), TC | RECORD_MESSAGE) {
             // Nothing to process.
         } else if self.processed.insert(now, key) {
             let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
-            forward = self.process_flooded(now, interface, &message, key);
+            forward &= self.process_flooded(now, interface, &message, key);
             if self.counters.tcs_in != tcs {
                 self.relay.keep(now, interface, (originator.ip(), seq), raw);
             }
@@ -217,8 +224,8 @@ impl Router {
         if raw.kind() != TC || link.is_none_or(|(_, l)| l.status() != LinkStatus::Symmetric) {
             return;
         }
-        let tc = raw.check().ok();
-        let tc = tc.and_then(|m| Tc::parse(&m, self.addr_len(), self.config.limits.per_router).ok());
+        let genuine = raw.check().ok().filter(|m| self.admits_own(m));
+        let tc = genuine.and_then(|m| Tc::parse(&m, self.addr_len(), self.config.limits.per_router).ok());
         let Some((ansn, _)) = tc.and_then(|tc| tc.ansn) else { return };
         if newer(ansn, self.sequences.ansn) {
             self.counters.own_tcs_ahead += 1;

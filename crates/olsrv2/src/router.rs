@@ -14,6 +14,7 @@ use crate::outbox::Outbox;
 use crate::records::Records;
 use crate::relay::Relay;
 use crate::scope::Scopes;
+use crate::security::Security;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
 use crate::{AttachedNetwork, Config, Counters, Event, Input, InputError, Output, Route, Sequences};
@@ -29,6 +30,7 @@ pub struct Router {
     pub(crate) topology: Topology,
     pub(crate) records: Records,
     pub(crate) relay: Relay,
+    pub(crate) security: Security,
     /// Per interface: its queue and its Received Set.
     pub(crate) ports: BTreeMap<u32, Port>,
     pub(crate) processed: SeenSet,
@@ -98,6 +100,7 @@ impl Router {
             topology: Topology::new(config.limits.routers),
             records: Records::new(config.limits),
             relay: Relay::new(config.limits.routers, hold.divided_by(2)),
+            security: Security::new(&config),
             ports: BTreeMap::new(),
             processed: seen(),
             forwarded: seen(),
@@ -157,6 +160,7 @@ impl Router {
             }
             Input::Leave => self.nhdp.leave(now),
             Input::AttachedNetworks(networks) => self.set_attached(networks)?,
+            Input::Keys(keys) => self.security.set_keys(keys),
             Input::Publish { kind, sequence, payload, validity } => {
                 self.records.publish(now, kind, sequence, payload, validity)?;
             }

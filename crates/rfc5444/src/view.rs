@@ -207,6 +207,41 @@ impl<'a> MessageView<'a> {
     pub fn blocks(&self) -> BlockIter<'a> {
         BlockIter { cursor: self.blocks, addr_len: self.header.addr_len }
     }
+
+    /// Hands the message to `part`, piece by piece, as it is without its message TLVs of type `kind`, all
+    /// sizes made to fit, and with hop limit and hop count 0: what an ICV covers (RFC 7182 §9.1).
+    pub fn without_tlvs(&self, kind: u8, mut part: impl FnMut(&[u8])) {
+        let kept = || self.tlvs_with_bytes().filter(|(t, _)| t.kind != kind).map(|(_, bytes)| bytes);
+        // Never more than what was there, which fits 16 bits.
+        let kept_len = kept().map(<[u8]>::len).sum::<usize>() as u16;
+        let size = (self.header.bytes().len() - self.tlvs.rest().len()) as u16 + kept_len;
+        let mut header = [0; 24];
+        let header_len = self.header.body.offset() - self.header.whole.offset();
+        header.iter_mut().zip(self.header.bytes()).take(header_len).for_each(|(to, from)| *to = *from);
+        let (limit, count) = self.header.hop_offsets();
+        for at in [limit, count].into_iter().flatten() {
+            if let Some(byte) = header.get_mut(at) {
+                *byte = 0;
+            }
+        }
+        if let Some(field) = header.get_mut(2..4) {
+            field.copy_from_slice(&size.to_be_bytes());
+        }
+        part(header.get(..header_len).unwrap_or_default());
+        part(&kept_len.to_be_bytes());
+        kept().for_each(&mut part);
+        part(self.blocks.rest());
+    }
+
+    /// Message TLVs, each with its own bytes.
+    fn tlvs_with_bytes(&self) -> impl Iterator<Item = (TlvView<'a>, &'a [u8])> + use<'a> {
+        let mut cursor = self.tlvs;
+        core::iter::from_fn(move || {
+            let before = cursor.rest();
+            let tlv = tlv(&mut cursor, None).ok()?;
+            before.get(..before.len() - cursor.rest().len()).map(|bytes| (tlv, bytes))
+        })
+    }
 }
 
 /// The address blocks of a message.

@@ -129,4 +129,19 @@ proptest! {
             prop_assert_eq!(out, vec![7]);
         }
     }
+
+    #[test]
+    fn rfc7182_9_1_stripped_bytes_are_those_of_the_message_without_the_tlvs(message in message(), kind in 0u8..4) {
+        let mut with = message.clone();
+        with.tlvs.iter_mut().for_each(|t| t.kind %= 4);
+        let mut without = with.clone();
+        without.tlvs.retain(|t| t.kind != kind);
+        (without.hop_limit, without.hop_count) = (with.hop_limit.map(|_| 0), with.hop_count.map(|_| 0));
+        let (mut bytes, mut expected, mut stripped) = (Vec::new(), Vec::new(), Vec::new());
+        with.emit(&mut bytes).unwrap();
+        without.emit(&mut expected).unwrap();
+        let view = RawMessage::parse(&bytes).unwrap().check().unwrap();
+        view.without_tlvs(kind, |part| stripped.extend_from_slice(part));
+        prop_assert_eq!(stripped, expected);
+    }
 }

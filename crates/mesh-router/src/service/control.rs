@@ -78,7 +78,13 @@ impl Service {
         let broken = self.instances.iter().flat_map(Instance::problems);
         status.problems.extend(broken.chain(self.fib.problems()).take(20).map(str::to_owned));
         answers::counters(&self.instances, &mut status);
+        if let Some(e) = &self.numbers_unsaved {
+            status.problems.push(format!(
+                "sequence numbers can't be saved, others will not hear this node after its next start: {e}"
+            ));
+        }
         let more = [
+            ("router_keys", self.settings.keys.len() as u64),
             ("kernel_routes", self.fib.len() as u64),
             ("kernel_failures", self.fib.failures),
             ("uplink_ipv6", self.uplinks.has(0).into()),

@@ -81,9 +81,9 @@ impl Service {
         }
         self.put_addresses().map_err(|e| e.to_string())?;
         let room = self.instances.get_mut(V4).ok_or("no IPv4")?;
-        let sequences = Some(room.router.sequences());
+        let (sequences, counter) = (Some(room.router.sequences()), room.router.counter());
         let gone: Vec<NetAddr> = room.router.routes().map(|r| r.prefix).collect();
-        *room = instance(&self.settings, self.settings.originator4.into(), sequences, now)?;
+        *room = instance(&self.settings, self.settings.originator4.into(), sequences, counter, now)?;
         gone.into_iter().for_each(|prefix| self.fib.unset(prefix));
         self.fib.commit(&mut self.kernel, now);
         let lo = self.kernel.link("lo").map_err(|e| e.to_string())?.map_or(1, |l| l.index);

@@ -45,8 +45,8 @@ pub struct Net {
     /// When the answer to a probe is there, or the kernel gave up: who asked whom.
     verdicts: BTreeMap<(Instant, u64), (Port, IpAddr)>,
     pub probes: u64,
-    /// Every packet sent, if wanted.
-    pub tap: Option<Vec<Vec<u8>>>,
+    /// Every packet sent, if wanted, and where.
+    pub tap: Option<Vec<(Port, Vec<u8>)>>,
 }
 
 pub fn originator4(node: usize) -> IpAddr {
@@ -138,7 +138,8 @@ impl Net {
     /// Switches a node off and on: it knows nothing but its numbers, and its kernel has no routes.
     pub fn restart(&mut self, node: usize) {
         let old = &self.nodes[node].router;
-        let config = Config { sequences: Some(old.sequences()), ..old.config().clone() };
+        let counter = old.config().counter + (1 << 32);
+        let config = Config { sequences: Some(old.sequences()), counter, ..old.config().clone() };
         let n = &mut self.nodes[node];
         n.router = Router::new(config, self.rng.next_u64(), self.now);
         n.fib.clear();
@@ -242,7 +243,7 @@ impl Net {
         self.packets += 1;
         self.bytes += bytes.len() as u64;
         if let Some(tap) = &mut self.tap {
-            tap.push(bytes.clone());
+            tap.push((from, bytes.clone()));
         }
         if !self.nodes[from.0].up {
             return;
