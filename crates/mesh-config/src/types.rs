@@ -138,7 +138,8 @@ pub struct Mesh {
 /// `router.*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Router {
-    /// RFC 7182 shared keys, at most two: the first signs, all are accepted. Empty: no signatures.
+    /// RFC 7182 shared keys, at most two, for a change of keys: messages are signed with all, and one is enough.
+    /// Empty: no signatures.
     pub keys: Vec<Secret>,
 }
 

@@ -353,14 +353,22 @@ impl Node {
     /// # Errors
     /// It does not answer, or answers with an error.
     pub fn ask_router(&self, request: RouterRequest) -> Result<RouterResponse> {
-        let mut client: Client<RouterRequest, RouterResponse> =
-            Client::connect(&self.run_dir(), "mesh-router", Duration::from_secs(5))
-                .map_err(told("mesh-router"))?;
-        match client.request(&Request::Service(request)).map_err(told("mesh-router"))? {
+        match self.ask(Request::Service(request))? {
             Response::Service(answer) => Ok(answer),
             Response::Error(text) => Err(text),
             Response::Status(_) => Err("a status was not asked for".into()),
         }
+    }
+
+    /// Asks the router anything, its status for example.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn ask(&self, request: Request<RouterRequest>) -> Result<Response<RouterResponse>> {
+        let mut client: Client<RouterRequest, RouterResponse> =
+            Client::connect(&self.run_dir(), "mesh-router", Duration::from_secs(5))
+                .map_err(told("mesh-router"))?;
+        client.request(&request).map_err(told("mesh-router"))
     }
 
     /// Work with the kernel inside the node.

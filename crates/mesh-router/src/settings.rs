@@ -90,8 +90,7 @@ impl Settings {
             interfaces,
             originator6: originator6.unwrap_or_else(|| node.ula_address()),
             fixed4: originator4.is_some(),
-            share_uplink: loaded.config.gateway.share
-                && loaded.config.ethernet.role != mesh_config::EthernetRole::Off,
+            share_uplink: false,
             originator4: originator4.unwrap_or_else(|| node.mesh_ipv4(0)),
             attached,
             own_prefix,
@@ -104,16 +103,19 @@ impl Settings {
             state_dir: args.state_dir.join("mesh-router"),
             problems: Vec::new(),
         };
-        settings.read_config();
+        let config = settings.read_config();
+        settings.share_uplink =
+            config.gateway.share && config.ethernet.role != mesh_config::EthernetRole::Off;
         Ok(settings)
     }
 
-    /// Reads the configuration file; the keys and the problems are what may change while the router runs.
-    pub(crate) fn read_config(&mut self) {
+    /// Reads the configuration file. Keys and problems are taken over; they may change while the router runs.
+    pub(crate) fn read_config(&mut self) -> mesh_config::Config {
         let [path, last_good] = &self.config;
         let loaded = mesh_config::load_or_last_good(path, last_good);
         self.problems = loaded.problem_lines(path);
         self.keys = loaded.config.router.keys.iter().map(|k| Key::new(k.expose().as_bytes())).collect();
+        loaded.config
     }
 }
 

@@ -350,6 +350,15 @@ pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Sends SIGHUP to a process: its configuration has changed.
+///
+/// # Errors
+/// What kill(2) says.
+pub fn hang_up(pid: u32) -> io::Result<()> {
+    let Some(pid) = Pid::from_raw(pid.cast_signed()) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    Ok(rustix::process::kill_process(pid, Signal::HUP)?)
+}
+
 /// Sets the host name of the machine.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ mod common;
 mod duplicate;
 mod gateways;
 mod grid;
+mod keys;
 mod line;
 mod names;
 mod pair;
@@ -27,6 +28,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("duplicate", duplicate::run),
     ("records", records::run),
     ("restart", restart::run),
+    ("keys", keys::run),
     ("ring", ring::run),
     ("line-of-three", line::run),
     ("grid-of-25", grid::run),
