@@ -106,6 +106,10 @@ class TwoPis(Pis):
         own = self.two.run(f"curl -sS --max-time 90 http://example2.local:8080/ipfs/{cid} | sha256sum", 100)
         self.assertEqual(here, own)
 
+    def test_3_a_browser_that_knows_only_the_name_sees_a_page(self):
+        page = self.one.run("curl -sS --max-time 30 http://example2.local/ | grep -o '<h1>[^<]*</h1>'", 40)
+        self.assertIn("<h1>example2</h1>", page)
+
     def test_4_a_reboot_keeps_identity_and_content(self):
         node = json.loads(self.two.run("meshctl --json status"))["node"]
         self.two.run('echo "kept over a reboot" > /tmp/kept')
