@@ -36,7 +36,7 @@ Sets up, then runs all tests (--quick: lint, unit and provider tests). Logs are 
     bench) echo "usage: ./build.sh bench [image | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
 image:  sizes by part, build times, boot phases on the emulated Pi, memory.
 router: convergence, outages, control traffic, CPU and memory beside babeld and BIRD, on 25, 49 and 100 nodes in network
-        namespaces (about an hour; --quick: 3 minutes). Scenarios: cold idle cut death crash storm heal gateway carrier loss mobility.
+        namespaces (about 70 minutes; --quick: 3 minutes). Scenarios: cold idle cut death crash storm heal gateway carrier loss mobility.
         Routers: p2pmesh p2pmesh-fast babeld bird-babel bird-ospf." ;;
     lint) echo "usage: ./build.sh lint
 rustfmt, clippy, shellcheck, Python syntax, licences and advisories of the crates." ;;

@@ -23,7 +23,7 @@ Measures mesh-router beside babeld and BIRD on grids of N nodes (default 25,49,1
   --quick          one grid of 25 (or --nodes), fewer rounds, shorter times: 3 minutes at most
   --scenario NAME  only these: cold idle cut death crash storm heal gateway carrier loss mobility
   --router NAME    only these: p2pmesh p2pmesh-fast babeld bird-babel bird-ospf
-The whole run takes about an hour.";
+The whole run takes about 70 minutes.";
 
 /// The seed of the geometric graphs.
 const SEED: u64 = 1;

@@ -77,7 +77,7 @@ fn settled(bench: &Bench, field: &mut Field<'_>) -> Result<Option<Instant>> {
 /// A pause in which the last scenario's changes end.
 fn rest(bench: &Bench, field: &mut Field<'_>) -> Result<()> {
     settled(bench, field)?;
-    field.calm(Duration::from_secs(3), Duration::from_secs(15))
+    field.calm(Duration::from_secs(3), Duration::from_secs(8))
 }
 
 fn idle(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
@@ -176,7 +176,7 @@ fn crash(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     field.crash(node)?;
     field.watch.until(Duration::from_secs(2), |_| false)?;
     field.start(node)?;
-    field.watch.until(Duration::from_secs(20), |_| false)?;
+    field.watch.until(Duration::from_secs(10), |_| false)?;
     field.watch.until(bench.patience(), |_| stream.flows(FLOW))?;
     bench.note(field, CRASH, stream.gap(start).as_secs_f64());
     Ok(())
