@@ -80,7 +80,7 @@ impl Sim {
         let want = shortest(from, graph);
         let mut missing = want.iter().filter(|d| d.is_some()).count() - 1;
         for route in node.router.routes() {
-            let Some(to) = self.node_of(route) else { continue };
+            let Some(to) = self.node_of(&route) else { continue };
             if want[to] != Some(route.metric.value()) {
                 return false;
             }
@@ -149,7 +149,7 @@ impl Sim {
             let limits = node.router.config().limits;
             assert!(node.router.neighbors().count() <= limits.links * limits.interfaces, "node {from}");
             for route in node.router.routes() {
-                let Some(to) = self.node_of(route) else { continue };
+                let Some(to) = self.node_of(&route) else { continue };
                 let hop = self.medium.owner(route.next_hop).filter(|hop| {
                     let mut links = self.medium.links(from).iter();
                     self.node(*hop).up && links.any(|l| l.interface == route.interface && l.to.0 == *hop)

@@ -138,7 +138,7 @@ impl Node {
 
     /// The changes given out lead to the routes that the router believes in.
     pub(crate) fn kernel_agrees(&self) -> bool {
-        self.router.routes().fold(0u64, |sum, r| sum.wrapping_add(hash_route(r))) == self.kernel
+        self.router.routes().fold(0u64, |sum, r| sum.wrapping_add(hash_route(&r))) == self.kernel
     }
 }
 

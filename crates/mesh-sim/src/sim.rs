@@ -357,7 +357,7 @@ impl Sim {
 
     /// The node's route to exactly that prefix.
     pub fn route(&self, node: usize, prefix: NetAddr) -> Option<Route> {
-        self.node(node).router.routes().find(|r| r.prefix == prefix).copied()
+        self.node(node).router.routes().find(|r| r.prefix == prefix)
     }
 
     /// Everything, for a failed test; the first 20 nodes.

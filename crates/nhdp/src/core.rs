@@ -164,6 +164,12 @@ impl<X: Extension> Nhdp<X> {
         own.chain(self.removed.keys()).any(|a| a.overlaps(address))
     }
 
+    /// Every address for which [`Nhdp::is_ours`] says so, as they are.
+    pub fn our_addresses(&self) -> impl Iterator<Item = NetAddr> + '_ {
+        let own = self.interfaces.values().flat_map(|i| &i.addresses).chain(&self.config.other_addresses);
+        own.chain(self.removed.keys()).copied()
+    }
+
     /// Whether an address is in the Removed Interface Address Set.
     pub(crate) fn was_ours(&self, address: NetAddr) -> bool {
         self.removed.contains_key(&address)

@@ -199,7 +199,7 @@ pub struct Limits {
     pub routers: usize,
     /// Advertised neighbours plus networks of one originator.
     pub per_router: usize,
-    /// Remembered message numbers, each of: processed, forwarded, and received per interface.
+    /// Remembered message numbers.
     pub messages: usize,
     /// Bytes of messages waiting to be forwarded, per interface.
     pub forward_queue: usize,
@@ -220,7 +220,7 @@ impl Limits {
         two_hops: 1024,
         routers: 16_384,
         per_router: 512,
-        messages: 16_384,
+        messages: 65_536,
         forward_queue: 65_536,
         records: 16_384,
         records_per_originator: 16,

@@ -50,11 +50,11 @@ impl Gateways {
     /// Decides. `nearest` is the default route of §19 (`None`: there is none, or the node is a gateway
     /// itself), `to` finds the route to a router. The route to use; it differs from `nearest` only while
     /// the present gateway is kept.
-    pub(crate) fn settle<'a>(
+    pub(crate) fn settle(
         &mut self,
         now: Instant,
-        nearest: Option<&'a Route>,
-        to: impl Fn(NetAddr) -> Option<&'a Route>,
+        nearest: Option<Route>,
+        to: impl Fn(NetAddr) -> Option<Route>,
         topology: &Topology,
         first_hops: &[FirstHop],
     ) -> Option<Route> {
@@ -63,13 +63,13 @@ impl Gateways {
             return None;
         };
         let current = self.current.filter(|c| *c != nearest.router);
-        let kept = current.and_then(|c| kept(c, nearest, to(NetAddr::host(c))?, topology, first_hops));
+        let kept = current.and_then(|c| kept(c, &nearest, &to(NetAddr::host(c))?, topology, first_hops));
         match kept.filter(|k| k.downstream) {
             Some(kept) if self.may_stay(now, nearest.metric, kept.route.metric) => Some(kept.route),
             _ => {
                 self.current = Some(nearest.router);
                 self.better_since = None;
-                Some(*nearest)
+                Some(nearest)
             }
         }
     }
@@ -91,7 +91,8 @@ fn kept(
     topology: &Topology,
     first_hops: &[FirstHop],
 ) -> Option<Kept> {
-    let network = topology.get(gateway)?.networks.iter().find(|n| n.prefix == nearest.prefix)?;
+    let (name, prefix) = (topology.names.find(NetAddr::host(gateway))?, topology.names.find(nearest.prefix)?);
+    let network = topology.get(name)?.networks.iter().find(|n| n.prefix == prefix)?;
     let hop = first_hops.iter().find(|h| (h.interface, h.next_hop) == (to.interface, to.next_hop))?;
     let metric = to.metric.plus(network.metric);
     let route = Route {
@@ -177,8 +178,8 @@ mod tests {
                 two_hops: Vec::new(),
             };
             let hops = [hop("fe80::a"), hop("fe80::b")];
-            let to = |a: NetAddr| routes.iter().find(|r| r.prefix == a);
-            gateways.settle(now, Some(&nearest), to, topology, &hops).unwrap()
+            let to = |a: NetAddr| routes.iter().find(|r| r.prefix == a).copied();
+            gateways.settle(now, Some(nearest), to, topology, &hops).unwrap()
         }
     }
 

@@ -18,6 +18,7 @@ mod icv;
 mod io;
 mod metric;
 mod mpr;
+mod names;
 mod outbox;
 mod receive;
 mod records;

@@ -156,7 +156,9 @@ impl Router {
             !e.is_symmetric() && [e.link_status, e.other_neighb].contains(&Some(Status::Lost))
         };
         let gone = hello.entries.iter().filter(lost).map(|e| e.address);
-        self.routes_dirty |= self.topology.unlink(originator, gone);
+        if self.topology.unlink(originator, gone) {
+            self.routes.want(true);
+        }
     }
 
     /// §14.1 to §14.3. The order matters: is the sender a symmetric neighbour, did the message come over
@@ -185,6 +187,15 @@ impl Router {
             return;
         };
         let mpr_selector = link.ext.mpr_selector;
+        let Some(slot) = self.ports.get(&interface).map(|p| p.slot) else { return };
+        let seen = self.seen.entry(now, key);
+        if seen.processed && seen.was_received(slot) && raw.kind() != RECORD_MESSAGE {
+            if raw.kind() == TC {
+                self.relay.heard(now, interface, (originator.ip(), seq));
+            }
+            self.counters.duplicates += 1;
+            return;
+        }
         let Ok(message) = raw.check() else {
             self.counters.messages_invalid += 1;
             return;
@@ -195,7 +206,7 @@ impl Router {
         let mut jitter = jitter;
         if !matches!(raw.kind(), TC | RECORD_MESSAGE) {
             // Nothing to process.
-        } else if self.processed.insert(now, key) {
+        } else if !core::mem::replace(&mut self.seen.entry(now, key).processed, true) {
             let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
             forward &= self.process_flooded(now, interface, &message, key);
             if self.counters.tcs_in != tcs {
@@ -212,7 +223,7 @@ impl Router {
         }
         let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
         if forward && hops_left {
-            self.consider_forwarding(now, interface, raw, key, mpr_selector, jitter);
+            self.consider_forwarding(now, slot, raw, key, mpr_selector, jitter);
         }
     }
 
@@ -257,8 +268,10 @@ impl Router {
         let nhdp = &self.nhdp;
         let outcome =
             self.topology.apply(now, &tc, |a| (a.is_host() && nhdp.is_ours(a)) || a == NetAddr::host(own));
-        self.routes_dirty |= outcome.changed;
-        self.counters.tc_changes += u64::from(outcome.changed);
+        if outcome.changed {
+            self.routes.want(false);
+            self.counters.tc_changes += 1;
+        }
         self.counters.table_full += u64::from(outcome.full);
         true
     }
@@ -294,14 +307,14 @@ impl Router {
     fn consider_forwarding(
         &mut self,
         now: Instant,
-        interface: u32,
+        slot: u8,
         raw: &RawMessage<'_>,
         key: MessageKey,
         mpr_selector: bool,
         jitter: Duration,
     ) {
-        let Some(port) = self.ports.get_mut(&interface) else { return };
-        if !port.received.insert(now, key) || self.forwarded.contains(now, &key) {
+        let seen = self.seen.entry(now, key);
+        if !seen.receive(slot) || seen.forwarded {
             self.counters.duplicates += 1;
             return;
         }
@@ -312,7 +325,7 @@ impl Router {
         if !raw.forward(&mut copy) {
             return;
         }
-        self.forwarded.insert(now, key);
+        self.seen.entry(now, key).forwarded = true;
         self.counters.forwarded += 1;
         let limit = self.config.limits.forward_queue;
         for port in self.ports.values_mut() {

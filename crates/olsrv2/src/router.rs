@@ -13,11 +13,12 @@ use crate::gateway::Gateways;
 use crate::outbox::Outbox;
 use crate::records::Records;
 use crate::relay::Relay;
+use crate::routes::{FirstHop, Routes};
 use crate::scope::Scopes;
 use crate::security::Security;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
-use crate::{AttachedNetwork, Config, Counters, Event, Input, InputError, Output, Route, Sequences};
+use crate::{AttachedNetwork, Config, Counters, Event, Input, InputError, Output, Sequences};
 
 /// One OLSRv2 router. The rules live in the modules beside this one: `receive` (packets in), `generate`
 /// (messages out), `update` (what follows from a change), `views` (what can be asked).
@@ -33,10 +34,12 @@ pub struct Router {
     pub(crate) security: Security,
     /// Per interface: its queue and its Received Set.
     pub(crate) ports: BTreeMap<u32, Port>,
-    pub(crate) processed: SeenSet,
-    pub(crate) forwarded: SeenSet,
+    pub(crate) seen: SeenSet,
     pub(crate) attached: Vec<AttachedNetwork>,
-    pub(crate) routes: BTreeMap<NetAddr, Route>,
+    pub(crate) routes: Routes,
+    pub(crate) first_hops: Vec<FirstHop>,
+    /// The routes were not computed with these yet.
+    pub(crate) first_hops_changed: bool,
     pub(crate) gateways: Gateways,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) sequences: Sequences,
@@ -44,8 +47,6 @@ pub struct Router {
     pub(crate) scopes: Scopes,
     /// Neighbourhood changed: metrics, MPRs, advertised neighbours and routes must be looked at.
     pub(crate) neighborhood_dirty: bool,
-    /// Topology or attached networks changed: routes must be computed.
-    pub(crate) routes_dirty: bool,
     /// When metrics are looked at again, at the earliest.
     pub(crate) metrics_due: Instant,
     /// When records that were news are repeated.
@@ -58,7 +59,8 @@ pub(crate) struct Port {
     pub(crate) outbox: Outbox,
     /// [`Input::InterfaceBitrate`].
     pub(crate) bitrate: Option<u64>,
-    pub(crate) received: SeenSet,
+    /// Which bit of [`crate::flood::Seen`] is its own.
+    pub(crate) slot: u8,
     /// All records are repeated for a new neighbour after each of the next so many HELLOs (which make the
     /// link symmetric for it, too), except those heard since it is there.
     pub(crate) sync: Option<(u8, Instant)>,
@@ -93,7 +95,6 @@ impl Router {
         });
         let nhdp = Nhdp::new(nhdp_config(&config), rng.next_u64());
         let hold = config.timing.message_hold;
-        let seen = || SeenSet::new(hold, config.limits.messages);
         Self {
             counters: Counters::default(),
             nhdp,
@@ -102,10 +103,11 @@ impl Router {
             relay: Relay::new(config.limits.routers, hold.divided_by(2)),
             security: Security::new(&config),
             ports: BTreeMap::new(),
-            processed: seen(),
-            forwarded: seen(),
+            seen: SeenSet::new(hold, config.limits.messages),
             attached: Vec::new(),
-            routes: BTreeMap::new(),
+            routes: Routes::default(),
+            first_hops: Vec::new(),
+            first_hops_changed: false,
             gateways: Gateways::new(config.timing.tc_interval.times(2)),
             outputs: VecDeque::new(),
             sequences,
@@ -113,7 +115,6 @@ impl Router {
             scopes: Scopes::new(&config.tc_scopes, config.tc_hop_limit)
                 .unwrap_or_else(|| Scopes::uniform(config.tc_hop_limit)),
             neighborhood_dirty: false,
-            routes_dirty: false,
             metrics_due: now,
             push_at: None,
             rng,
@@ -134,7 +135,9 @@ impl Router {
             }
             Input::InterfaceDown { interface } => {
                 self.nhdp.remove_interface(now, interface);
-                self.ports.remove(&interface).ok_or(InputError::UnknownInterface(interface))?;
+                let port = self.ports.remove(&interface).ok_or(InputError::UnknownInterface(interface))?;
+                self.seen.forget_interface(port.slot);
+                self.routes.want(true);
             }
             Input::LinkLost { interface, address } => {
                 self.known(interface)?;
@@ -195,6 +198,7 @@ impl Router {
             self.tc.due,
             self.push_at,
             self.gateways.next(),
+            self.routes.due(),
         ];
         ports.chain(rest).flatten().min()
     }
@@ -203,8 +207,12 @@ impl Router {
     fn run(&mut self, now: Instant) {
         self.nhdp.handle_timeout(now);
         self.refresh_metrics(now);
-        self.routes_dirty |= self.topology.expire(now);
-        self.routes_dirty |= self.gateways.next().is_some_and(|at| at <= now);
+        if self.topology.expire(now) {
+            self.routes.want(false);
+        }
+        if self.gateways.next().is_some_and(|at| at <= now) {
+            self.routes.want(true);
+        }
         for (originator, kind) in self.records.expire(now) {
             self.outputs.push_back(Output::Event(Event::RecordExpired { originator, kind }));
         }
@@ -240,12 +248,14 @@ impl Router {
         if !self.ports.contains_key(&interface) {
             self.trigger_tc(now);
         }
+        self.routes.want(false);
         let packet_seq = self.sequences.packet;
-        let (hold, limit) = (self.config.timing.message_hold, self.config.limits.messages);
+        let taken = |slot: &u8| self.ports.values().any(|p| p.slot == *slot);
+        let slot = (0..u8::MAX).find(|slot| !taken(slot)).unwrap_or(u8::MAX);
         self.ports.entry(interface).or_insert_with(|| Port {
             outbox: Outbox::new(packet_seq),
             bitrate: None,
-            received: SeenSet::new(hold, limit),
+            slot,
             sync: None,
             last_sync: None,
         });
@@ -267,6 +277,7 @@ impl Router {
         if new != self.attached {
             self.attached = new;
             self.neighborhood_dirty = true;
+            self.routes.want(false);
         }
         Ok(())
     }

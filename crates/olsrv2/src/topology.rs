@@ -1,12 +1,13 @@
 //! The Topology Information Base (RFC 7181 §9, §16.3.3, §16.3.4).
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Instant, Metric};
 use rfc5444::NetAddr;
 
+use crate::names::{Name, Names};
 use crate::tc::{ORIGINATOR, ROUTABLE, Tc, newer};
 
 /// An Advertising Remote Router Tuple and all that hangs on it.
@@ -16,20 +17,19 @@ pub(crate) struct Router {
     ansn: u16,
     /// AR_time.
     expires: Instant,
-    /// Router Topology and Routable Address Topology Tuples, by address.
+    /// Router Topology and Routable Address Topology Tuples, by name.
     pub(crate) neighbors: Vec<Edge>,
-    /// Attached Network Tuples, by prefix.
+    /// Attached Network Tuples, by name.
     pub(crate) networks: Vec<Network>,
 }
 
 /// A Router Topology Tuple ([`ORIGINATOR`]), a Routable Address Topology Tuple ([`ROUTABLE`]) or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edge {
-    pub(crate) to: NetAddr,
-    pub(crate) kind: u8,
+    pub(crate) to: Name,
     pub(crate) metric: Metric,
-    seq: u16,
     expires: Instant,
+    pub(crate) kind: u8,
 }
 
 impl Edge {
@@ -46,11 +46,42 @@ impl Edge {
 /// An Attached Network Tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network {
-    pub(crate) prefix: NetAddr,
-    pub(crate) dist: u8,
+    pub(crate) prefix: Name,
     pub(crate) metric: Metric,
-    seq: u16,
     expires: Instant,
+    pub(crate) dist: u8,
+}
+
+/// What an Edge and a Network have in common.
+trait Tuple: Copy {
+    fn name(&self) -> Name;
+    fn expires(&self) -> Instant;
+    /// All but the time.
+    fn same(&self, other: &Self) -> bool;
+}
+
+impl Tuple for Edge {
+    fn name(&self) -> Name {
+        self.to
+    }
+    fn expires(&self) -> Instant {
+        self.expires
+    }
+    fn same(&self, other: &Self) -> bool {
+        (self.kind, self.metric) == (other.kind, other.metric)
+    }
+}
+
+impl Tuple for Network {
+    fn name(&self) -> Name {
+        self.prefix
+    }
+    fn expires(&self) -> Instant {
+        self.expires
+    }
+    fn same(&self, other: &Self) -> bool {
+        (self.dist, self.metric) == (other.dist, other.metric)
+    }
 }
 
 /// What a TC did.
@@ -60,27 +91,39 @@ pub(crate) struct Outcome {
     pub(crate) changed: bool,
     /// A newcomer pushed out another router for want of room.
     pub(crate) full: bool,
+    /// The originator was not known before.
+    pub(crate) new: bool,
 }
 
 /// All that TCs told.
 #[derive(Debug)]
 pub(crate) struct Topology {
-    routers: BTreeMap<IpAddr, Router>,
+    pub(crate) names: Names,
+    /// By the originator's name.
+    routers: Vec<Option<Box<Router>>>,
+    count: usize,
     limit: usize,
     next_expiry: Instant,
+    /// Routers of which something changed; `None`: of many.
+    changed: Option<Vec<Name>>,
 }
+
+/// More changed routers than this are not told one by one.
+const MANY: usize = 64;
 
 impl Topology {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { routers: BTreeMap::new(), limit, next_expiry: Instant::FAR_FUTURE }
+        let (names, routers) = (Names::default(), Vec::new());
+        Self { names, routers, count: 0, limit, next_expiry: Instant::FAR_FUTURE, changed: None }
     }
 
-    pub(crate) fn routers(&self) -> impl Iterator<Item = (IpAddr, &Router)> {
-        self.routers.iter().map(|(address, router)| (*address, router))
+    /// All routers, by name.
+    pub(crate) fn routers(&self) -> impl Iterator<Item = (Name, &Router)> {
+        self.routers.iter().enumerate().filter_map(|(name, r)| Some((name as Name, &**r.as_ref()?)))
     }
 
-    pub(crate) fn get(&self, originator: IpAddr) -> Option<&Router> {
-        self.routers.get(&originator)
+    pub(crate) fn get(&self, originator: Name) -> Option<&Router> {
+        self.routers.get(originator as usize)?.as_deref()
     }
 
     /// Nothing expires before this; `None` if nothing ever does.
@@ -92,54 +135,109 @@ impl Topology {
     pub(crate) fn apply(&mut self, now: Instant, tc: &Tc, skip: impl Fn(NetAddr) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
         let Some((ansn, complete)) = tc.ansn else { return outcome };
-        if self.routers.get(&tc.originator).is_some_and(|r| newer(r.ansn, ansn)) {
+        let known = self.names.find(NetAddr::host(tc.originator)).filter(|n| self.get(*n).is_some());
+        if known.and_then(|n| self.get(n)).is_some_and(|r| newer(r.ansn, ansn)) {
             return outcome;
-        }
-        if !self.routers.contains_key(&tc.originator) && self.routers.len() >= self.limit {
-            outcome.full = true;
-            let oldest = self.routers.iter().min_by_key(|(_, r)| r.expires).map(|(a, _)| *a);
-            oldest.map(|a| self.routers.remove(&a));
         }
         let expires = now + tc.validity;
         self.next_expiry = self.next_expiry.min(expires);
-        let router = self.routers.entry(tc.originator).or_insert_with(|| {
-            outcome.changed = true;
-            Router { ansn, expires, neighbors: Vec::new(), networks: Vec::new() }
+        let name = known.unwrap_or_else(|| {
+            (outcome.changed, outcome.new) = (true, true);
+            outcome.full = self.make_room();
+            self.add(tc.originator)
         });
-        router.ansn = ansn;
-        router.expires = expires;
+        let Some(router) = self.routers.get_mut(name as usize).and_then(Option::as_mut) else {
+            return outcome;
+        };
+        (router.ansn, router.expires) = (ansn, expires);
+        if complete {
+            // What it does not name goes.
+            router.neighbors.iter_mut().for_each(|e| e.expires = Instant::ZERO);
+            router.networks.iter_mut().for_each(|n| n.expires = Instant::ZERO);
+        }
+        let names = &mut self.names;
         for n in tc.neighbors.iter().filter(|n| !skip(n.address)) {
-            let new = n.metric.map(|metric| Edge { to: n.address, kind: n.kind, metric, seq: ansn, expires });
-            let at = router.neighbors.binary_search_by(|e| e.to.cmp(&n.address));
-            let same = |a: &Edge, b: &Edge| a.kind == b.kind && a.metric == b.metric;
-            outcome.changed |= put(&mut router.neighbors, at, new, same);
+            let edge = |to| Some(Edge { to, metric: n.metric?, expires, kind: n.kind });
+            outcome.changed |= put(&mut router.neighbors, names, n.address, edge);
         }
         for g in tc.gateways.iter().filter(|g| !skip(g.prefix)) {
-            let (prefix, dist) = (g.prefix, g.dist);
-            let new = g.metric.map(|metric| Network { prefix, dist, metric, seq: ansn, expires });
-            let at = router.networks.binary_search_by(|n| n.prefix.cmp(&prefix));
-            let same = |a: &Network, b: &Network| a.dist == b.dist && a.metric == b.metric;
-            outcome.changed |= put(&mut router.networks, at, new, same);
+            let network = |prefix| Some(Network { prefix, metric: g.metric?, expires, dist: g.dist });
+            outcome.changed |= put(&mut router.networks, names, g.prefix, network);
         }
         if complete {
-            let before = (router.neighbors.len(), router.networks.len());
-            router.neighbors.retain(|e| e.seq == ansn && e.expires == expires);
-            router.networks.retain(|n| n.seq == ansn && n.expires == expires);
-            outcome.changed |= before != (router.neighbors.len(), router.networks.len());
+            outcome.changed |= keep(&mut router.neighbors, names, |t| t != Instant::ZERO);
+            outcome.changed |= keep(&mut router.networks, names, |t| t != Instant::ZERO);
+        }
+        if outcome.changed {
+            router.neighbors.shrink_to_fit();
+            router.networks.shrink_to_fit();
+            self.touch(name);
         }
         outcome
     }
 
+    fn touch(&mut self, name: Name) {
+        match &mut self.changed {
+            Some(changed) if changed.contains(&name) => {}
+            Some(changed) if changed.len() < MANY => changed.push(name),
+            changed => *changed = None,
+        }
+    }
+
+    /// Routers of which something changed since the last call; `None`: it may be all.
+    pub(crate) fn take_changed(&mut self) -> Option<Vec<Name>> {
+        self.changed.replace(Vec::new())
+    }
+
+    fn add(&mut self, originator: IpAddr) -> Name {
+        let name = self.names.hold(NetAddr::host(originator));
+        self.routers.resize(self.names.len().max(self.routers.len()), None);
+        let router = Router { ansn: 0, expires: Instant::ZERO, neighbors: Vec::new(), networks: Vec::new() };
+        if let Some(slot) = self.routers.get_mut(name as usize) {
+            *slot = Some(Box::new(router));
+            self.count += 1;
+        }
+        name
+    }
+
+    /// Drops the router nothing was heard of for longest if there is no room for another.
+    fn make_room(&mut self) -> bool {
+        if self.count < self.limit {
+            return false;
+        }
+        let oldest = self.routers().min_by_key(|(_, r)| r.expires).map(|(name, _)| name);
+        oldest.into_iter().for_each(|name| self.remove(name));
+        true
+    }
+
+    fn remove(&mut self, name: Name) {
+        let Some(router) = self.routers.get_mut(name as usize).and_then(Option::take) else { return };
+        self.count -= 1;
+        self.touch(name);
+        router.neighbors.iter().for_each(|e| self.names.release(e.to));
+        router.networks.iter().for_each(|n| self.names.release(n.prefix));
+        self.names.release(name);
+    }
+
     /// A router says that links are lost before its TC does.
     pub(crate) fn unlink(&mut self, from: IpAddr, to: impl Iterator<Item = NetAddr>) -> bool {
-        let Some(router) = self.routers.get_mut(&from) else { return false };
+        let Some(name) = self.names.find(NetAddr::host(from)) else { return false };
+        let gone: Vec<Name> = to.filter_map(|address| self.names.find(address)).collect();
+        let Some(router) = self.routers.get_mut(name as usize).and_then(Option::as_mut) else { return false };
         let before = router.neighbors.len();
-        for address in to {
-            if let Ok(at) = router.neighbors.binary_search_by(|e| e.to.cmp(&address)) {
-                router.neighbors.remove(at);
+        let names = &mut self.names;
+        router.neighbors.retain(|e| {
+            let lost = gone.contains(&e.to);
+            if lost {
+                names.release(e.to);
             }
+            !lost
+        });
+        let changed = router.neighbors.len() != before;
+        if changed {
+            self.touch(name);
         }
-        router.neighbors.len() != before
+        changed
     }
 
     /// Removes what has expired (§17.5); `true` if anything was.
@@ -147,50 +245,69 @@ impl Topology {
         if self.next_expiry > now {
             return false;
         }
-        let mut changed = false;
-        self.next_expiry = Instant::FAR_FUTURE;
-        let next = &mut self.next_expiry;
-        self.routers.retain(|_, router| {
-            if router.expires <= now {
-                changed = true;
-                return false;
+        let gone: Vec<Name> = self.routers().filter(|(_, r)| r.expires <= now).map(|(n, _)| n).collect();
+        let mut changed = !gone.is_empty();
+        gone.into_iter().for_each(|name| self.remove(name));
+        let mut next = Instant::FAR_FUTURE;
+        let mut thinner = Vec::new();
+        for (name, router) in (0..).zip(&mut self.routers) {
+            let Some(router) = router else { continue };
+            let fewer = keep(&mut router.neighbors, &mut self.names, |t| t > now);
+            if keep(&mut router.networks, &mut self.names, |t| t > now) || fewer {
+                thinner.push(name);
             }
-            let before = (router.neighbors.len(), router.networks.len());
-            router.neighbors.retain(|e| e.expires > now);
-            router.networks.retain(|n| n.expires > now);
-            changed |= before != (router.neighbors.len(), router.networks.len());
             let edges = router.neighbors.iter().map(|e| e.expires);
             let times = edges.chain(router.networks.iter().map(|n| n.expires));
-            *next = times.fold(router.expires.min(*next), Instant::min);
-            true
-        });
+            next = times.fold(router.expires.min(next), Instant::min);
+        }
+        self.next_expiry = next;
+        changed |= !thinner.is_empty();
+        thinner.into_iter().for_each(|name| self.touch(name));
         changed
     }
 }
 
-/// Puts `new` where the search ended, or removes what is there; `true` if that changed the content.
-fn put<T>(
+/// Puts what `make` makes of the address' name into the list, or removes what is there if it makes
+/// nothing; `true` if that changed the content.
+fn put<T: Tuple>(
     list: &mut Vec<T>,
-    at: Result<usize, usize>,
-    new: Option<T>,
-    same: impl Fn(&T, &T) -> bool,
+    names: &mut Names,
+    address: NetAddr,
+    make: impl Fn(Name) -> Option<T>,
 ) -> bool {
-    match (at, new) {
-        (Ok(at), Some(new)) => list.get_mut(at).is_some_and(|old| {
-            let changed = !same(old, &new);
+    let known = names.find(address);
+    let at = known.and_then(|name| list.binary_search_by_key(&name, T::name).ok());
+    match (at, make(known.unwrap_or(0))) {
+        (Some(at), Some(new)) => list.get_mut(at).is_some_and(|old| {
+            let changed = !old.same(&new);
             *old = new;
             changed
         }),
-        (Err(at), Some(new)) => {
-            list.insert(at, new);
+        (None, Some(_)) => {
+            let name = names.hold(address);
+            let at = list.binary_search_by_key(&name, T::name).unwrap_or_else(|at| at);
+            make(name).into_iter().for_each(|new| list.insert(at, new));
             true
         }
-        (Ok(at), None) => {
-            list.remove(at);
+        (Some(at), None) => {
+            names.release(list.remove(at).name());
             true
         }
-        (Err(_), None) => false,
+        (None, None) => false,
     }
+}
+
+/// Keeps the tuples whose time is good; `true` if one was not.
+fn keep<T: Tuple>(list: &mut Vec<T>, names: &mut Names, good: impl Fn(Instant) -> bool) -> bool {
+    let before = list.len();
+    list.retain(|t| {
+        let good = good(t.expires());
+        if !good {
+            names.release(t.name());
+        }
+        good
+    });
+    list.len() != before
 }
 
 #[cfg(test)]
@@ -266,6 +383,7 @@ mod tests {
             assert_eq!(full, i > 2);
         }
         assert_eq!(t.routers().count(), 2);
-        assert!(t.get(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 1, 5])).is_some());
+        let last = t.names.find(NetAddr::host([0xfd00, 0, 0, 0, 0, 0, 1, 5].into())).unwrap();
+        assert!(t.get(last).is_some());
     }
 }

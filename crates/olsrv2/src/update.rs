@@ -13,7 +13,7 @@ use crate::Output;
 use crate::ext::{NeighborExt, Olsr};
 use crate::mpr::{Candidate, select};
 use crate::router::Router;
-use crate::routes::{FirstHop, compute, diff};
+use crate::routes::{FirstHop, RoutingSet};
 use crate::tc::{Advertised, Gateway, ORIGINATOR, ROUTABLE, is_routable};
 
 const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -35,9 +35,9 @@ impl Router {
                 self.nhdp.trigger_all(now);
             }
             self.advertise(now);
-            self.routes_dirty = true;
+            self.settle_first_hops();
         }
-        if core::mem::take(&mut self.routes_dirty) {
+        if self.routes.are_due(now) {
             self.recompute_routes(now);
         }
     }
@@ -199,22 +199,33 @@ impl Router {
         }
     }
 
+    /// Looks which neighbours are first hops now. Routes over one that is gone, or to one that is new, can't
+    /// wait.
+    fn settle_first_hops(&mut self) {
+        let new = self.first_hops();
+        if new != self.first_hops {
+            let ways = |hops: &[FirstHop]| hops.iter().map(FirstHop::way).collect::<Vec<_>>();
+            self.routes.want(ways(&new) != ways(&self.first_hops));
+            self.first_hops = new;
+            self.first_hops_changed = true;
+        }
+    }
+
     /// §19.
     fn recompute_routes(&mut self, now: Instant) {
         self.counters.route_runs += 1;
-        let first_hops = self.first_hops();
-        let (nhdp, attached) = (&self.nhdp, &self.attached);
-        let skip = |a: NetAddr| (a.is_host() && nhdp.is_ours(a)) || attached.iter().any(|n| n.prefix == a);
-        let mut new = compute(self.config.originator, &first_hops, &self.topology, skip);
+        let hops = core::mem::take(&mut self.first_hops_changed).then_some(&self.first_hops[..]);
+        let attached = self.attached.iter().map(|n| n.prefix);
+        let ours = self.nhdp.our_addresses().chain(attached);
         let everywhere = NetAddr::new(if self.addr_len() == 4 { ANY4 } else { ANY6 }, 0);
-        let to = |router: NetAddr| new.get(&router);
-        let kept = self.gateways.settle(now, new.get(&everywhere), to, &self.topology, &first_hops);
-        new.extend(kept.map(|route| (everywhere, route)));
-        for change in diff(&self.routes, &new) {
-            self.counters.route_changes += 1;
-            self.outputs.push_back(Output::Route(change));
-        }
-        self.routes = new;
+        let choose = |set: &RoutingSet<'_>| {
+            let (nearest, to) = (set.get(everywhere), |router| set.get(router));
+            self.gateways.settle(now, nearest, to, set.topology, &self.first_hops)
+        };
+        let changes = self.routes.update(self.config.originator, &mut self.topology, hops, ours, choose);
+        self.counters.route_changes += changes.len() as u64;
+        self.outputs.extend(changes.into_iter().map(Output::Route));
+        self.routes.done(now, self.config.timing.trigger_jitter);
     }
 
     fn first_hops(&self) -> Vec<FirstHop> {

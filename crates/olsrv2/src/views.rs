@@ -1,5 +1,7 @@
 //! What can be asked of a router.
 
+use alloc::vec::Vec;
+
 use mesh_types::Metric;
 
 use crate::router::Router;
@@ -41,24 +43,32 @@ impl Router {
     }
 
     /// The routing set, by prefix.
-    pub fn routes(&self) -> impl Iterator<Item = &Route> + '_ {
-        self.routes.values()
+    pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.routes.iter(&self.topology.names)
     }
 
     /// Links between routers as advertised in TCs; our own links are in [`Router::neighbors`].
     pub fn topology(&self) -> impl Iterator<Item = TopologyEdge> + '_ {
-        self.topology.routers().flat_map(|(from, router)| {
-            let edges = router.neighbors.iter().filter(|e| e.is_router());
-            edges.map(move |e| TopologyEdge { from, to: e.to.ip(), metric: e.metric })
-        })
+        let names = &self.topology.names;
+        let edges = self.topology.routers().flat_map(|(from, router)| {
+            let from = names.address(from).map(|a| a.ip());
+            router.neighbors.iter().filter(|e| e.is_router()).filter_map(move |e| {
+                Some(TopologyEdge { from: from?, to: names.address(e.to)?.ip(), metric: e.metric })
+            })
+        });
+        let mut edges: Vec<TopologyEdge> = edges.collect();
+        edges.sort_unstable();
+        edges.into_iter()
     }
 
     /// Networks announced by others.
     pub fn attached_networks(&self) -> impl Iterator<Item = AttachedView> + '_ {
-        self.topology.routers().flat_map(|(router, known)| {
-            known.networks.iter().map(move |n| AttachedView {
-                router,
-                network: AttachedNetwork { prefix: n.prefix, dist: n.dist, metric: n.metric },
+        let names = &self.topology.names;
+        self.topology.routers().flat_map(move |(router, known)| {
+            known.networks.iter().filter_map(move |n| {
+                let prefix = names.address(n.prefix)?;
+                let network = AttachedNetwork { prefix, dist: n.dist, metric: n.metric };
+                Some(AttachedView { router: names.address(router)?.ip(), network })
             })
         })
     }

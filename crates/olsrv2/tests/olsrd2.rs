@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use mesh_types::{Instant, Metric};
+use mesh_types::{Duration, Instant, Metric};
 use olsrv2::{Config, Input, LinkStatus, NetAddr, Output, RouteChange, Router};
 
 const PACKETS: &str = include_str!("../../rfc5444/tests/data/olsrd2-captured.txt");
@@ -37,6 +37,9 @@ impl Us {
         let bytes = packet(name);
         let source = ip("fe80::ff:fe00:3");
         self.router.handle_input(self.now, Input::Packet { interface: 1, source, bytes: &bytes }).unwrap();
+        // Changes that come soon after each other share a run of the route calculation.
+        self.now += Duration::from_millis(100);
+        self.router.handle_timeout(self.now);
     }
 
     fn status(&self) -> Option<LinkStatus> {

@@ -653,6 +653,7 @@ fn rfc7181_19_1_metrics_decide_not_hops() {
     let said = [Attribute::new(9, &[3]), metric(0x1000, Metric::new(256))];
     tc.blocks = pack(&[entry(node(3), &said)]);
     us.hear(2, &tc);
+    us.wait(Duration::from_millis(100));
     let route = us.router.routes().find(|r| r.prefix == NetAddr::host(node(3))).unwrap();
     assert_eq!((route.next_hop, route.hops), (on_link(2), 2));
     assert_eq!(route.metric, Metric::new(512));
