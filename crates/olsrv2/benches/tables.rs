@@ -149,7 +149,9 @@ impl Mesh {
 
     /// Time of the run after the cost of one link somewhere changed.
     fn change_one_link(&mut self) -> Span {
-        let node = 1 + self.rng.next_u64() as usize % (self.ids.len() - 2);
+        // Neither a neighbour of ours nor the one of [`Mesh::touch`].
+        let far = 2 * self.ids.len() / 3;
+        let node = far / 2 + self.rng.next_u64() as usize % far.div_ceil(2);
         let at = self.rng.next_u64() as usize % self.links[node].len();
         let old = self.links[node][at].1;
         while self.links[node][at].1 == old {
