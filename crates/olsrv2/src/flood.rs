@@ -81,7 +81,10 @@ impl SeenSet {
         let (tick, most) = (Tick::of(now), ticks(self.hold));
         let list = self.originators.entry(originator).or_default();
         let before = list.len();
-        list.retain(|s| s.since.age(tick) <= most);
+        // The oldest comes first.
+        if list.first().is_some_and(|s| s.since.age(tick) > most) {
+            list.retain(|s| s.since.age(tick) <= most);
+        }
         let at = list.iter().position(|s| (s.kind, s.seq) == (kind, seq)).unwrap_or_else(|| {
             if list.len() == list.capacity() {
                 list.reserve_exact(list.len() / 2 + 1);

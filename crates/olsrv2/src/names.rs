@@ -1,6 +1,7 @@
 //! Addresses as small numbers: what graphs and routing tables count with.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use rfc5444::NetAddr;
 
@@ -10,7 +11,7 @@ pub(crate) type Name = u32;
 /// All addresses that someone holds.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// By number; `None` is free.
+    /// By number; `None` is free. All of one family.
     list: Vec<Option<NetAddr>>,
     /// By number: how many hold it.
     holders: Vec<u32>,
@@ -36,7 +37,12 @@ impl Names {
     }
 
     fn search(&self, address: NetAddr) -> Result<usize, usize> {
-        self.sorted.binary_search_by(|name| self.address(*name).cmp(&Some(address)))
+        let key = |a: NetAddr| match a.ip() {
+            IpAddr::V4(ip) => (u128::from(ip.to_bits()), a.prefix_len()),
+            IpAddr::V6(ip) => (ip.to_bits(), a.prefix_len()),
+        };
+        let wanted = Some(key(address));
+        self.sorted.binary_search_by(|name| self.address(*name).map(key).cmp(&wanted))
     }
 
     /// The address' number, held once more.

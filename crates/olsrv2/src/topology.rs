@@ -267,6 +267,9 @@ impl Topology {
     }
 }
 
+/// Up to here looking at each is faster than searching.
+const FEW: usize = 16;
+
 /// Puts what `make` makes of the address' name into the list, or removes what is there if it makes
 /// nothing; `true` if that changed the content.
 fn put<T: Tuple>(
@@ -275,9 +278,13 @@ fn put<T: Tuple>(
     address: NetAddr,
     make: impl Fn(Name) -> Option<T>,
 ) -> bool {
-    let known = names.find(address);
-    let at = known.and_then(|name| list.binary_search_by_key(&name, T::name).ok());
-    match (at, make(known.unwrap_or(0))) {
+    let at = if list.len() <= FEW {
+        list.iter().position(|t| names.address(t.name()) == Some(address))
+    } else {
+        names.find(address).and_then(|name| list.binary_search_by_key(&name, T::name).ok())
+    };
+    let name = at.and_then(|at| list.get(at)).map_or(0, T::name);
+    match (at, make(name)) {
         (Some(at), Some(new)) => list.get_mut(at).is_some_and(|old| {
             let changed = !old.same(&new);
             *old = new;
