@@ -355,8 +355,8 @@ mod tests {
                 })
             };
             let hops: Vec<FirstHop> = self.cost[me].iter().enumerate().filter_map(hop).collect();
-            let to = |a: NetAddr| routes.iter().find(|r| r.prefix == a);
-            let chosen = memory.settle(now, Some(&nearest), to, topology, &hops).unwrap();
+            let to = |a: NetAddr| routes.iter().find(|r| r.prefix == a).copied();
+            let chosen = memory.settle(now, Some(nearest), to, topology, &hops).unwrap();
             let next = (0..NODES).find(|n| name(*n) == chosen.next_hop).unwrap();
             (next, chosen.router != nearest.router)
         }

@@ -293,26 +293,29 @@ impl Routes {
             None => (0..).take(self.hops.len()).collect(),
         };
         let old_hops = old_hops.unwrap_or(&self.hops);
-        let mut changes: Vec<(bool, Metric, RouteChange)> = Vec::new();
-        for (name, new) in new.iter().enumerate() {
-            let old = self.slots.get(name).copied().unwrap_or(NO_ROUTE);
+        // Removals?, rank, prefix: sorted before they are spelt out.
+        let mut changes: Vec<(bool, Metric, Name)> = Vec::new();
+        let before = |name: Name| self.slots.get(name as usize).copied().unwrap_or(NO_ROUTE);
+        for (name, new) in (0..).zip(new) {
+            let old = before(name);
             let first = moved.get(usize::from(old.first)).copied().unwrap_or(u16::MAX);
             if (Slot { first, ..old }) == *new {
                 continue;
             }
-            let name = name as Name;
-            let change = match (route(name, old, old_hops, names), route(name, *new, &self.hops, names)) {
-                (None, Some(new)) => (false, new.metric, RouteChange::Add(new)),
-                (Some(old), Some(new)) => (false, new.metric, RouteChange::Replace { old, new }),
-                (Some(old), None) => {
-                    (true, Metric::new(u32::MAX - old.metric.value()), RouteChange::Remove(old))
-                }
-                (None, None) => continue,
-            };
-            changes.push(change);
+            let gone = new.first == u16::MAX;
+            let rank = if gone { Metric::new(u32::MAX - old.metric.value()) } else { new.metric };
+            changes.push((gone, rank, name));
         }
-        changes.sort_by_key(|(remove, rank, _)| (*remove, *rank));
-        changes.into_iter().map(|(_, _, change)| change).collect()
+        changes.sort_unstable();
+        let spell_out = |(_, _, name): (bool, Metric, Name)| {
+            let new = new.get(name as usize).copied().unwrap_or(NO_ROUTE);
+            match (route(name, before(name), old_hops, names), route(name, new, &self.hops, names)) {
+                (None, new) => new.map(RouteChange::Add),
+                (Some(old), Some(new)) => Some(RouteChange::Replace { old, new }),
+                (Some(old), None) => Some(RouteChange::Remove(old)),
+            }
+        };
+        changes.into_iter().filter_map(spell_out).collect()
     }
 
     /// All routes by prefix.
