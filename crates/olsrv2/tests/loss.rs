@@ -94,7 +94,7 @@ fn watch(net: &mut Net, seconds: u64) -> Figures {
 
 #[test]
 fn a_fifth_of_all_multicasts_lost_leaves_routes_as_they_are() {
-    let mut net = geometric(3, 25, dat(Timing::RFC7181));
+    let mut net = geometric(2, 25, dat(Timing::RFC7181));
     net.run_for(SECOND.times(20));
     net.set_loss(51);
     let f = watch(&mut net, 60);
