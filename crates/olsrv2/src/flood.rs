@@ -41,11 +41,6 @@ impl Seen {
         self.received |= bit;
         news
     }
-
-    /// It came over that interface before.
-    pub(crate) fn was_received(&self, slot: u8) -> bool {
-        self.received & 1u16.checked_shl(slot.into()).unwrap_or(0) != 0
-    }
 }
 
 /// Time in steps of 2^14 µs, 16 ms; wraps after two years, entries live for seconds.
@@ -163,6 +158,6 @@ mod tests {
         assert!(seen.receive(0) && seen.receive(15) && !seen.receive(0));
         set.forget_interface(0);
         let seen = set.entry(Instant::ZERO, key(1));
-        assert!(!seen.was_received(0) && seen.was_received(15));
+        assert!(seen.receive(0) && !seen.receive(15));
     }
 }

@@ -188,14 +188,6 @@ impl Router {
         };
         let mpr_selector = link.ext.mpr_selector;
         let Some(slot) = self.ports.get(&interface).map(|p| p.slot) else { return };
-        let seen = self.seen.entry(now, key);
-        if seen.processed && seen.was_received(slot) && raw.kind() != RECORD_MESSAGE {
-            if raw.kind() == TC {
-                self.relay.heard(now, interface, (originator.ip(), seq));
-            }
-            self.counters.duplicates += 1;
-            return;
-        }
         let Ok(message) = raw.check() else {
             self.counters.messages_invalid += 1;
             return;

@@ -399,6 +399,7 @@ fn rfc7188_4_nbr_addr_type_is_a_bit_field_and_strange_values_do_no_harm() {
     m.blocks.extend(pack(&[entry(node(26), &[Attribute::new(9, &[3]), Attribute::new(7, &[0x10])])]));
     m.blocks.extend(pack(&[entry(node(27), &[Attribute::new(10, &[1, 77]), cost])]));
     us.hear(2, &m);
+    us.wait(Duration::from_millis(100));
     assert_eq!(us.router.counters().messages_invalid, 0);
     for (n, value, there) in types {
         let route = us.router.routes().any(|r| r.prefix == NetAddr::host(node(n)));
