@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant, Metric};
-use nhdp::{Hello, LinkStatus, NeighborId, Status};
+use nhdp::{Hello, LinkStatus, NeighborId};
 use rfc5444::{Message, NetAddr};
 
 use crate::ext::{Metrics, mpr_attribute, willing_tlv};
@@ -136,7 +136,6 @@ impl Router {
         if already {
             return;
         }
-        debug_assert!(entry.link_status != Some(Status::Lost));
         let metrics =
             Metrics { neighbor_in: Some(metric.0), neighbor_out: Some(metric.1), ..Metrics::default() };
         entry.attributes.extend(metrics.attributes());
