@@ -28,7 +28,7 @@ The whole run takes about 70 minutes.";
 /// The seed of the geometric graphs.
 const SEED: u64 = 1;
 /// No scenario is started after this with --quick.
-const QUICK: Duration = Duration::from_secs(135);
+const QUICK: Duration = Duration::from_secs(150);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scenario {
