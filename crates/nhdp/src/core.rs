@@ -189,11 +189,9 @@ impl<X: Extension> Nhdp<X> {
                 kept.push(*address);
             }
         }
-        for address in &kept {
-            self.removed.remove(address);
-            for link in self.interfaces.values_mut().flat_map(|i| i.links.values_mut()) {
-                link.two_hops.remove(address);
-            }
+        let known: Vec<NetAddr> = self.interfaces.get(&index).map_or_else(Vec::new, |i| i.addresses.clone());
+        for address in kept.iter().filter(|a| !known.contains(a)) {
+            self.claim_address(now, *address);
         }
         // The first HELLO goes out at once, give or take the jitter that keeps nodes apart which were
         // switched on together.
@@ -222,6 +220,23 @@ impl<X: Extension> Nhdp<X> {
         self.changed = true;
         self.trigger_all(now);
         true
+    }
+
+    /// An address is ours from now on: nothing may call it a neighbour's (RFC 6130 §9.3).
+    fn claim_address(&mut self, now: Instant, address: NetAddr) {
+        self.removed.remove(&address);
+        let theirs = |a: &NetAddr| a.overlaps(address);
+        let matching = self.neighbors.iter().filter(|(_, n)| n.addresses.iter().any(theirs));
+        let matching: Vec<NeighborId> = matching.map(|(id, _)| *id).collect();
+        matching.into_iter().for_each(|id| self.remove_neighbor(now, id));
+        let links = self.interfaces.iter().flat_map(|(index, i)| i.links.iter().map(move |l| (*index, l)));
+        let links = links.filter(|(_, (_, l))| l.addresses.iter().any(theirs));
+        let links: Vec<(u32, LinkId)> = links.map(|(index, (id, _))| (index, *id)).collect();
+        links.into_iter().for_each(|(index, id)| self.remove_link(now, index, id));
+        self.lost.retain(|a, _| !theirs(a));
+        for link in self.interfaces.values_mut().flat_map(|i| i.links.values_mut()) {
+            link.two_hops.retain(|a, _| !theirs(a));
+        }
     }
 
     /// Remembers for a while that `old` addresses were ours (RFC 6130 §9.4), unless they still are.

@@ -173,6 +173,8 @@ impl Hello {
         if header.hop_limit().is_some_and(|n| n != 1) || header.hop_count().is_some_and(|n| n != 0) {
             return Err(HelloError::Hops);
         }
+        // Without a hop count it is taken to be 255 (RFC 5497 §4), which selects the default time.
+        let hops = header.hop_count().map_or(u8::MAX, |n| n.saturating_add(1));
         let mut validity = None;
         let mut interval = None;
         let mut tlvs = Vec::new();
@@ -185,7 +187,7 @@ impl Hello {
                     continue;
                 }
             };
-            let code = time_code_at(t.value.unwrap_or_default(), 1).ok_or(HelloError::Time)?;
+            let code = time_code_at(t.value.unwrap_or_default(), hops).ok_or(HelloError::Time)?;
             if slot.replace(Duration::from_micros(decode_time(code))).is_some() {
                 return Err(HelloError::Time);
             }

@@ -125,6 +125,10 @@ impl<X: Extension> Nhdp<X> {
             neighbor.addresses = all.to_vec();
             self.changed = true;
         }
+        if neighbor.symmetric {
+            // An address that comes back is lost no more (Appendix B).
+            self.lost.retain(|a, _| !all.contains(a));
+        }
         self.add_lost(now, &lost);
         (id, removed)
     }

@@ -431,6 +431,58 @@ fn rfc6130_12_3_neighbours_merge_and_shed_addresses() {
 }
 
 #[test]
+fn rfc6130_9_3_an_address_that_becomes_ours_is_nobody_elses() {
+    let mut us = Us::plain();
+    us.hear_2(Some(Status::Symmetric));
+    let third = [local("fe80::3", LocalIf::This), link("fe80::1", Status::Symmetric)];
+    let behind = [link("fd00::9", Status::Symmetric), link("fe80::8", Status::Symmetric)];
+    us.hear("fe80::3", &hello_of([&third[..], &behind[..]].concat())).unwrap();
+    us.nhdp.link_lost(us.now, IF, ip("fe80::2"));
+    assert_eq!(us.said("fd00::2"), Some((None, None, Some(Status::Lost))));
+    us.hear_2(Some(Status::Symmetric));
+    assert_eq!(us.nhdp.neighbors().count(), 2);
+    // The neighbour's address on the link, its other address' neighbour, a 2-hop neighbour's: all ours now.
+    assert!(us.nhdp.set_interface(us.now, IF + 1, &[host("fd00::2"), host("fd00::9")]));
+    us.drain();
+    assert_eq!((us.status(), us.nhdp.neighbors().count()), (None, 1));
+    let (_, other) = us.nhdp.link_to(IF, ip("fe80::3")).unwrap();
+    assert_eq!(other.two_hops().map(|(a, _)| *a).collect::<Vec<_>>(), [host("fe80::8")]);
+    assert_eq!(us.said("fd00::2"), Some((Some(LocalIf::Other), None, None)));
+    // The same addresses once more change nothing.
+    assert!(us.nhdp.set_interface(us.now, IF, &[host("fe80::1")]));
+    assert_eq!(us.nhdp.neighbors().count(), 1);
+}
+
+#[test]
+fn rfc6130_appendix_b_an_address_that_comes_back_is_lost_no_more() {
+    let mut us = Us::plain();
+    us.hear_2(Some(Status::Symmetric));
+    let without = [local("fe80::2", LocalIf::This), link("fe80::1", Status::Symmetric)];
+    us.hear("fe80::2", &hello_of(without.to_vec())).unwrap();
+    assert_eq!(us.said("fd00::2"), Some((None, None, Some(Status::Lost))));
+    us.hear_2(Some(Status::Symmetric));
+    assert_eq!(us.said("fd00::2"), Some((None, None, Some(Status::Symmetric))));
+    us.hear("fe80::2", &hello_of(without.to_vec())).unwrap();
+    us.wait(Duration::from_secs(5));
+    us.hear_2(Some(Status::Symmetric));
+    us.hear("fe80::2", &hello_of(without.to_vec())).unwrap();
+    us.wait(Duration::from_secs(4));
+    assert_eq!(us.said("fd00::2"), Some((None, None, Some(Status::Lost))), "its time starts anew");
+}
+
+#[test]
+fn rfc5497_6_a_hello_without_hop_count_takes_the_default_time() {
+    let far = |m: &mut Message| m.tlvs[0].value = Some(vec![0x58, 2, 0x64]);
+    let plain = reparse(&hello(None), far).unwrap();
+    assert_eq!(plain.validity, Duration::from_secs(6));
+    let counted = reparse(&hello(None), |m| {
+        far(m);
+        m.hop_count = Some(0);
+    });
+    assert_eq!(counted.unwrap().validity, Duration::from_secs(2));
+}
+
+#[test]
 fn rfc6130_12_6_two_hop_neighbours_come_go_and_expire() {
     let mut us = Us::plain();
     let say = |us: &mut Us, entries: Vec<HelloEntry>| {
