@@ -12,6 +12,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("rfc5444", 1),
     ("content-id", 1),
     ("mesh-ipc", 1),
+    ("mesh-trace", 2),
     ("nhdp", 2),
     ("olsrv2", 2),
     ("names", 2),

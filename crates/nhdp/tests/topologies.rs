@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use mesh_types::{Duration, Instant};
-use nhdp::{Config, Event, Hello, Limits, LinkStatus, Nhdp, Quality};
+use nhdp::{Config, Event, Hello, Limits, LinkStatus, Liveness, Nhdp, Quality};
 use rfc5444::{NetAddr, RawMessage};
 
 type Addresses = BTreeSet<u8>;
@@ -35,6 +35,7 @@ fn config() -> Config {
         lost_hold: Duration::from_secs(6),
         trigger_jitter: Duration::from_millis(100),
         quality: Quality::OFF,
+        liveness: Liveness::OFF,
         limits: Limits { interfaces: 4, links: 16, neighbor_addresses: 8, two_hops: 16, lost: 16 },
     }
 }
@@ -88,9 +89,9 @@ fn view(a: &Nhdp<()>) -> View {
     let mut links = BTreeMap::new();
     for (index, interface) in a.interfaces() {
         assert!(interface.links().all(|(_, l)| l.status() == LinkStatus::Symmetric));
-        let each = interface.links().map(|(_, l)| {
-            (set(l.addresses.iter().copied()), set(l.two_hops().map(|(address, _)| *address)))
-        });
+        let each = interface
+            .links()
+            .map(|(_, l)| (set(l.addresses.iter().copied()), set(l.two_hops().map(|(address, _)| *address))));
         links.insert(index, each.collect());
     }
     assert!(a.neighbors().all(|(_, n)| n.symmetric));

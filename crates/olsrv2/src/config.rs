@@ -238,3 +238,28 @@ pub struct Sequences {
     /// Packet sequence number last sent.
     pub packet: u16,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rfc5444::{decode_time, encode_time};
+
+    #[test]
+    fn rfc6130_5_rfc7181_5_parameters_obey_their_constraints() {
+        for t in [Timing::RFC7181, Timing::FAST] {
+            for told in [t.hello_interval, t.hello_hold, t.tc_interval, t.tc_hold] {
+                assert_eq!(decode_time(encode_time(told.as_micros())), told.as_micros(), "{told}");
+            }
+            let quarter = |d: Duration| d.divided_by(4);
+            assert!(t.hello_interval >= t.hello_min_interval && t.hello_hold >= t.hello_interval.times(3));
+            assert!(quarter(t.hello_interval) <= t.hello_min_interval, "HP_MAXJITTER");
+            assert!(quarter(t.tc_interval) <= t.tc_min_interval, "TP_MAXJITTER");
+            assert!(
+                t.trigger_jitter <= quarter(t.hello_interval) && t.trigger_jitter <= quarter(t.tc_interval)
+            );
+            assert!(t.tc_interval >= t.tc_min_interval);
+            assert!(t.tc_hold >= t.tc_interval.times(3) && t.advertise_hold >= t.tc_interval.times(3));
+            assert!(t.message_hold > t.forward_jitter.times(32));
+        }
+    }
+}

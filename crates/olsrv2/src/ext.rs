@@ -193,11 +193,16 @@ pub(crate) struct Checked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid;
 
-/// RFC 7181 §15.3.1. `ours` are the receiving interface's addresses.
-pub(crate) fn check_hello(hello: &Hello, originator: IpAddr, ours: &[NetAddr]) -> Result<Checked, Invalid> {
+/// RFC 7181 §15.3.1. `here` are the receiving interface's addresses, `owned` tells whether an address is
+/// partially owned by this router.
+pub(crate) fn check_hello(
+    hello: &Hello,
+    here: &[NetAddr],
+    owned: impl Fn(NetAddr) -> bool,
+) -> Result<Checked, Invalid> {
     let willing = hello.message_tlv(MPR_WILLING).map_err(|_| Invalid)?;
     if let Some(sender) = hello.originator {
-        if sender.overlaps(NetAddr::host(originator)) {
+        if owned(sender) {
             return Err(Invalid);
         }
         let names_itself = |e: &HelloEntry| e.link_status.is_some() || e.other_neighb.is_some();
@@ -207,8 +212,14 @@ pub(crate) fn check_hello(hello: &Hello, originator: IpAddr, ours: &[NetAddr]) -
     }
     let mut on_us = Metrics::default();
     for entry in &hello.entries {
-        let metrics = Metrics::of(entry).ok_or(Invalid)?;
-        if ours.contains(&entry.address) && !merge(&mut on_us, &metrics) {
+        // Of addresses that NHDP passes over, metrics may say what they like.
+        let processed =
+            entry.local_if.is_some() || entry.link_status.is_some() || entry.other_neighb.is_some();
+        let metrics = match Metrics::of(entry) {
+            None if processed => return Err(Invalid),
+            other => other.unwrap_or_default(),
+        };
+        if here.contains(&entry.address) && !merge(&mut on_us, &metrics) {
             return Err(Invalid);
         }
         // RFC 7188: a bit that is clear says nothing, so a value of zero is no association.

@@ -79,9 +79,9 @@ impl Router {
         source: IpAddr,
         mut hello: Hello,
     ) -> Option<()> {
-        let ours = self.nhdp.interface(interface)?.addresses.clone();
-        let checked = check_hello(&hello, self.config.originator, &ours).ok()?;
-        withhold_unmetered(&mut hello, &ours);
+        let here = self.nhdp.interface(interface)?.addresses.clone();
+        let checked = check_hello(&hello, &here, |a| self.nhdp.is_ours(a)).ok()?;
+        withhold_unmetered(&mut hello, &here);
         let (link, neighbor) = self.nhdp.process(now, interface, source, &hello).ok()?;
         self.note_hello(now, interface, link);
         if let Some(originator) = well_defined_originator(&hello, source)
@@ -113,7 +113,11 @@ impl Router {
 
         let mut on_us = OnUs::default();
         for entry in self.nhdp.entries_on_us(interface, hello) {
-            on_us.note(entry);
+            on_us.note_metric(entry);
+        }
+        // A neighbour that hears several of our interfaces names its MPRs by any of their addresses.
+        for (any, _) in self.nhdp.interfaces() {
+            self.nhdp.entries_on_us(any, hello).for_each(|entry| on_us.note_mpr(entry));
         }
         let dirty = self.nhdp.link_mut(interface, link).is_some_and(|l| {
             let before = (l.ext.metric_out, l.ext.mpr_selector);
@@ -200,13 +204,18 @@ impl Router {
             // Nothing to process.
         } else if !core::mem::replace(&mut self.seen.entry(now, key).processed, true) {
             let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
-            forward &= self.process_flooded(now, interface, &message, key);
+            let good = self.process_flooded(now, interface, &message, key);
+            forward &= good;
             if self.counters.tcs_in != tcs {
                 self.relay.keep(now, interface, (originator.ip(), seq), raw);
             }
             if self.counters.tc_changes != changes {
                 // News travel fast, what is only repeated waits for company.
                 jitter = jitter.divided_by(NEWS_FACTOR);
+            }
+            if !good {
+                // No later copy is forwarded, either.
+                self.seen.entry(now, key).forwarded = true;
             }
         } else if raw.kind() == RECORD_MESSAGE {
             self.records.heard(now, interface, originator.ip(), seq);
@@ -251,11 +260,14 @@ impl Router {
         if message.header().kind() == RECORD_MESSAGE {
             return self.record(now, interface, message, key);
         }
-        let Ok(tc) = Tc::parse(message, self.addr_len(), self.config.limits.per_router) else {
+        let tc = Tc::parse(message, self.addr_len(), self.config.limits.per_router);
+        let Some(mut tc) = tc.ok().filter(|tc| !self.nhdp.is_ours(NetAddr::host(tc.originator))) else {
             self.counters.messages_invalid += 1;
             return true;
         };
         self.counters.tcs_in += 1;
+        // Partially owned (§13); of a prefix that only holds an address of ours the rest is not ours.
+        tc.neighbors.retain(|n| !self.nhdp.is_ours(n.address));
         let own = self.config.originator;
         let nhdp = &self.nhdp;
         let outcome =
@@ -338,10 +350,13 @@ struct OnUs {
 }
 
 impl OnUs {
-    fn note(&mut self, entry: &HelloEntry) {
+    fn note_metric(&mut self, entry: &HelloEntry) {
         self.present = true;
         let metric = Metrics::of(entry).and_then(|m| m.link_in);
         self.metric = self.metric.or(metric);
+    }
+
+    fn note_mpr(&mut self, entry: &HelloEntry) {
         let (flooding, routing) = mpr_roles(entry);
         if flooding || routing || entry.link_status == Some(Status::Symmetric) {
             let (f, r) = self.mpr.unwrap_or_default();

@@ -55,7 +55,10 @@ impl<'a> Content<'a> {
         for t in message.tlvs().filter(|t| t.ext == 0) {
             match t.kind {
                 CONTENT => content = t.value,
-                VALIDITY_TIME => validity = time_code_at(t.value?, 1),
+                VALIDITY_TIME => {
+                    let hops = message.header().hop_count().map_or(u8::MAX, |n| n.saturating_add(1));
+                    validity = time_code_at(t.value?, hops);
+                }
                 _ => {}
             }
         }

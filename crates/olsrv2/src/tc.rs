@@ -67,6 +67,8 @@ struct Said {
     kind: u8,
     dist: Option<u8>,
     metrics: Metrics,
+    /// It has two different outgoing neighbour metrics.
+    two_metrics: bool,
 }
 
 impl Tc {
@@ -87,8 +89,9 @@ impl Tc {
                 (VALIDITY_TIME, 0) => once(&mut validity, time(value, header.hop_count())?)?,
                 (INTERVAL_TIME, 0) => once(&mut interval, time(value, header.hop_count())?)?,
                 (CONT_SEQ_NUM, ext @ (0 | 1)) => {
-                    let byte = |i: usize| value.get(i).copied().unwrap_or(0);
-                    once(&mut ansn, (u16::from_be_bytes([byte(0), byte(1)]), ext == 0))?;
+                    // RFC 7188 §4.2: the one value that is not filled up with zeros.
+                    let number = value.first_chunk::<2>().ok_or(Invalid)?;
+                    once(&mut ansn, (u16::from_be_bytes(*number), ext == 0))?;
                 }
                 _ => {}
             }
@@ -114,7 +117,7 @@ impl Tc {
         if said.kind == 0 && said.dist.is_none() {
             return Ok(());
         }
-        if (said.kind != 0 && said.dist.is_some()) || address == originator {
+        if (said.kind != 0 && said.dist.is_some()) || address == originator || said.two_metrics {
             return Err(Invalid);
         }
         if let Some(dist) = said.dist {
@@ -179,7 +182,8 @@ fn time(value: &[u8], hop_count: Option<u8>) -> Result<Duration, Invalid> {
     if hop_count.is_none() && value.len() > 1 {
         return Err(Invalid);
     }
-    let code = time_code_at(value, hop_count.unwrap_or(0).saturating_add(1)).ok_or(Invalid)?;
+    let hops = hop_count.map_or(u8::MAX, |n| n.saturating_add(1));
+    let code = time_code_at(value, hops).ok_or(Invalid)?;
     Ok(Duration::from_micros(decode_time(code)))
 }
 
@@ -197,7 +201,14 @@ fn said(message: &MessageView<'_>, max: usize) -> Result<BTreeMap<NetAddr, Said>
                 match t.kind {
                     NBR_ADDR_TYPE => said.kind |= first & (ORIGINATOR | ROUTABLE),
                     GATEWAY if *said.dist.get_or_insert(first) != first => return Err(Invalid),
-                    LINK_METRIC if !said.metrics.add(value) => return Err(Invalid),
+                    LINK_METRIC => {
+                        let first = said.metrics.neighbor_out;
+                        let mut this = Metrics::default();
+                        this.add(value);
+                        said.two_metrics |=
+                            this.neighbor_out.is_some_and(|new| first.is_some_and(|m| m != new));
+                        said.metrics.add(value);
+                    }
                     _ => {}
                 }
             }
@@ -301,6 +312,34 @@ mod tests {
     fn rfc7181_21_sequence_numbers_wrap() {
         assert!(newer(1, 0) && newer(0, 0xffff) && newer(0x7fff, 0));
         assert!(!newer(0, 0) && !newer(0, 1) && !newer(0xffff, 0));
+    }
+
+    #[test]
+    fn rfc7181_16_3_1_only_metrics_that_are_used_must_agree() {
+        let with = |address: &str, values: &[u16]| {
+            let attributes = values.iter().map(|v| Attribute::new(LINK_METRIC, &v.to_be_bytes())).collect();
+            let address = NetAddr::host(address.parse().unwrap()).into();
+            pack(&[Attributed { address, attributes }])
+        };
+        let add = |blocks| reparse(&sample(), |m| m.blocks.extend(blocks));
+        assert!(add(with("fd00::2", &[0x8001, 0x8002])).is_ok(), "link metrics mean nothing in a TC");
+        assert!(add(with("fd00::7", &[0x1001, 0x1002])).is_ok(), "nothing is said of fd00::7");
+        assert_eq!(add(with("fd00::2", &[0x1fff])), Err(Invalid));
+        assert_eq!(add(with("fd00:2::2", &[0x3001, 0x1000])), Err(Invalid));
+    }
+
+    #[test]
+    fn rfc7188_4_2_a_short_cont_seq_num_is_an_error_a_long_one_is_cut() {
+        let set = |value: &'static [u8]| {
+            reparse(&sample(), |m| {
+                m.tlvs
+                    .iter_mut()
+                    .filter(|t| t.kind == CONT_SEQ_NUM)
+                    .for_each(|t| t.value = Some(value.to_vec()));
+            })
+        };
+        assert_eq!(set(&[1]), Err(Invalid));
+        assert_eq!(set(&[1, 2, 3]).unwrap().ansn, Some((0x0102, true)));
     }
 
     #[test]

@@ -190,7 +190,9 @@ impl Router {
             let metric = Metric::from_compressed(n.metric.to_compressed());
             Gateway { prefix: n.prefix, dist: n.dist, metric: Some(metric) }
         };
-        let gateways: Vec<Gateway> = self.attached.iter().map(gateway).collect();
+        // What is an address of ours is no network behind us (§7.2).
+        let own = |n: &&crate::AttachedNetwork| n.prefix.is_host() && self.nhdp.is_ours(n.prefix);
+        let gateways: Vec<Gateway> = self.attached.iter().filter(|n| !own(n)).map(gateway).collect();
         if neighbors != self.tc.neighbors || gateways != self.tc.gateways {
             self.tc.neighbors = neighbors;
             self.tc.gateways = gateways;

@@ -93,6 +93,35 @@ fn rfc7181_olsrd2_tcs_make_routes() {
     assert_eq!(us.router.counters().tcs_in, 3, "once is enough");
 }
 
+/// All six, in the order in which they were captured.
+#[test]
+fn every_olsrd2_packet_is_understood() {
+    let mut us = Us::new();
+    let source = ip("fe80::ff:fe00:3");
+    let expected = [
+        ("HELLO #1", Some(LinkStatus::Heard), 0, 0),
+        ("HELLO", Some(LinkStatus::Heard), 0, 0),
+        ("TC early", Some(LinkStatus::Heard), 0, 0),
+        ("HELLO of fd00::3", Some(LinkStatus::Symmetric), 2, 0),
+        ("TC of fd00::3", Some(LinkStatus::Symmetric), 2, 1),
+        ("packet with 3 TC", Some(LinkStatus::Symmetric), 2, 3),
+    ];
+    let lines: Vec<&str> = PACKETS.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
+    assert_eq!(lines.len(), expected.len());
+    for (name, status, two_hops, edges) in expected {
+        let line =
+            lines.iter().find(|l| l.split_once(' ').is_some_and(|(_, n)| n == name || n.starts_with(name)));
+        let hex = line.unwrap().split(' ').next().unwrap();
+        let byte = |i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        us.router.handle_input(us.now, Input::Packet { interface: 1, source, bytes: &bytes }).unwrap();
+        let n = us.router.neighbors().next().unwrap();
+        let seen = (Some(n.status), n.two_hops, us.router.topology().count());
+        assert_eq!(seen, (status, two_hops, edges), "{name}");
+    }
+    assert_eq!(us.router.counters().messages_invalid, 0);
+}
+
 #[test]
 fn rfc7181_17_5_routes_made_by_olsrd2_expire() {
     let mut us = Us::new();

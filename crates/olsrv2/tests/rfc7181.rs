@@ -338,8 +338,9 @@ fn rfc7181_17_2_without_a_metric_from_its_end_a_link_is_not_symmetric() {
 #[test]
 fn rfc7181_15_3_1_hellos_that_are_discarded() {
     type Case = (&'static str, fn(&mut Message));
-    let cases: [Case; 6] = [
+    let cases: [Case; 7] = [
         ("two MPR_WILLING", |m| m.tlvs.push(Tlv::new(7, &[0]))),
+        ("our interface address as its originator", |m| m.originator = Some(on_link(1).into())),
         ("our originator address", |m| m.originator = Some(node(1).into())),
         ("its own address as a neighbour", |m| {
             m.blocks.extend(pack(&[entry(node(2), &[Attribute::new(4, &[1])])]));
@@ -362,6 +363,93 @@ fn rfc7181_15_3_1_hellos_that_are_discarded() {
         us.hear(2, &hello);
         assert_eq!((us.status(2), us.router.counters().messages_invalid), (None, 1), "{name}");
     }
+}
+
+#[test]
+fn rfc7181_15_3_1_metrics_of_addresses_that_nhdp_passes_over_may_differ() {
+    let mut us = Us::new();
+    let mut hello = Neighbour::new(2).hello();
+    let odd = [metric(ALL, Metric::new(1)), metric(ALL, Metric::new(999))];
+    hello.blocks.extend(pack(&[entry(node(77), &odd)]));
+    us.hear(2, &hello);
+    assert_eq!(us.status(2), Some(LinkStatus::Symmetric));
+}
+
+#[test]
+fn rfc7181_15_3_2_3_an_mpr_is_named_by_any_of_its_interfaces() {
+    let mut us = Us::new();
+    us.up(2);
+    // It hears both of our interfaces on its one, and says MPR with the other one's address only.
+    let mut hello = Neighbour::new(2).hello();
+    let there = [Attribute::new(3, &[SYMMETRIC]), metric(ALL, Metric::new(1)), Attribute::new(8, &[3])];
+    hello.blocks.extend(pack(&[entry(on_link(0x100), &there)]));
+    us.hear(2, &hello);
+    let n = us.router.neighbors().next().unwrap();
+    assert_eq!((n.mpr_selector, n.metric_out), ((true, true), Metric::new(256)));
+    us.meet(2, 0);
+    assert_eq!(us.router.neighbors().next().unwrap().mpr_selector, (false, false));
+}
+
+#[test]
+fn rfc7181_16_3_1_a_tc_from_one_of_our_addresses_is_forwarded_unread() {
+    let mut us = Us::new();
+    us.meet(2, 1);
+    let mut m = tc(50, 1);
+    m.originator = Some(on_link(1).into());
+    us.hear(2, &m);
+    assert_eq!((us.router.counters().tcs_in, us.router.counters().messages_invalid), (0, 1));
+}
+
+#[test]
+fn rfc7181_16_3_3_what_is_partly_ours_is_no_neighbour_of_others() {
+    let mut us = Us::new();
+    us.meet(2, 0);
+    let wide = |n: u16, len| NetAddr::new(ip(0xfd00, n), len);
+    let said =
+        |kind: u8, value: u8| [Attribute::new(kind, &[value]), metric(0x1000, Metric::new(5))].to_vec();
+    let mut m = tc(2, 1);
+    m.blocks = pack(&[
+        Attributed { address: wide(0, 64).into(), attributes: said(9, 2) },
+        Attributed { address: wide(9, 128).into(), attributes: said(9, 2) },
+        Attributed { address: wide(0, 56).into(), attributes: said(10, 0) },
+        Attributed { address: wide(1, 128).into(), attributes: said(10, 0) },
+    ]);
+    us.hear(2, &m);
+    us.wait(Duration::from_secs(1)); // route calculations may be put together
+    let routes: Vec<NetAddr> = us.router.routes().map(|r| r.prefix).collect();
+    assert!(routes.contains(&wide(9, 128)) && !routes.contains(&wide(0, 64)), "{routes:?}");
+    assert!(routes.contains(&wide(0, 56)), "a network that only holds our address");
+    assert_eq!(us.router.attached_networks().count(), 1, "our own address is no network of others");
+}
+
+#[test]
+fn rfc7181_7_2_an_address_of_ours_is_no_attached_network() {
+    let mut us = Us::new();
+    us.meet(2, 2);
+    let network = |prefix| AttachedNetwork { prefix, dist: 0, metric: Metric::MIN };
+    let networks = [network(NetAddr::host(node(1))), network(NetAddr::new(ip(0xfd77, 0), 64))];
+    us.input(Input::AttachedNetworks(&networks));
+    us.wait(Duration::from_secs(10));
+    let last = &us.own(1).last().unwrap().2;
+    assert_eq!(said(last, node(1), 10), Vec::<Vec<u8>>::new());
+    let prefixes = last.blocks.iter().flat_map(|b| &b.addresses).filter(|a| !a.is_host()).count();
+    assert_eq!(prefixes, 1);
+}
+
+#[test]
+fn records_over_their_rate_are_forwarded_from_no_copy() {
+    let mut us = Us::new();
+    us.up(2);
+    us.meet(2, 1);
+    for seq in 0..200 {
+        us.hear(2, &record(50, seq, u32::from(seq), b"x"));
+    }
+    let once = us.router.counters().forwarded;
+    assert!((1..200).contains(&once), "{once}");
+    for seq in 0..200 {
+        us.hear(2, &record(50, seq, u32::from(seq), b"x"));
+    }
+    assert_eq!(us.router.counters().forwarded, once);
 }
 
 #[test]

@@ -38,6 +38,15 @@ impl<'a> PacketView<'a> {
     /// # Errors
     /// What is malformed and where; the whole packet must then be dropped.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let packet = Self::header(bytes)?;
+        let mut cursor = packet.messages;
+        while !cursor.is_empty() {
+            raw_message(&mut cursor)?;
+        }
+        Ok(packet)
+    }
+
+    fn header(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut cursor = Cursor::new(bytes, 0);
         let first = cursor.u8()?;
         if first >> 4 != 0 {
@@ -45,11 +54,25 @@ impl<'a> PacketView<'a> {
         }
         let seq = if first & flag::PKT_SEQ != 0 { Some(cursor.u16()?) } else { None };
         let tlvs = if first & flag::PKT_TLV != 0 { Some(tlv_block(&mut cursor, None)?) } else { None };
-        let messages = cursor;
+        Ok(Self { seq, tlvs, messages: cursor })
+    }
+
+    /// The same for a person's eyes: the messages before the first whose header is malformed, and what is
+    /// wrong with that. A router must not use it.
+    ///
+    /// # Errors
+    /// The packet header is malformed.
+    pub fn salvage(bytes: &'a [u8]) -> Result<(Self, Option<Error>), Error> {
+        let mut packet = Self::header(bytes)?;
+        let mut cursor = packet.messages;
         while !cursor.is_empty() {
-            raw_message(&mut cursor)?;
+            let good = cursor.offset() - packet.messages.offset();
+            if let Err(e) = raw_message(&mut cursor) {
+                packet.messages = packet.messages.sub(good)?;
+                return Ok((packet, Some(e)));
+            }
         }
-        Ok(Self { seq, tlvs, messages })
+        Ok((packet, None))
     }
 
     /// Packet sequence number.
@@ -141,6 +164,10 @@ impl<'a> RawMessage<'a> {
     /// The message as received, header included.
     pub fn bytes(&self) -> &'a [u8] {
         self.whole.rest()
+    }
+    /// Where it begins, in bytes from the start of the packet.
+    pub fn offset(&self) -> usize {
+        self.whole.offset()
     }
 
     /// Checks the message TLVs and every address block.

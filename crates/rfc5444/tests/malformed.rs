@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use rfc5444::{ErrorKind, Packet};
+use rfc5444::{ErrorKind, Packet, PacketView};
 
 fn error(bytes: &[u8]) -> (ErrorKind, usize) {
     let e = Packet::parse(bytes).unwrap_err();
@@ -60,4 +60,15 @@ fn rfc5444_5_4_tlvs() {
     assert_eq!(address_tlv(&[1, 0x40, 2]), (ErrorKind::TlvIndex(2), 15));
     assert_eq!(address_tlv(&[1, 0x20, 1, 0]), (ErrorKind::TlvIndex(0), 15));
     assert_eq!(address_tlv(&[1, 0x34, 0, 1, 3, 0, 0, 0]), (ErrorKind::TlvMultivalue(3), 17));
+}
+
+#[test]
+fn what_comes_before_a_bad_message_can_be_salvaged() {
+    let bytes = [0, 1, 3, 0, 6, 0, 0, 2, 3, 0, 99, 0, 0];
+    assert_eq!(error(&bytes), (ErrorKind::MessageSize(99), 9));
+    let (view, problem) = PacketView::salvage(&bytes).unwrap();
+    assert_eq!(view.messages().map(|m| (m.kind(), m.offset())).collect::<Vec<_>>(), [(1, 1)]);
+    assert_eq!(problem.unwrap().offset, 9);
+    assert!(PacketView::salvage(&bytes[..7]).unwrap().1.is_none());
+    assert!(PacketView::salvage(&[0x10]).is_err());
 }

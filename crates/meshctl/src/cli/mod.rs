@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use help::{help, man};
 pub(crate) use parse::{Parsed, parse};
 
-use crate::commands::{help as help_command, info, logs, mesh, store, support, update};
+use crate::commands::{decode, help as help_command, info, logs, mesh, store, support, update};
 use crate::failure::Failure;
 use crate::out::Out;
 
@@ -276,6 +276,19 @@ pub(crate) const COMMANDS: &[Command] = &[
         details: "",
         flags: &[option("--lines", Some("-n"), "N", "at most so many lines (default 100)")],
         run: logs::logs,
+    },
+    Command {
+        name: "decode",
+        usage: "[FILE]",
+        operands: (0, 1),
+        words: &[],
+        about: "routing packets of a capture, readable",
+        details: "FILE is a pcap or pcapng file, as tcpdump and Wireshark write them, or text with one packet a line in \
+                  hexadecimal digits; without it, or as -, standard input. Shows every packet of UDP port 269: its \
+                  messages, addresses and TLVs (RFC 5444) by name. Of a malformed packet it says what is wrong at which \
+                  byte, shows what came before, and goes on with the next; it then ends with 1. Needs no running node.",
+        flags: &[],
+        run: decode::decode,
     },
     Command {
         name: "version",
