@@ -43,9 +43,10 @@ impl Router {
         };
         // One delay for all messages of a packet, so that they stay together (§13.2).
         let jitter = self.jitter(self.config.timing.forward_jitter);
+        let mut proven = !self.has_keys();
         for raw in packet.messages() {
             match raw.kind() {
-                HELLO => self.hello(now, interface, source, &raw),
+                HELLO => proven |= self.hello(now, interface, source, &raw),
                 TC | RECORD_MESSAGE => self.flooded(now, interface, source, &raw, jitter),
                 _ => {
                     // Extensions of others may use the same flooding (§14); what they say is not ours to know.
@@ -54,21 +55,30 @@ impl Router {
                 }
             }
         }
-        self.note_packet(now, interface, source, packet.seq());
+        // Only the ICV of a HELLO covers the source address; nothing covers the packet's number.
+        if proven {
+            let seq = packet.seq().filter(|_| !self.has_keys());
+            self.note_packet(now, interface, source, seq);
+        }
         Ok(())
     }
 
-    fn hello(&mut self, now: Instant, interface: u32, source: IpAddr, raw: &RawMessage<'_>) {
-        let checked = raw.check().ok();
-        if checked.as_ref().is_some_and(|m| !self.admits_hello(now, interface, source, m)) {
-            return;
+    /// Whether the HELLO is admitted: with keys, whether it is known to come from its source.
+    fn hello(&mut self, now: Instant, interface: u32, source: IpAddr, raw: &RawMessage<'_>) -> bool {
+        let Ok(message) = raw.check() else {
+            self.counters.messages_invalid += 1;
+            return false;
+        };
+        if !self.admits_hello(now, interface, source, &message) {
+            return false;
         }
-        let parsed = checked.and_then(|m| Hello::parse(&m, self.addr_len()).ok());
+        let parsed = Hello::parse(&message, self.addr_len()).ok();
         if parsed.and_then(|hello| self.process_hello(now, interface, source, hello)).is_some() {
             self.counters.hellos_in += 1;
         } else {
             self.counters.messages_invalid += 1;
         }
+        true
     }
 
     /// §15.3; `None` if the HELLO is discarded.
