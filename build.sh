@@ -77,7 +77,7 @@ export PYTHONDONTWRITEBYTECODE=1
 
 case "$verb" in
   image) setup; exec "$P2PMESH_PYTHON" ci/provider/build.py "$@" ;;
-  test) setup; exec ci/run-tests "$@" ;;
+  test) setup --tests; exec ci/run-tests "$@" ;;
   run) setup
     exec python3 ci/emulator/run.py "$@" ;;
   flash) with_python ci/flash "$@" ;;

@@ -18,9 +18,15 @@ needed=(
   "command -v ping|iputils-ping"
   "command -v curl|curl"
   "command -v tmux|tmux"
+  "test -x /usr/sbin/mke2fs -o -x /sbin/mke2fs|e2fsprogs"
   "test -e /usr/share/keyrings/debian-archive-keyring.gpg -o -n '${P2PMESH_KEYRING:-}'|debian-archive-keyring"
   "test -e /etc/ssl/certs/ca-certificates.crt|ca-certificates"
 )
+# Only the tests compare with it.
+if [ "${1:-}" = --tests ]; then
+  shift
+  needed+=("command -v tshark|tshark")
+fi
 
 missing=()
 for line in "${needed[@]}"; do
