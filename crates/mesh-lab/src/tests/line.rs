@@ -173,7 +173,7 @@ fn shown(lab: &mut Lab) -> Result<()> {
     for (command, parts) in [
         ("neighbors", [&six, &four, "eth1", "symmetric"]),
         ("routes", [&six, &four, "eth1", "/64"]),
-        ("topology", [&six, &four, "256", "FROM"]),
+        ("topology", [&six, &four, "COST", "FROM"]),
         ("radio", ["eth0", "eth1", "mesh", "wired"]),
         ("names", [&six, &four, "c.local", "a.local"]),
     ] {

@@ -241,7 +241,9 @@ fn route_changes_are_heard() {
         table: TABLE_MAIN,
         protocol: 99,
     };
-    nl.add_veth("left", "right", NetNamespace::new().unwrap().as_fd()).unwrap();
+    // Its end goes with the namespace, and takes ours along.
+    let other = NetNamespace::new().unwrap();
+    nl.add_veth("left", "right", other.as_fd()).unwrap();
     let left = nl.link("left").unwrap().unwrap();
     nl.set_up(left.index, true).unwrap();
     let route = Route { index: left.index, ..route };
