@@ -42,6 +42,8 @@ pub enum RouterRequest {
         /// Kinds of interest.
         kinds: Vec<u8>,
     },
+    /// One [`RouterResponse::Traffic`].
+    Traffic,
 }
 
 /// What the router answers.
@@ -66,6 +68,8 @@ pub enum RouterResponse {
     },
     /// All records known at the time of the subscription have been sent.
     SnapshotDone,
+    /// What went over each interface, each address family by itself.
+    Traffic(Vec<Traffic>),
 }
 
 /// How far a link has come (RFC 6130 §7).
@@ -134,6 +138,53 @@ pub struct Edge {
     pub to: IpAddr,
     /// Cost in that direction.
     pub metric: u32,
+}
+
+/// What went over an interface in one address family since the router put it into use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The interface.
+    pub interface: String,
+    /// IPv4; otherwise IPv6.
+    pub ipv4: bool,
+    /// Packets received.
+    pub packets_in: u64,
+    /// Their bytes (UDP payload).
+    pub bytes_in: u64,
+    /// Packets sent.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Packets received that are not RFC 5444.
+    pub packets_malformed: u64,
+    /// Packets received that came from afar or were cut short.
+    pub packets_refused: u64,
+    /// Packets that the kernel dropped because they were not fetched in time.
+    pub packets_overflowed: u64,
+    /// Packets that the kernel did not take.
+    pub packets_unsent: u64,
+    /// Messages by type.
+    pub messages: Vec<MessageTraffic>,
+}
+
+/// Messages of one type on an interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MessageTraffic {
+    /// `HELLO`, `TC`, `record`, or `other`.
+    pub kind: String,
+    /// Received.
+    pub received: u64,
+    /// Of these, refused: malformed, badly signed, played again, from a stranger; the service's counters
+    /// ([`crate::ServiceStatus`]) tell the reasons apart.
+    pub refused: u64,
+    /// Of these, dealt with before.
+    pub duplicates: u64,
+    /// This node's own, queued to be sent.
+    pub sent: u64,
+    /// Others', queued to be sent on.
+    pub forwarded: u64,
+    /// Dropped because the sending queue was full.
+    pub queue_full: u64,
 }
 
 /// An application record as it arrived, its signature verified.

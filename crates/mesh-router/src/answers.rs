@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use mesh_ipc::ServiceStatus;
-use mesh_ipc::router::{Edge, LinkState, Neighbor, Route};
+use mesh_ipc::router::{Edge, LinkState, MessageTraffic, Neighbor, Route, Traffic};
+use mesh_sys::udp::Family;
 use mesh_types::Instant;
-use olsrv2::{Counters, LinkStatus};
+use olsrv2::{Counters, Kinds, LinkStatus, PortCounters};
 
 use crate::instance::Instance;
 use crate::links::Links;
@@ -71,6 +72,43 @@ pub(crate) fn topology(instances: &[Instance]) -> Vec<Edge> {
     edges
 }
 
+/// What went over the interfaces in use.
+pub(crate) fn traffic(instances: &[Instance], links: &Links) -> Vec<Traffic> {
+    let each = instances.iter().flat_map(|i| i.router.port_counters().map(move |(index, c)| (i, index, c)));
+    each.map(|(instance, index, c)| {
+        let socket = instance.port_traffic(index);
+        Traffic {
+            interface: name(links, index),
+            ipv4: instance.family == Family::V4,
+            packets_in: c.packets_in,
+            bytes_in: c.bytes_in,
+            packets_out: c.packets_out,
+            bytes_out: c.bytes_out,
+            packets_malformed: c.packets_malformed,
+            packets_refused: socket.refused,
+            packets_overflowed: socket.overflowed,
+            packets_unsent: socket.send_failed,
+            messages: messages(c).into(),
+        }
+    })
+    .collect()
+}
+
+fn messages(c: &PortCounters) -> [MessageTraffic; 4] {
+    type Of = fn(&Kinds) -> u64;
+    let kinds: [(&str, Of); 4] =
+        [("HELLO", |k| k.hellos), ("TC", |k| k.tcs), ("record", |k| k.records), ("other", |k| k.others)];
+    kinds.map(|(kind, of)| MessageTraffic {
+        kind: kind.into(),
+        received: of(&c.received),
+        refused: of(&c.refused),
+        duplicates: of(&c.duplicates),
+        sent: of(&c.sent),
+        forwarded: of(&c.forwarded),
+        queue_full: of(&c.queue_full),
+    })
+}
+
 /// Hops to a router of the mesh; 255 while there is no route.
 pub(crate) fn hops(instance: &Instance, originator: IpAddr) -> u8 {
     let mut routes = instance.router.routes();
@@ -94,33 +132,51 @@ pub(crate) fn counters(instances: &[Instance], status: &mut ServiceStatus) {
 }
 
 fn core_counters(c: &Counters, add: &mut impl FnMut(&str, u64)) {
-    add("packets_in", c.packets_in);
-    add("bytes_in", c.bytes_in);
-    add("packets_out", c.packets_out);
-    add("bytes_out", c.bytes_out);
-    add("packets_malformed", c.packets_malformed);
-    add("messages_invalid", c.messages_invalid);
-    add("icv_missing", c.icv_missing);
-    add("icv_unknown_key", c.icv_unknown_key);
-    add("icv_wrong", c.icv_wrong);
-    add("timestamp_missing", c.timestamp_missing);
-    add("replayed", c.replayed);
-    add("hellos_in", c.hellos_in);
-    add("hellos_out", c.hellos_out);
-    add("tcs_in", c.tcs_in);
-    add("tc_changes", c.tc_changes);
-    add("tcs_out", c.tcs_out);
-    add("records_in", c.records_in);
-    add("records_out", c.records_out);
-    add("forwarded", c.forwarded);
-    add("relayed", c.relayed);
-    add("duplicates", c.duplicates);
-    add("not_symmetric", c.not_symmetric);
-    add("own_tcs_ahead", c.own_tcs_ahead);
-    add("unknown_messages", c.unknown_messages);
-    add("table_full", c.table_full);
-    add("queue_full", c.queue_full);
-    add("probes", c.probes);
-    add("route_runs", c.route_runs);
-    add("route_changes", c.route_changes);
+    // Without `..`: one that is counted is shown.
+    macro_rules! show {
+        ($($name:ident),* $(,)?) => {
+            let Counters { $($name),* } = c;
+            $(add(stringify!($name), *$name);)*
+        };
+    }
+    show!(
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+        packets_malformed,
+        messages_invalid,
+        icv_missing,
+        icv_unknown_key,
+        icv_wrong,
+        timestamp_missing,
+        replayed,
+        not_symmetric,
+        rate_limited,
+        duplicates,
+        not_mpr,
+        hop_limit,
+        own_returned,
+        own_tcs_ahead,
+        unknown_messages,
+        table_full,
+        queue_full,
+        hellos_in,
+        hellos_out,
+        tcs_in,
+        tc_changes,
+        tcs_out,
+        tcs_triggered,
+        records_in,
+        records_out,
+        forwarded,
+        relayed,
+        links_up,
+        links_down,
+        probes,
+        probes_answered,
+        probes_failed,
+        route_runs,
+        route_changes,
+    );
 }

@@ -45,10 +45,20 @@ pub(crate) struct SocketCounters {
     pub(crate) bad_signatures: u64,
 }
 
+/// What a socket in use counts, beside the core.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PortTraffic {
+    pub(crate) refused: u64,
+    pub(crate) send_failed: u64,
+    /// Datagrams that the kernel dropped.
+    pub(crate) overflowed: u64,
+}
+
 #[derive(Debug)]
 struct Port {
     socket: MulticastSocket,
     usable: Usable,
+    traffic: PortTraffic,
     /// The last packet could not be sent; said once.
     failing: bool,
 }
@@ -90,6 +100,12 @@ impl Instance {
     /// Whether an interface is among them.
     pub(crate) fn uses(&self, index: u32) -> bool {
         self.ports.contains_key(&index)
+    }
+
+    /// What the socket of an interface counted.
+    pub(crate) fn port_traffic(&self, index: u32) -> PortTraffic {
+        let port = self.ports.get(&index);
+        port.map(|p| PortTraffic { overflowed: p.socket.overflowed(), ..p.traffic }).unwrap_or_default()
     }
 
     /// What keeps interfaces from being used, for people.
@@ -142,7 +158,8 @@ impl Instance {
             Ok(socket) => {
                 log::info!("{}: routing {} here", usable.name, self.name());
                 self.broken.remove(&index);
-                self.ports.insert(index, Port { socket, usable: usable.clone(), failing: false });
+                let traffic = PortTraffic::default();
+                self.ports.insert(index, Port { socket, usable: usable.clone(), traffic, failing: false });
                 self.input(now, Input::InterfaceUp { interface: index, addresses: &usable.addresses });
                 let bits_per_second = wired_bitrate(&usable.name);
                 self.input(now, Input::InterfaceBitrate { interface: index, bits_per_second });
@@ -183,7 +200,7 @@ impl Instance {
         mut done: impl FnMut(&mut Self, Effect),
     ) {
         for _ in 0..BURST {
-            let Some(port) = self.ports.get(&index) else { return };
+            let Some(port) = self.ports.get_mut(&index) else { return };
             let got = match port.socket.recv(buffer) {
                 Ok(Some(got)) => got,
                 Ok(None) => return,
@@ -196,6 +213,7 @@ impl Instance {
             let source = got.source.ip();
             if got.truncated || !from_the_link(source, got.destination) {
                 self.counters.refused += 1;
+                port.traffic.refused += 1;
                 continue;
             }
             let bytes = buffer.get(..got.len).unwrap_or_default();
@@ -244,6 +262,7 @@ impl Instance {
             Ok(()) => port.failing = false,
             Err(e) => {
                 self.counters.send_failed += 1;
+                port.traffic.send_failed += 1;
                 if !std::mem::replace(&mut port.failing, true) {
                     log::warn!("{}: sending failed: {e}", port.usable.name);
                 }

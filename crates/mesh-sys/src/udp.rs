@@ -219,6 +219,21 @@ impl MulticastSocket {
     }
 }
 
+impl MulticastSocket {
+    /// Datagrams that the kernel dropped since the socket was opened, because its queue was full or their
+    /// checksum wrong. Zero if it does not say (before Linux 4.12).
+    pub fn overflowed(&self) -> u64 {
+        // The kernel's `SK_MEMINFO_VARS` words; the last one counts drops.
+        let mut words = [0u32; 9];
+        let mut len = size_of_val(&words) as libc::socklen_t;
+        let fd = self.socket.as_raw_fd();
+        let to = (&raw mut words).cast();
+        // SAFETY: the kernel writes at most `len` bytes to `words` and the new length to `len`.
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, to, &raw mut len) };
+        words[8].into()
+    }
+}
+
 impl AsFd for MulticastSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

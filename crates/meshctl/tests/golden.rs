@@ -8,7 +8,9 @@ use common::Node;
 use mesh_ipc::Response;
 use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
 use mesh_ipc::radio::{Interface, Phy, Plan, RadioRequest, RadioResponse, Role};
-use mesh_ipc::router::{Edge, LinkState, Neighbor, Route, RouterRequest, RouterResponse};
+use mesh_ipc::router::{
+    Edge, LinkState, MessageTraffic, Neighbor, Route, RouterRequest, RouterResponse, Traffic,
+};
 use mesh_ipc::supervisor::{Service, ServiceState, SupervisorRequest, SupervisorResponse};
 use mesh_ipc::update::{Slot, Slots, UpdateRequest, UpdateResponse};
 
@@ -48,6 +50,17 @@ fn router(node: &mut Node) {
             RouterRequest::Topology => {
                 RouterResponse::Topology(vec![Edge { from: a("fd01::1"), to: a("fd02::1"), metric: 256 }])
             }
+            RouterRequest::Traffic => RouterResponse::Traffic(vec![Traffic {
+                interface: "eth0".into(),
+                packets_in: 7,
+                bytes_in: 900,
+                messages: vec![MessageTraffic {
+                    kind: "TC".into(),
+                    received: 5,
+                    ..MessageTraffic::default()
+                }],
+                ..Traffic::default()
+            }]),
             _ => return vec![Response::Error("not here".into())],
         })]
     });
@@ -103,6 +116,27 @@ fn the_router_is_asked() {
         "NAME          ADDRESS  HOPS  COST\nqueen?.local  fd02::1  1     256\n"
     );
     assert!(node.good(&["topology", "--dot"]).contains("\"fd01::1\" [label=\"bloor\\nfd01::1\"];"));
+}
+
+#[test]
+fn counters_are_shown_by_service_and_interface() {
+    let mut node = Node::new("counters");
+    assert_eq!(node.good(&["counters"]), "no service answers; see meshctl status\n");
+    assert!(node.bad(&["counters", "mesh-mdns"], 1).contains("mesh-mdns is not running"));
+    router(&mut node);
+    names(&mut node);
+    let text = node.good(&["counters", "mesh-router"]);
+    assert_eq!(
+        text,
+        "mesh-router\n  COUNTER  VALUE\n  things   3\n\n\
+         \x20 INTERFACE  FAMILY  PACKETS IN  BYTES IN  PACKETS OUT  BYTES OUT  MALFORMED  REFUSED  OVERFLOWED  UNSENT\n\
+         \x20 eth0       IPv6    7           900       0            0          0          0        0           0\n\n\
+         \x20 INTERFACE  FAMILY  MESSAGE  RECEIVED  REFUSED  DUPLICATE  SENT  FORWARDED  QUEUE FULL\n\
+         \x20 eth0       IPv6    TC       5         0        0          0     0          0\n"
+    );
+    let all = node.good(&["counters", "--json"]);
+    assert!(all.contains("\"name\": \"mesh-mdns\"") && all.contains("\"name\": \"things\","), "{all}");
+    assert!(all.contains("\"message\": \"TC\",\n          \"received\": 5,"), "{all}");
 }
 
 #[test]

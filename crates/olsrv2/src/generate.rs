@@ -58,6 +58,8 @@ impl Router {
             Event::NeighborDown { interface, address, originator }
         };
         self.outputs.push_back(Output::Event(event));
+        let count = if symmetric { &mut self.counters.links_up } else { &mut self.counters.links_down };
+        *count += 1;
         if symmetric {
             self.plan_sync(now, interface);
         }
@@ -171,6 +173,7 @@ impl Router {
         let hop_limit = self.scopes.hop_limit(turn);
         let message = tc.to_message(self.addr_len(), hop_limit, timing.tc_interval, &self.scopes);
         self.counters.tcs_out += 1;
+        self.counters.tcs_triggered += u64::from(news);
         self.queue(now, None, &message);
         self.tc.last = Some(now);
         // News may be lost on their way, so they are repeated sooner: after 1/4, then 1/2 of the interval.
@@ -248,7 +251,7 @@ impl Router {
         let Some(port) = self.ports.get_mut(&interface) else { return };
         for bytes in messages {
             self.counters.relayed += 1;
-            if !port.outbox.push(bytes, now, limit) {
+            if !port.push(bytes, now, limit, false) {
                 self.counters.queue_full += 1;
             }
         }
@@ -281,7 +284,7 @@ impl Router {
         }
         let limit = self.config.limits.forward_queue;
         for (index, port) in &mut self.ports {
-            if interface.is_none_or(|i| i == *index) && !port.outbox.push(bytes.clone(), now, limit) {
+            if interface.is_none_or(|i| i == *index) && !port.push(bytes.clone(), now, limit, true) {
                 self.counters.queue_full += 1;
             }
         }
@@ -296,6 +299,8 @@ impl Router {
             for bytes in port.outbox.flush(self.config.mtu) {
                 self.counters.packets_out += 1;
                 self.counters.bytes_out += bytes.len() as u64;
+                port.counters.packets_out += 1;
+                port.counters.bytes_out += bytes.len() as u64;
                 self.outputs.push_back(Output::Transmit { interface: *interface, bytes });
             }
             self.sequences.packet = port.outbox.packet_seq();

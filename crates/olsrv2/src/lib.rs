@@ -36,7 +36,7 @@ mod views;
 pub use config::{
     Config, DEFAULT_BITRATE, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing,
 };
-pub use counters::Counters;
+pub use counters::{Counters, Kinds, PortCounters};
 pub use icv::Key;
 pub use io::{
     AttachedNetwork, AttachedView, Event, Input, InputError, LinkQuality, LinkStatus, NeighborView, Output,

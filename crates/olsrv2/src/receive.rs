@@ -9,7 +9,7 @@ use rfc5444::{MessageView, NetAddr, PacketView, RawMessage};
 use crate::ext::{Checked, Metrics, TwoHopExt, check_hello, mpr_roles};
 use crate::flood::MessageKey;
 use crate::records::{Content, Header, Taken};
-use crate::router::Router;
+use crate::router::{Port, Router};
 use crate::tc::{TC, Tc, newer};
 use crate::{Event, InputError, Output, RECORD_MESSAGE};
 
@@ -26,18 +26,19 @@ impl Router {
         source: IpAddr,
         bytes: &[u8],
     ) -> Result<(), InputError> {
-        if !self.ports.contains_key(&interface) {
-            return Err(InputError::UnknownInterface(interface));
-        }
+        let port = self.ports.get_mut(&interface).ok_or(InputError::UnknownInterface(interface))?;
         if source.is_ipv4() != self.config.originator.is_ipv4() {
             return Err(InputError::WrongFamily);
         }
         self.counters.packets_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
+        port.counters.packets_in += 1;
+        port.counters.bytes_in += bytes.len() as u64;
         let packet = match PacketView::parse(bytes) {
             Ok(packet) => packet,
             Err(e) => {
                 self.counters.packets_malformed += 1;
+                port.counters.packets_malformed += 1;
                 return Err(InputError::Packet(e));
             }
         };
@@ -45,6 +46,7 @@ impl Router {
         let jitter = self.jitter(self.config.timing.forward_jitter);
         let mut proven = !self.has_keys();
         for raw in packet.messages() {
+            let before = (self.counters.refusals(), self.counters.duplicates);
             match raw.kind() {
                 HELLO => proven |= self.hello(now, interface, source, &raw),
                 TC | RECORD_MESSAGE => self.flooded(now, interface, source, &raw, jitter),
@@ -53,6 +55,12 @@ impl Router {
                     self.counters.unknown_messages += 1;
                     self.flooded(now, interface, source, &raw, jitter);
                 }
+            }
+            let after = (self.counters.refusals(), self.counters.duplicates);
+            if let Some(Port { counters, .. }) = self.ports.get_mut(&interface) {
+                counters.received.add(raw.kind(), true);
+                counters.refused.add(raw.kind(), before.0 != after.0);
+                counters.duplicates.add(raw.kind(), before.1 != after.1);
             }
         }
         // Only the ICV of a HELLO covers the source address; nothing covers the packet's number.
@@ -191,6 +199,7 @@ impl Router {
             return;
         };
         if originator.ip() == self.config.originator {
+            self.counters.own_returned += 1;
             self.own_message(now, interface, source, raw);
             return;
         }
@@ -233,6 +242,7 @@ impl Router {
             self.relay.heard(now, interface, (originator.ip(), seq));
         }
         let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
+        self.counters.hop_limit += u64::from(forward && !hops_left);
         if forward && hops_left {
             self.consider_forwarding(now, slot, raw, key, mpr_selector, jitter);
         }
@@ -296,7 +306,7 @@ impl Router {
             return false;
         };
         if !self.records.within_rate(now, key.1) {
-            self.counters.queue_full += 1;
+            self.counters.rate_limited += 1;
             return false;
         }
         self.counters.records_in += 1;
@@ -333,6 +343,7 @@ impl Router {
             return;
         }
         if !mpr_selector {
+            self.counters.not_mpr += 1;
             return;
         }
         let mut copy = alloc::vec::Vec::with_capacity(raw.bytes().len());
@@ -343,7 +354,7 @@ impl Router {
         self.counters.forwarded += 1;
         let limit = self.config.limits.forward_queue;
         for port in self.ports.values_mut() {
-            if !port.outbox.push(copy.clone(), now + jitter, limit) {
+            if !port.push(copy.clone(), now + jitter, limit, false) {
                 self.counters.queue_full += 1;
             }
         }

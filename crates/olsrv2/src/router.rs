@@ -18,7 +18,7 @@ use crate::scope::Scopes;
 use crate::security::Security;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
-use crate::{AttachedNetwork, Config, Counters, Event, Input, InputError, Output, Sequences};
+use crate::{AttachedNetwork, Config, Counters, Event, Input, InputError, Output, PortCounters, Sequences};
 
 /// One OLSRv2 router. The rules live in the modules beside this one: `receive` (packets in), `generate`
 /// (messages out), `update` (what follows from a change), `views` (what can be asked).
@@ -57,6 +57,7 @@ pub struct Router {
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) outbox: Outbox,
+    pub(crate) counters: PortCounters,
     /// [`Input::InterfaceBitrate`].
     pub(crate) bitrate: Option<u64>,
     /// Which bit of [`crate::flood::Seen`] is its own.
@@ -65,6 +66,21 @@ pub(crate) struct Port {
     /// link symmetric for it, too), except those heard since it is there.
     pub(crate) sync: Option<(u8, Instant)>,
     pub(crate) last_sync: Option<Instant>,
+}
+
+impl Port {
+    /// Queues a message to go at `due` at the latest, `ours` or to be forwarded; `false` if there is no room.
+    pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize, ours: bool) -> bool {
+        let kind = message.first().copied().unwrap_or_default();
+        let queued = self.outbox.push(message, due, limit);
+        let c = &mut self.counters;
+        match (queued, ours) {
+            (false, _) => c.queue_full.add(kind, true),
+            (true, true) => c.sent.add(kind, true),
+            (true, false) => c.forwarded.add(kind, true),
+        }
+        queued
+    }
 }
 
 /// When TCs go out and what the last one said (§16.2, §17.4).
@@ -155,10 +171,12 @@ impl Router {
             }
             Input::ProbeAnswered { interface, address } => {
                 self.known(interface)?;
+                self.counters.probes_answered += 1;
                 self.nhdp.probe_answered(now, interface, address);
             }
             Input::ProbeFailed { interface, address } => {
                 self.known(interface)?;
+                self.counters.probes_failed += 1;
                 self.nhdp.probe_failed(now, interface, address);
             }
             Input::Leave => self.nhdp.leave(now),
@@ -259,6 +277,7 @@ impl Router {
         let slot = (0..u8::MAX).find(|slot| !taken(slot)).unwrap_or(u8::MAX);
         self.ports.entry(interface).or_insert_with(|| Port {
             outbox: Outbox::new(packet_seq),
+            counters: PortCounters::default(),
             bitrate: None,
             slot,
             sync: None,

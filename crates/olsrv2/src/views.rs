@@ -6,8 +6,8 @@ use mesh_types::Metric;
 
 use crate::router::Router;
 use crate::{
-    AttachedNetwork, AttachedView, Config, Counters, LinkStatus, NeighborView, Record, Route, Sequences,
-    TopologyEdge,
+    AttachedNetwork, AttachedView, Config, Counters, LinkStatus, NeighborView, PortCounters, Record, Route,
+    Sequences, TopologyEdge,
 };
 
 impl Router {
@@ -81,6 +81,11 @@ impl Router {
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The same of every interface in use.
+    pub fn port_counters(&self) -> impl Iterator<Item = (u32, &PortCounters)> {
+        self.ports.iter().map(|(interface, port)| (*interface, &port.counters))
     }
 
     /// Numbers to save for the next start ([`Config::sequences`]).

@@ -173,6 +173,43 @@ fn rfc7181_14_3_every_flood_reaches_all_and_few_forward() {
 }
 
 #[test]
+fn interfaces_counters_add_up_to_the_routers() {
+    let mut net = Net::line(3, 4, Timing::RFC7181);
+    let validity = SECOND.times(60);
+    net.run_while_not(SECOND.times(20), Net::is_converged);
+    net.input(0, Input::Publish { kind: 1, sequence: 1, payload: b"x", validity });
+    let source = net::link_local(0);
+    // A packet that is none, and an empty TC (with originator, hop limit, number) by a stranger.
+    let far: std::net::Ipv6Addr = "fd00::99".parse().unwrap();
+    let tc = [&[0, 1, 0xdf, 0, 25][..], &far.octets(), &[255, 0, 1, 0, 0]].concat();
+    let junk = &[0xff, 0xff][..];
+    for (bytes, source) in [(junk, source), (&tc[..], "fe80::77".parse().unwrap())] {
+        let packet = Input::Packet { interface: RADIO, source, bytes };
+        let _ = net.nodes[1].router.handle_input(net.now, packet);
+    }
+    net.run_for(SECOND.times(60));
+    for (i, node) in net.nodes.iter().enumerate() {
+        let all = node.router.counters();
+        let (_, port) = node.router.port_counters().next().unwrap();
+        let packets = (all.packets_in, all.bytes_in, all.packets_out, all.bytes_out, all.packets_malformed);
+        let on_port =
+            (port.packets_in, port.bytes_in, port.packets_out, port.bytes_out, port.packets_malformed);
+        assert_eq!(packets, on_port);
+        assert_eq!(all.hellos_in, port.received.hellos);
+        assert_eq!((all.hellos_out, all.tcs_out), (port.sent.hellos, port.sent.tcs), "{all:?}");
+        assert_eq!(all.refusals(), port.refused.hellos + port.refused.tcs + port.refused.records);
+        assert_eq!(all.forwarded + all.relayed, port.forwarded.tcs + port.forwarded.records);
+        assert!(all.tcs_triggered > 0 && all.tcs_triggered < all.tcs_out || all.tcs_out == 0);
+        assert_eq!((all.links_up, all.links_down), (if i % 3 == 0 { 1 } else { 2 }, 0));
+        assert_eq!(
+            (all.packets_malformed, all.not_symmetric > 0),
+            if i == 1 { (1, true) } else { (0, false) }
+        );
+    }
+    assert!(net.nodes[1].router.counters().own_returned > 0, "{}", net.describe());
+}
+
+#[test]
 fn records_reach_every_node_over_hops_and_expire() {
     let mut net = Net::line(2, 6, Timing::RFC7181);
     net.run_while_not(SECOND.times(20), Net::is_converged);

@@ -31,6 +31,7 @@ impl Service {
             }
             RouterRequest::Routes => RouterResponse::Routes(answers::routes(&self.instances, &self.links)),
             RouterRequest::Topology => RouterResponse::Topology(answers::topology(&self.instances)),
+            RouterRequest::Traffic => RouterResponse::Traffic(answers::traffic(&self.instances, &self.links)),
             RouterRequest::Publish { kind, payload, validity_ms } => {
                 match self.publish(now, client, kind, payload, validity_ms) {
                     Ok(()) => RouterResponse::Published,

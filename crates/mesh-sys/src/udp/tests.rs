@@ -48,6 +48,12 @@ fn multicast_on_loopback_tells_destination_and_ttl() {
         assert!(Instant::now() < deadline);
     };
     assert!(got.truncated && got.len == 2);
+    assert_eq!(socket.overflowed(), 0);
+    // Nobody fetches these; the queue holds some hundred.
+    for _ in 0..3000 {
+        let _ = socket.send_to(&[0; 1000], SocketAddr::new(source, 37_269), Some(source));
+    }
+    assert!(socket.overflowed() > 0);
 }
 
 #[test]

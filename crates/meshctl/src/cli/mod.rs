@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use help::{help, man};
 pub(crate) use parse::{Parsed, parse};
 
-use crate::commands::{decode, help as help_command, info, logs, mesh, store, support, update};
+use crate::commands::{counters, decode, help as help_command, info, logs, mesh, store, support, update};
 use crate::failure::Failure;
 use crate::out::Out;
 
@@ -159,6 +159,19 @@ pub(crate) const COMMANDS: &[Command] = &[
         details: "One line for each direction of a link. With --dot, a graph for Graphviz: meshctl topology --dot | dot -Tsvg",
         flags: &[switch("--dot", "as a Graphviz graph")],
         run: mesh::topology,
+    },
+    Command {
+        name: "counters",
+        usage: "[SERVICE]",
+        operands: (0, 1),
+        words: SERVICES,
+        about: "what the services counted since their start",
+        details: "Of the router also, for each interface and address family, packets and bytes, and for each type of \
+                  message how many were received, refused, known already, sent, forwarded, and dropped for want of \
+                  room. The router's ipv6_… and ipv4_… counters say why: messages_invalid, icv_…, replayed, \
+                  not_symmetric, duplicates, hop_limit, table_full and so on.",
+        flags: &[],
+        run: counters::counters,
     },
     Command {
         name: "names",

@@ -1,5 +1,6 @@
 //! What the commands do, a file for each group.
 
+pub(crate) mod counters;
 pub(crate) mod decode;
 pub(crate) mod help;
 pub(crate) mod info;

@@ -9,7 +9,8 @@ use crate::failure::Failure;
 use crate::out::Out;
 
 /// Commands whose output goes in.
-const INCLUDED: &[&str] = &["version", "neighbors", "routes", "topology", "names", "radio", "peers"];
+const INCLUDED: &[&str] =
+    &["version", "neighbors", "routes", "topology", "counters", "names", "radio", "peers"];
 /// Files of the kernel that go in; none holds a secret.
 const PROC: &[&str] = &[
     "cmdline",

@@ -114,7 +114,7 @@ impl Fake {
                 version: "9".into(),
                 uptime_ms: 65_000,
                 problems: vec!["something is odd".into()],
-                ..Default::default()
+                counters: vec![("things".into(), 3)],
             };
             let mut events = Vec::new();
             while !ends.load(Ordering::Relaxed) {
