@@ -15,6 +15,8 @@ use crate::tables::{LinkId, NeighborId};
 
 /// HELLO message type (RFC 6130 §18.2).
 pub const HELLO: u8 = 0;
+/// No HELLO is believed for longer, whatever it says.
+pub const MAX_VALIDITY: Duration = Duration::from_secs(300);
 /// LOCAL_IF address block TLV type.
 pub const LOCAL_IF: u8 = 2;
 /// LINK_STATUS address block TLV type.
@@ -111,7 +113,7 @@ impl HelloEntry {
 pub struct Hello {
     /// Message originator address, if told.
     pub originator: Option<NetAddr>,
-    /// VALIDITY_TIME.
+    /// VALIDITY_TIME; in a parsed HELLO at most [`MAX_VALIDITY`].
     pub validity: Duration,
     /// INTERVAL_TIME.
     pub interval: Option<Duration>,
@@ -188,7 +190,8 @@ impl Hello {
                 }
             };
             let code = time_code_at(t.value.unwrap_or_default(), hops).ok_or(HelloError::Time)?;
-            if slot.replace(Duration::from_micros(decode_time(code))).is_some() {
+            let time = Duration::from_micros(decode_time(code)).min(MAX_VALIDITY);
+            if slot.replace(time).is_some() {
                 return Err(HelloError::Time);
             }
         }

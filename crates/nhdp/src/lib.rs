@@ -17,7 +17,9 @@ mod tables;
 
 pub use crate::core::{Event, Nhdp};
 pub use config::{Config, Limits, Quality};
-pub use hello::{HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, OTHER_NEIGHB, Status};
+pub use hello::{
+    HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, MAX_VALIDITY, OTHER_NEIGHB, Status,
+};
 pub use liveness::{Liveness, Signs};
 pub use rng::Rng;
 pub use tables::{Extension, Interface, Link, LinkId, LinkStatus, Neighbor, NeighborId, TwoHop};

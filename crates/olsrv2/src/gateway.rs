@@ -113,6 +113,7 @@ mod tests {
 
     use super::*;
     use crate::tc::{Gateway, Tc};
+    use crate::topology::ANYONE;
 
     const G1: &str = "fd00:a::1";
     const G2: &str = "fd00:b::1";
@@ -138,7 +139,7 @@ mod tests {
                 neighbors: Vec::new(),
                 gateways: vec![Gateway { prefix: default(), dist: 1, metric: Some(Metric::MIN) }],
             };
-            topology.apply(Instant::ZERO, &tc, |_| false);
+            topology.apply(Instant::ZERO, &tc, &ANYONE, |_| false);
         }
         topology
     }
@@ -318,7 +319,7 @@ mod tests {
                     neighbors: Vec::new(),
                     gateways: vec![Gateway { prefix: default(), dist: 1, metric: Some(Metric::new(*cost)) }],
                 };
-                topology.apply(Instant::ZERO, &tc, |_| false);
+                topology.apply(Instant::ZERO, &tc, &ANYONE, |_| false);
             }
             topology
         }

@@ -28,6 +28,7 @@ mod router;
 mod routes;
 mod scope;
 mod security;
+mod shares;
 mod tc;
 mod topology;
 mod update;

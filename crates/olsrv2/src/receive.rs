@@ -6,11 +6,12 @@ use mesh_types::{Duration, Instant, Metric};
 use nhdp::{HELLO, Hello, HelloEntry, LinkId, LinkStatus, NeighborId, Status};
 use rfc5444::{MessageView, NetAddr, PacketView, RawMessage};
 
-use crate::ext::{Checked, Metrics, TwoHopExt, check_hello, mpr_roles};
+use crate::ext::{Checked, Metrics, Olsr, TwoHopExt, check_hello, mpr_roles};
 use crate::flood::MessageKey;
 use crate::records::{Content, Header, Taken};
 use crate::router::{Port, Router};
 use crate::tc::{TC, Tc, newer};
+use crate::topology::Brought;
 use crate::{Event, InputError, Output, RECORD_MESSAGE};
 
 /// How often a TC of ours that we have not sent makes us answer at once.
@@ -210,6 +211,7 @@ impl Router {
             return;
         };
         let mpr_selector = link.ext.mpr_selector;
+        let by = link.neighbor.and_then(|n| self.nhdp.neighbor(n)?.ext.originator).unwrap_or(source);
         let Some(slot) = self.ports.get(&interface).map(|p| p.slot) else { return };
         let Ok(message) = raw.check() else {
             self.counters.messages_invalid += 1;
@@ -223,8 +225,8 @@ impl Router {
             // Nothing to process.
         } else if !core::mem::replace(&mut self.seen.entry(now, key).processed, true) {
             let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
-            let good = self.process_flooded(now, interface, &message, key);
-            forward &= good;
+            let verdict = self.process_flooded(now, interface, by, &message, key);
+            forward &= verdict == Verdict::Good;
             if self.counters.tcs_in != tcs {
                 self.relay.keep(now, interface, (originator.ip(), seq), raw);
             }
@@ -232,14 +234,19 @@ impl Router {
                 // News travel fast, what is only repeated waits for company.
                 jitter = jitter.divided_by(NEWS_FACTOR);
             }
-            if !good {
+            let seen = self.seen.entry(now, key);
+            match verdict {
+                Verdict::Good => {}
                 // No later copy is forwarded, either.
-                self.seen.entry(now, key).forwarded = true;
+                Verdict::Bad => seen.forwarded = true,
+                Verdict::NoRoom => seen.processed = false,
             }
         } else if raw.kind() == RECORD_MESSAGE {
             self.records.heard(now, interface, originator.ip(), seq);
         } else {
             self.relay.heard(now, interface, (originator.ip(), seq));
+            let alive = alive(&self.nhdp);
+            self.topology.heard(originator.ip(), &Brought { by, alive: &alive });
         }
         let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
         self.counters.hop_limit += u64::from(forward && !hops_left);
@@ -269,45 +276,56 @@ impl Router {
         }
     }
 
-    /// Processes a message seen for the first time; `false` if it must not be forwarded either.
+    /// Processes a message seen for the first time that the neighbour `by` sent.
     fn process_flooded(
         &mut self,
         now: Instant,
         interface: u32,
+        by: IpAddr,
         message: &MessageView<'_>,
         key: MessageKey,
-    ) -> bool {
+    ) -> Verdict {
         if message.header().kind() == RECORD_MESSAGE {
             return self.record(now, interface, message, key);
         }
         let tc = Tc::parse(message, self.addr_len(), self.config.limits.per_router);
         let Some(mut tc) = tc.ok().filter(|tc| !self.nhdp.is_ours(NetAddr::host(tc.originator))) else {
             self.counters.messages_invalid += 1;
-            return true;
+            return Verdict::Good;
         };
-        self.counters.tcs_in += 1;
         // Partially owned (§13); of a prefix that only holds an address of ours the rest is not ours.
         tc.neighbors.retain(|n| !self.nhdp.is_ours(n.address));
         let own = self.config.originator;
         let nhdp = &self.nhdp;
-        let outcome =
-            self.topology.apply(now, &tc, |a| (a.is_host() && nhdp.is_ours(a)) || a == NetAddr::host(own));
+        let brought = Brought { by, alive: &alive(nhdp) };
+        let skip = |a: NetAddr| (a.is_host() && nhdp.is_ours(a)) || a == NetAddr::host(own);
+        let outcome = self.topology.apply(now, &tc, &brought, skip);
+        self.counters.table_full += u64::from(outcome.full);
+        if outcome.refused {
+            return Verdict::NoRoom;
+        }
+        self.counters.tcs_in += 1;
         if outcome.changed {
             self.routes.want(false);
             self.counters.tc_changes += 1;
         }
-        self.counters.table_full += u64::from(outcome.full);
-        true
+        Verdict::Good
     }
 
-    fn record(&mut self, now: Instant, interface: u32, message: &MessageView<'_>, key: MessageKey) -> bool {
+    fn record(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        message: &MessageView<'_>,
+        key: MessageKey,
+    ) -> Verdict {
         let Some(content) = Content::parse(message) else {
             self.counters.messages_invalid += 1;
-            return false;
+            return Verdict::Bad;
         };
         if !self.records.within_rate(now, key.1) {
             self.counters.rate_limited += 1;
-            return false;
+            return Verdict::Bad;
         }
         self.counters.records_in += 1;
         let raw = message.header();
@@ -324,7 +342,7 @@ impl Router {
             Taken::Known => {}
             Taken::Full => self.counters.table_full += 1,
         }
-        true
+        Verdict::Good
     }
 
     /// §14.3.
@@ -359,6 +377,22 @@ impl Router {
             }
         }
     }
+}
+
+/// What becomes of a message that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is forwarded as the rules say.
+    Good,
+    /// Neither this nor any other copy is forwarded.
+    Bad,
+    /// The neighbour that brought it has brought too much: not forwarded, and another's copy is looked at anew.
+    NoRoom,
+}
+
+/// Tells the originator addresses of symmetric neighbours.
+fn alive(nhdp: &nhdp::Nhdp<Olsr>) -> impl Fn(IpAddr) -> bool {
+    |by| nhdp.neighbors().any(|(_, n)| n.symmetric && n.ext.originator == Some(by))
 }
 
 /// What a HELLO says of the link to us and of our role.

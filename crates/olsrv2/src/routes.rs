@@ -484,6 +484,7 @@ impl Search<'_> {
 mod tests {
     use super::*;
     use crate::tc::{Advertised, Gateway, ORIGINATOR, ROUTABLE, Tc};
+    use crate::topology::ANYONE;
     use alloc::collections::BTreeMap;
     use proptest::prelude::*;
 
@@ -607,7 +608,7 @@ mod tests {
                 now += Duration::from_millis(700);
                 match step {
                     Step::Tc(from, n, g) => {
-                        topology.apply(now, &tc(from, i as u16, &n, &g), |a| a == NetAddr::host(own));
+                        topology.apply(now, &tc(from, i as u16, &n, &g), &ANYONE, |a| a == NetAddr::host(own));
                     }
                     Step::Hops(new) => {
                         hops = new.iter().map(|(r, m, t)| hop(*r, *m, t)).collect();
@@ -643,8 +644,13 @@ mod tests {
         let mut topology = Topology::new(8);
         let mut routes = Routes::default();
         let both = ORIGINATOR | ROUTABLE;
-        topology.apply(Instant::ZERO, &tc(1, 1, &[(2, both, 5), (9, ROUTABLE, 3)], &[(1, 7)]), |_| false);
-        topology.apply(Instant::ZERO, &tc(2, 1, &[], &[(1, 1)]), |_| false);
+        topology.apply(
+            Instant::ZERO,
+            &tc(1, 1, &[(2, both, 5), (9, ROUTABLE, 3)], &[(1, 7)]),
+            &ANYONE,
+            |_| false,
+        );
+        topology.apply(Instant::ZERO, &tc(2, 1, &[], &[(1, 1)]), &ANYONE, |_| false);
         let hops = [hop(1, 10, &[(2, 1), (3, 4)])];
         routes.update(ip(0), &mut topology, Some(&hops), [net(9)].into_iter(), |_| None);
         let got: Vec<_> =
