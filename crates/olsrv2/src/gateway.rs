@@ -3,12 +3,17 @@
 //! A gateway translates addresses, so a default route that moves to another one breaks every connection.
 //! Metrics wander; therefore the gateway once chosen is kept until another is clearly better for a while.
 //!
-//! Each node on the way decides for itself, and others may not have chosen the same. So that no packet
-//! goes in circles, whoever decides what, a gateway is kept only while the next hop towards it is nearer
-//! to that gateway than this node is to its nearest (a "downstream" next hop, RFC 5286 §1.1, of the anycast
-//! destination "any gateway"): every hop then shortens the distance to the nearest gateway, also over
-//! nodes that always take the shortest path.
+//! *Packets that pass through*: each node on the way decides for itself, and others may not have chosen the
+//! same. So that no packet goes in circles, whoever decides what, a gateway is kept only while the next hop
+//! towards it is nearer to that gateway than this node is to its nearest (a "downstream" next hop, RFC 5286
+//! §1.1, of the anycast destination "any gateway"): every hop then shortens the distance to the nearest
+//! gateway, also over nodes that always take the shortest path.
+//!
+//! *This node's own packets*, and those of its clients, go through a tunnel where the gateway offers one and
+//! there are others. The way to a tunnel's end is a shortest path like any other, so no node on it has a say,
+//! and the gateway is kept wherever it is.
 
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant, Metric};
@@ -21,9 +26,31 @@ use crate::topology::Topology;
 /// A gateway is clearly better at or below this share of the present one's path metric: 3/4.
 const BETTER: (u64, u64) = (3, 4);
 
-/// The choice of one instance.
+/// Where this node's own packets, and those of its clients, leave the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatewayChoice {
+    /// The default route; its next hop and metric are those of the way to the gateway.
+    pub route: Route,
+    /// Through a tunnel, so that they leave there whatever the nodes on the way choose. Else the routing set
+    /// has this very route.
+    pub tunnel: bool,
+}
+
+/// The choices of one instance.
 #[derive(Debug)]
 pub(crate) struct Gateways {
+    /// Of packets that pass through.
+    transit: Memory,
+    /// Of this node's own.
+    own: Memory,
+    /// [`crate::Input::Tunnels`], sorted.
+    tunnels: Vec<IpAddr>,
+    choice: Option<GatewayChoice>,
+}
+
+/// One gateway in use.
+#[derive(Debug)]
+struct Memory {
     current: Option<IpAddr>,
     /// Since when the nearest one has been clearly better.
     better_since: Option<Instant>,
@@ -39,17 +66,30 @@ struct Kept {
 
 impl Gateways {
     pub(crate) fn new(dwell: Duration) -> Self {
-        Self { current: None, better_since: None, dwell }
+        Self { transit: Memory::new(dwell), own: Memory::new(dwell), tunnels: Vec::new(), choice: None }
     }
 
-    /// When the choice has to be looked at again though nothing else changes.
+    /// When the choices have to be looked at again though nothing else changes.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.better_since.map(|since| since + self.dwell)
+        self.transit.next().into_iter().chain(self.own.next()).min()
+    }
+
+    /// Gateways that a tunnel leads to; whether that is a change.
+    pub(crate) fn set_tunnels(&mut self, gateways: &[IpAddr]) -> bool {
+        let mut new = gateways.to_vec();
+        new.sort_unstable();
+        let change = new != self.tunnels;
+        self.tunnels = new;
+        change
+    }
+
+    pub(crate) fn choice(&self) -> Option<GatewayChoice> {
+        self.choice
     }
 
     /// Decides. `nearest` is the default route of §19 (`None`: there is none, or the node is a gateway
-    /// itself), `to` finds the route to a router. The route to use; it differs from `nearest` only while
-    /// the present gateway is kept.
+    /// itself), `to` finds the route to a router. The route for the routing set; it differs from `nearest`
+    /// only while the present gateway is kept.
     pub(crate) fn settle(
         &mut self,
         now: Instant,
@@ -59,17 +99,47 @@ impl Gateways {
         first_hops: &[FirstHop],
     ) -> Option<Route> {
         let Some(nearest) = nearest else {
-            (self.current, self.better_since) = (None, None);
+            self.transit.forget();
+            self.own.forget();
+            self.choice = None;
             return None;
         };
+        let way =
+            |gateway: IpAddr| kept(gateway, &nearest, &to(NetAddr::host(gateway))?, topology, first_hops);
+        let transit = self.transit.settle(now, nearest, |gateway| way(gateway).filter(|k| k.downstream));
+        let tunnels = &self.tunnels;
+        let tunnelled = |gateway: &IpAddr| tunnels.binary_search(gateway).is_ok();
+        let own = self.own.settle(now, nearest, |gateway| way(gateway).filter(|_| tunnelled(&gateway)));
+        let tunnel = tunnelled(&own.router) && topology.announcers(nearest.prefix).nth(1).is_some();
+        let route = if tunnel { own } else { transit };
+        self.own.current = Some(route.router);
+        self.choice = Some(GatewayChoice { route, tunnel });
+        Some(transit)
+    }
+}
+
+impl Memory {
+    const fn new(dwell: Duration) -> Self {
+        Self { current: None, better_since: None, dwell }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.better_since.map(|since| since + self.dwell)
+    }
+
+    fn forget(&mut self) {
+        (self.current, self.better_since) = (None, None);
+    }
+
+    /// The nearest, or the present one if there is a `way` to keep it and no clearly better one for long.
+    fn settle(&mut self, now: Instant, nearest: Route, way: impl Fn(IpAddr) -> Option<Kept>) -> Route {
         let current = self.current.filter(|c| *c != nearest.router);
-        let kept = current.and_then(|c| kept(c, &nearest, &to(NetAddr::host(c))?, topology, first_hops));
-        match kept.filter(|k| k.downstream) {
-            Some(kept) if self.may_stay(now, nearest.metric, kept.route.metric) => Some(kept.route),
+        match current.and_then(way) {
+            Some(kept) if self.may_stay(now, nearest.metric, kept.route.metric) => kept.route,
             _ => {
                 self.current = Some(nearest.router);
                 self.better_since = None;
-                Some(nearest)
+                nearest
             }
         }
     }
@@ -138,6 +208,7 @@ mod tests {
                 ansn: Some((1, true)),
                 neighbors: Vec::new(),
                 gateways: vec![Gateway { prefix: default(), dist: 1, metric: Some(Metric::MIN) }],
+                notes: Vec::new(),
             };
             topology.apply(Instant::ZERO, &tc, &ANYONE, |_| false);
         }
@@ -318,6 +389,7 @@ mod tests {
                     ansn: Some((1, true)),
                     neighbors: Vec::new(),
                     gateways: vec![Gateway { prefix: default(), dist: 1, metric: Some(Metric::new(*cost)) }],
+                    notes: Vec::new(),
                 };
                 topology.apply(Instant::ZERO, &tc, &ANYONE, |_| false);
             }

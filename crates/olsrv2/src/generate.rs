@@ -165,6 +165,7 @@ impl Router {
             ansn: Some((self.sequences.ansn, true)),
             neighbors: self.tc.neighbors.clone(),
             gateways: self.tc.gateways.clone(),
+            notes: self.tc.notes.clone(),
         };
         let news = core::mem::take(&mut self.tc.news);
         let turn = if news { 0 } else { self.tc.turn };

@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use mesh_types::{Duration, Instant, Metric};
 use rfc5444::NetAddr;
 
-use crate::Key;
+use crate::{Key, Note};
 
 /// One thing that happened outside. `interface` is the driver's own number (the kernel's ifindex).
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,12 @@ pub enum Input<'a> {
     Leave,
     /// The networks reachable through this router (RFC 7181 §7.2), the whole set each time.
     AttachedNetworks(&'a [AttachedNetwork]),
+    /// What TCs say beside the attached networks, the whole set each time; a note whose prefix is not attached
+    /// waits for it.
+    Notes(&'a [(NetAddr, Note)]),
+    /// The originators of gateways that a tunnel leads to, the whole set each time: the driver has found their
+    /// [`Note`]s true, and can make one. This node's own packets then go where [`crate::Router::gateway`] says.
+    Tunnels(&'a [IpAddr]),
     /// The mesh's keys have changed; the whole list, as in [`crate::Config::keys`].
     Keys(&'a [Key]),
     /// Floods an application record, now and again until it is replaced or withdrawn. Publishing the same

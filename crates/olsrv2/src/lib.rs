@@ -31,6 +31,7 @@ mod security;
 mod shares;
 mod tc;
 mod topology;
+mod tunnel;
 mod update;
 mod views;
 
@@ -38,6 +39,7 @@ pub use config::{
     Config, DEFAULT_BITRATE, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing,
 };
 pub use counters::{Counters, Kinds, PortCounters};
+pub use gateway::GatewayChoice;
 pub use icv::Key;
 pub use io::{
     AttachedNetwork, AttachedView, Event, Input, InputError, LinkQuality, LinkStatus, NeighborView, Output,
@@ -46,6 +48,7 @@ pub use io::{
 pub use rfc5444::NetAddr;
 pub use router::Router;
 pub use scope::is_regular;
+pub use tunnel::{Note, NoteView};
 
 /// RFC 5444 message type of application records (RFC 5444 §6.2, private use).
 pub const RECORD_MESSAGE: u8 = 224;

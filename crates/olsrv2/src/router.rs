@@ -18,7 +18,10 @@ use crate::scope::Scopes;
 use crate::security::Security;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
-use crate::{AttachedNetwork, Config, Counters, Event, Input, InputError, Output, PortCounters, Sequences};
+use crate::tunnel::MAX_NOTES;
+use crate::{
+    AttachedNetwork, Config, Counters, Event, Input, InputError, Note, Output, PortCounters, Sequences,
+};
 
 /// One OLSRv2 router. The rules live in the modules beside this one: `receive` (packets in), `generate`
 /// (messages out), `update` (what follows from a change), `views` (what can be asked).
@@ -36,6 +39,7 @@ pub struct Router {
     pub(crate) ports: BTreeMap<u32, Port>,
     pub(crate) seen: SeenSet,
     pub(crate) attached: Vec<AttachedNetwork>,
+    pub(crate) notes: Vec<(NetAddr, Note)>,
     pub(crate) routes: Routes,
     pub(crate) first_hops: Vec<FirstHop>,
     /// The routes were not computed with these yet.
@@ -96,6 +100,7 @@ pub(crate) struct TcSchedule {
     pub(crate) turn: usize,
     pub(crate) neighbors: Vec<Advertised>,
     pub(crate) gateways: Vec<Gateway>,
+    pub(crate) notes: Vec<(NetAddr, Note)>,
     /// Until when empty TCs follow (A_HOLD_TIME).
     pub(crate) empty_until: Option<Instant>,
 }
@@ -121,6 +126,7 @@ impl Router {
             ports: BTreeMap::new(),
             seen: SeenSet::new(hold, config.limits.messages),
             attached: Vec::new(),
+            notes: Vec::new(),
             routes: Routes::default(),
             first_hops: Vec::new(),
             first_hops_changed: false,
@@ -181,6 +187,12 @@ impl Router {
             }
             Input::Leave => self.nhdp.leave(now),
             Input::AttachedNetworks(networks) => self.set_attached(networks)?,
+            Input::Notes(notes) => self.set_notes(notes),
+            Input::Tunnels(gateways) => {
+                if self.gateways.set_tunnels(gateways) {
+                    self.routes.want(true);
+                }
+            }
             Input::Keys(keys) => self.security.set_keys(keys),
             Input::Publish { kind, sequence, payload, validity } => {
                 self.records.publish(now, kind, sequence, payload, validity)?;
@@ -304,6 +316,15 @@ impl Router {
             self.routes.want(false);
         }
         Ok(())
+    }
+
+    fn set_notes(&mut self, notes: &[(NetAddr, Note)]) {
+        let notes = notes.iter().take(MAX_NOTES);
+        let new: Vec<(NetAddr, Note)> = notes.map(|(prefix, note)| (prefix.network(), *note)).collect();
+        if new != self.notes {
+            self.notes = new;
+            self.neighborhood_dirty = true;
+        }
     }
 
     /// A random part of `max`.

@@ -318,6 +318,15 @@ impl Routes {
         changes.into_iter().filter_map(spell_out).collect()
     }
 
+    /// The longest route that fits an address.
+    pub(crate) fn lookup(&self, address: IpAddr, names: &Names) -> Option<Route> {
+        let host = NetAddr::host(address);
+        (0..=host.prefix_len()).rev().find_map(|len| {
+            let name = names.find(NetAddr::new(address, len).network())?;
+            route(name, *self.slots.get(name as usize)?, &self.hops, names)
+        })
+    }
+
     /// All routes by prefix.
     pub(crate) fn iter<'a>(&'a self, names: &'a Names) -> impl Iterator<Item = Route> + 'a {
         names.iter().filter_map(|(name, _)| {
@@ -515,6 +524,7 @@ mod tests {
             ansn: Some((ansn, true)),
             neighbors: neighbors.iter().filter(|n| n.0 != from).map(neighbor).collect(),
             gateways: networks.iter().map(network).collect(),
+            notes: Vec::new(),
         }
     }
 

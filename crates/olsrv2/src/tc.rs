@@ -13,6 +13,7 @@ use rfc5444::{
 
 use crate::ext::{LINK_METRIC, Metrics};
 use crate::scope::Scopes;
+use crate::tunnel::{NOTE, Note};
 
 /// TC message type (RFC 7181 §24.2).
 pub(crate) const TC: u8 = 1;
@@ -55,6 +56,8 @@ pub(crate) struct Tc {
     pub(crate) ansn: Option<(u16, bool)>,
     pub(crate) neighbors: Vec<Advertised>,
     pub(crate) gateways: Vec<Gateway>,
+    /// What is said of some of the gateways' prefixes.
+    pub(crate) notes: Vec<(NetAddr, Note)>,
 }
 
 /// The TC is invalid (§16.3.1).
@@ -67,6 +70,7 @@ struct Said {
     kind: u8,
     dist: Option<u8>,
     metrics: Metrics,
+    note: Option<Note>,
     /// It has two different outgoing neighbour metrics.
     two_metrics: bool,
 }
@@ -104,6 +108,7 @@ impl Tc {
             ansn,
             neighbors: Vec::new(),
             gateways: Vec::new(),
+            notes: Vec::new(),
         };
         for (address, said) in said {
             tc.add(address, &said, originator)?;
@@ -124,6 +129,7 @@ impl Tc {
             // A route to link-local, multicast or loopback addresses would do harm; a default route is fine.
             if address.prefix_len() == 0 || is_routable(address.ip()) {
                 self.gateways.push(Gateway { prefix: address.network(), dist, metric });
+                self.notes.extend(said.note.map(|note| (address.network(), note)));
             }
             return Ok(());
         }
@@ -166,6 +172,8 @@ impl Tc {
         let gateways = self.gateways.iter().map(|g| {
             let mut attributes = vec![Attribute::new(GATEWAY, &[g.dist])];
             attributes.extend(metric(g.metric));
+            let notes = self.notes.iter().filter(|(prefix, _)| *prefix == g.prefix);
+            attributes.extend(notes.map(|(_, note)| Attribute::new(NOTE, &note.value())));
             Attributed { address: g.prefix.into(), attributes }
         });
         message.blocks = pack(&neighbors.collect::<Vec<_>>());
@@ -200,6 +208,7 @@ fn said(message: &MessageView<'_>, max: usize) -> Result<BTreeMap<NetAddr, Said>
                 let first = value.first().copied().unwrap_or(0);
                 match t.kind {
                     NBR_ADDR_TYPE => said.kind |= first & (ORIGINATOR | ROUTABLE),
+                    NOTE => said.note = Note::read(address, value).or(said.note),
                     GATEWAY if *said.dist.get_or_insert(first) != first => return Err(Invalid),
                     LINK_METRIC => {
                         let first = said.metrics.neighbor_out;
@@ -249,6 +258,7 @@ mod tests {
                 Advertised { address: a("fd00:2::2", 128), kind: 2, metric: Some(Metric::new(1)) },
             ],
             gateways: vec![Gateway { prefix: a("fd01::", 64), dist: 0, metric: Some(Metric::new(1)) }],
+            notes: vec![(a("fd01::", 64), Note::SameNode([10, 64, 0, 1].into()))],
         }
     }
 

@@ -1,6 +1,7 @@
 //! The Topology Information Base (RFC 7181 §9, §16.3.3, §16.3.4).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -10,6 +11,7 @@ use rfc5444::NetAddr;
 use crate::names::{Name, Names};
 use crate::shares::{Giver, Room, Shares};
 use crate::tc::{ORIGINATOR, ROUTABLE, Tc, newer};
+use crate::tunnel::{MAX_NOTES, Note, NoteView};
 
 /// An Advertising Remote Router Tuple and all that hangs on it.
 #[derive(Clone, Debug)]
@@ -116,6 +118,8 @@ pub(crate) struct Topology {
     routers: Vec<Option<Box<Router>>>,
     shares: Shares,
     born: u32,
+    /// By originator, [`MAX_NOTES`] each: only gateways have any.
+    notes: BTreeMap<Name, Vec<(NetAddr, Note)>>,
     next_expiry: Instant,
     /// Routers of which something changed; `None`: of many.
     changed: Option<Vec<Name>>,
@@ -149,7 +153,8 @@ impl Topology {
         let (names, routers) = (Names::default(), Vec::new());
         let capacity = weight(0).saturating_mul(u32::try_from(limit).unwrap_or(u32::MAX));
         let shares = Shares::new(capacity);
-        Self { names, routers, shares, born: 0, next_expiry: Instant::FAR_FUTURE, changed: None }
+        let notes = BTreeMap::new();
+        Self { names, routers, shares, notes, born: 0, next_expiry: Instant::FAR_FUTURE, changed: None }
     }
 
     /// All routers, by name.
@@ -159,6 +164,24 @@ impl Topology {
 
     pub(crate) fn get(&self, originator: Name) -> Option<&Router> {
         self.routers.get(originator as usize)?.as_deref()
+    }
+
+    /// Who announces a network.
+    pub(crate) fn announcers(&self, prefix: NetAddr) -> impl Iterator<Item = Name> {
+        let wanted = self.names.find(prefix);
+        let announces = move |r: &Router| r.networks.iter().any(|n| Some(n.prefix) == wanted);
+        self.routers().filter(move |(_, r)| announces(r)).map(|(name, _)| name)
+    }
+
+    /// What is said of networks that are announced now.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = NoteView> {
+        self.notes.iter().flat_map(move |(name, notes)| {
+            let (router, networks) = (self.names.address(*name), self.get(*name).map(|r| &r.networks));
+            notes.iter().filter_map(move |(prefix, note)| {
+                networks?.iter().find(|n| self.names.address(n.prefix) == Some(*prefix))?;
+                Some(NoteView { router: router?.ip(), prefix: *prefix, note: *note })
+            })
+        })
     }
 
     /// Nothing expires before this; `None` if nothing ever does.
@@ -224,6 +247,7 @@ impl Topology {
             outcome.changed |= keep(&mut router.networks, names, |t| t != Instant::ZERO);
         }
         self.shares.change(router.giver, before, weight(router.tuples()));
+        outcome.changed |= note(&mut self.notes, name, tc, complete);
         if outcome.changed {
             router.neighbors.shrink_to_fit();
             router.networks.shrink_to_fit();
@@ -357,6 +381,7 @@ impl Topology {
     fn remove(&mut self, name: Name) {
         let Some(router) = self.routers.get_mut(name as usize).and_then(Option::take) else { return };
         self.shares.change(router.giver, weight(router.tuples()), 0);
+        self.notes.remove(&name);
         self.touch(name);
         router.neighbors.iter().for_each(|e| self.names.release(e.to));
         router.networks.iter().for_each(|n| self.names.release(n.prefix));
@@ -419,6 +444,20 @@ impl Topology {
 #[cfg(test)]
 pub(crate) const ANYONE: Brought<'static> =
     Brought { by: IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), alive: &|_| true };
+
+/// Keeps what a TC says of networks; `true` if that is news. What it does not say of one it names is taken
+/// back, a complete TC takes back all else.
+fn note(notes: &mut BTreeMap<Name, Vec<(NetAddr, Note)>>, router: Name, tc: &Tc, complete: bool) -> bool {
+    let before = notes.remove(&router).unwrap_or_default();
+    let stays = |(prefix, _): &&(NetAddr, Note)| !complete && tc.gateways.iter().all(|g| g.prefix != *prefix);
+    let kept = before.iter().filter(stays).chain(&tc.notes);
+    let after: Vec<(NetAddr, Note)> = kept.copied().take(MAX_NOTES).collect();
+    let changed = after != before;
+    if !after.is_empty() {
+        notes.insert(router, after);
+    }
+    changed
+}
 
 /// Up to here looking at each is faster than searching.
 const FEW: usize = 16;
@@ -501,6 +540,7 @@ mod tests {
             ansn: Some((ansn, complete)),
             neighbors: neighbors.collect(),
             gateways: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

@@ -193,7 +193,10 @@ impl Router {
         // What is an address of ours is no network behind us (§7.2).
         let own = |n: &&crate::AttachedNetwork| n.prefix.is_host() && self.nhdp.is_ours(n.prefix);
         let gateways: Vec<Gateway> = self.attached.iter().filter(|n| !own(n)).map(gateway).collect();
-        if neighbors != self.tc.neighbors || gateways != self.tc.gateways {
+        let attached = |(prefix, _): &&(NetAddr, crate::Note)| gateways.iter().any(|g| g.prefix == *prefix);
+        let notes: Vec<_> = self.notes.iter().filter(attached).copied().collect();
+        if (&neighbors, &gateways, &notes) != (&self.tc.neighbors, &self.tc.gateways, &self.tc.notes) {
+            self.tc.notes = notes;
             self.tc.neighbors = neighbors;
             self.tc.gateways = gateways;
             self.sequences.ansn = self.sequences.ansn.wrapping_add(1);

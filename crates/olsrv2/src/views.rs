@@ -1,13 +1,14 @@
 //! What can be asked of a router.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use mesh_types::Metric;
 
 use crate::router::Router;
 use crate::{
-    AttachedNetwork, AttachedView, Config, Counters, LinkStatus, NeighborView, PortCounters, Record, Route,
-    Sequences, TopologyEdge,
+    AttachedNetwork, AttachedView, Config, Counters, GatewayChoice, LinkStatus, NeighborView, NoteView,
+    PortCounters, Record, Route, Sequences, TopologyEdge,
 };
 
 impl Router {
@@ -45,6 +46,21 @@ impl Router {
     /// The routing set, by prefix.
     pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
         self.routes.iter(&self.topology.names)
+    }
+
+    /// The route a packet to that address takes, the longest that fits.
+    pub fn lookup(&self, address: IpAddr) -> Option<Route> {
+        self.routes.lookup(address, &self.topology.names)
+    }
+
+    /// Where this node's own packets leave the mesh; `None`: nowhere, or it is a gateway itself.
+    pub fn gateway(&self) -> Option<GatewayChoice> {
+        self.gateways.choice()
+    }
+
+    /// What others say of their attached networks. None of it is verified.
+    pub fn notes(&self) -> impl Iterator<Item = NoteView> + '_ {
+        self.topology.notes()
     }
 
     /// Links between routers as advertised in TCs; our own links are in [`Router::neighbors`].

@@ -12,18 +12,18 @@ pub struct Attribute {
     /// TLV type extension.
     pub ext: u8,
     len: u8,
-    bytes: [u8; 5],
+    bytes: [u8; 8],
 }
 
 impl Attribute {
-    /// With extension 0. Values are cut after five octets; those of OLSRv2 have one or two.
+    /// With extension 0. Values are cut after eight octets; those of OLSRv2 have one or two.
     pub fn new(kind: u8, value: &[u8]) -> Self {
         Self::with_ext(kind, 0, value)
     }
 
     /// With an extension.
     pub fn with_ext(kind: u8, ext: u8, value: &[u8]) -> Self {
-        let mut bytes = [0; 5];
+        let mut bytes = [0; 8];
         let len = value.len().min(bytes.len());
         bytes.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
         Self { kind, ext, len: len as u8, bytes }
