@@ -303,6 +303,42 @@ mod tests {
         assert_eq!(View([700, 800]).settle(&mut g, at(2), &both).router, ip(G1), "nothing is remembered");
     }
 
+    #[test]
+    fn a_tunnel_keeps_a_gateway_wherever_it_is() {
+        let (both, mut g) = (topology(&[G1, G2]), Gateways::new(Duration::from_secs(10)));
+        assert!(g.set_tunnels(&[ip(G2), ip(G1)]) && !g.set_tunnels(&[ip(G1), ip(G2)]));
+        View([800, 900]).settle(&mut g, at(0), &both);
+        let own = |g: &Gateways| g.choice().map(|c| (c.route.router, c.route.next_hop, c.tunnel)).unwrap();
+        assert_eq!(own(&g), (ip(G1), ip("fe80::a"), true), "through a tunnel from the start");
+        assert_eq!(View([800, 544]).settle(&mut g, at(1), &both).router, ip(G2), "packets that pass through");
+        assert_eq!(own(&g), (ip(G1), ip("fe80::a"), true));
+        assert_eq!(g.next(), Some(at(11)), "544 is clearly better than 800");
+        View([800, 700]).settle(&mut g, at(2), &both);
+        assert_eq!((own(&g).0, g.next()), (ip(G1), None));
+        View([800, 500]).settle(&mut g, at(3), &both);
+        View([800, 500]).settle(&mut g, at(13), &both);
+        assert_eq!(own(&g), (ip(G2), ip("fe80::b"), true));
+        View([300, 500]).settle(&mut g, at(14), &topology(&[G1]));
+        assert_eq!(own(&g), (ip(G1), ip("fe80::a"), false), "a lost one is left; one alone needs no tunnel");
+    }
+
+    #[test]
+    fn without_a_tunnel_own_packets_go_the_way_of_the_others() {
+        let (both, mut g) = (topology(&[G1, G2]), Gateways::new(Duration::from_secs(10)));
+        View([800, 900]).settle(&mut g, at(0), &both);
+        for (second, costs) in [(1, [800, 600]), (2, [800, 544]), (3, [800, 900])] {
+            let transit = View(costs).settle(&mut g, at(second), &both);
+            assert_eq!(g.choice(), Some(GatewayChoice { route: transit, tunnel: false }));
+        }
+        // One that offers none is left for one that does as for any other: when that is nearer.
+        g.set_tunnels(&[ip(G1)]);
+        View([800, 790]).settle(&mut g, at(4), &both);
+        assert!(!g.choice().unwrap().tunnel);
+        View([500, 790]).settle(&mut g, at(5), &both);
+        View([500, 790]).settle(&mut g, at(15), &both);
+        assert_eq!(g.choice().map(|c| (c.route.router, c.tunnel)), Some((ip(G1), true)));
+    }
+
     /// Nodes with costs of links that wander, some of them gateways.
     struct World {
         rng: nhdp::Rng,
@@ -429,7 +465,11 @@ mod tests {
             };
             let hops: Vec<FirstHop> = self.cost[me].iter().enumerate().filter_map(hop).collect();
             let to = |a: NetAddr| routes.iter().find(|r| r.prefix == a).copied();
+            let tunnels: Vec<IpAddr> = self.gateways.keys().map(|g| name(*g)).skip(1).collect();
+            memory.set_tunnels(&tunnels);
             let chosen = memory.settle(now, Some(nearest), to, topology, &hops).unwrap();
+            let own = memory.choice().unwrap();
+            assert!(if own.tunnel { tunnels.contains(&own.route.router) } else { own.route == chosen });
             let next = (0..NODES).find(|n| name(*n) == chosen.next_hop).unwrap();
             (next, chosen.router != nearest.router)
         }

@@ -5,7 +5,7 @@ mod net;
 
 use mesh_types::{Duration, Metric};
 use net::{Net, RADIO, WIRE, originator, prefix};
-use olsrv2::{AttachedNetwork, Event, Input, LinkStatus, NetAddr, Timing};
+use olsrv2::{AttachedNetwork, Event, Input, LinkStatus, NetAddr, Note, Timing};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -151,6 +151,42 @@ fn rfc7181_16_3_3_4_attached_networks_are_routed_to() {
     assert_eq!((route.router, route.hops, route.dist), (originator(4), 4, 4));
     net.input(4, Input::AttachedNetworks(&[]));
     net.run_while_not(SECOND.times(10), |net| !net.nodes[0].fib.contains_key(&prefix(4)));
+}
+
+#[test]
+fn rfc5444_6_4_notes_of_tunnels_come_with_the_network_and_go_with_it() {
+    let mut net = Net::line(6, 4, Timing::RFC7181);
+    let any = NetAddr::new("::".parse().unwrap(), 0);
+    let end = Note::TunnelsEndIn("fd00:1::".parse().unwrap());
+    let same = Note::SameNode([10, 64, 0, 1].into());
+    let both = [any, prefix(0)].map(|prefix| AttachedNetwork { prefix, dist: 1, metric: Metric::new(1) });
+    net.input(0, Input::AttachedNetworks(&both));
+    net.input(0, Input::Notes(&[(any, end), (prefix(0), same), (prefix(3), same)]));
+    net.input(3, Input::AttachedNetworks(&both[..1]));
+    net.input(2, Input::Tunnels(&[originator(0), originator(3)]));
+    let told =
+        |net: &Net, at: usize| net.nodes[at].router.notes().map(|n| (n.router, n.prefix, n.note)).collect();
+    let want = vec![(originator(0), any, end), (originator(0), prefix(0), same)];
+    let known = |net: &Net| {
+        (1..3).all(|at| {
+            let mut found: Vec<_> = told(net, at);
+            found.sort();
+            found == want
+        })
+    };
+    net.run_while_not(SECOND.times(20), known);
+    net.run_while_not(SECOND.times(5), |net| net.nodes[2].router.gateway().is_some_and(|g| g.tunnel));
+    assert_eq!(net.nodes[2].router.gateway().unwrap().route.router, originator(3), "the nearest");
+    assert_eq!(net.nodes[0].router.gateway(), None, "a gateway itself");
+    let mut address = prefix(0).ip();
+    assert_eq!(net.nodes[2].router.lookup(address).unwrap().router, originator(0));
+    address = "2001:db8::1".parse().unwrap();
+    assert_eq!(net.nodes[2].router.lookup(address).unwrap().prefix, any);
+    net.input(0, Input::Notes(&[(any, end)]));
+    net.run_while_not(SECOND.times(5), |net| told(net, 2) == vec![(originator(0), any, end)]);
+    net.input(0, Input::AttachedNetworks(&both[1..]));
+    net.run_while_not(SECOND.times(5), |net| told(net, 2).is_empty());
+    net.run_while_not(SECOND.times(5), |net| net.nodes[2].router.gateway().is_some_and(|g| !g.tunnel));
 }
 
 #[test]
