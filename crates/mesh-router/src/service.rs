@@ -40,6 +40,9 @@ const CONTROL: u64 = 1 << 48;
 /// How often the sequence numbers are looked at, and sockets that did not open are tried again.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
+/// Routes of the last run are kept so long at the most, until new ones take their place.
+const GRACE: Duration = Duration::from_secs(30);
+
 const V6: usize = 0;
 const V4: usize = 1;
 
@@ -94,7 +97,7 @@ impl Service {
             .map_err(|e| say("control socket")(&e))?;
         poller.add(&signals, SIGNALS, false).map_err(|e| say("poller")(&e))?;
         poller.add(&monitor, MONITOR, false).map_err(|e| say("poller")(&e))?;
-        let grace = settings.timing.tc_interval.times(3);
+        let grace = settings.timing.tc_interval.times(3).min(GRACE);
         let fib = Fib::new(&mut kernel, now, grace).map_err(|e| say("kernel routes")(&e))?;
         let (numbers, found) = NumberFile::open(settings.state_dir.join("sequences"));
         let state_dir = settings.state_dir.parent().unwrap_or(&settings.state_dir);

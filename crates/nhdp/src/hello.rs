@@ -24,6 +24,10 @@ pub const LINK_STATUS: u8 = 3;
 /// OTHER_NEIGHB address block TLV type.
 pub const OTHER_NEIGHB: u8 = 4;
 
+/// A message TLV of ours, of a type for experiments (RFC 5444 §6.2), without a value: the HELLO names no
+/// neighbours because the sender has none, not because it leaves them out (RFC 6130 §5.3.1).
+pub const COMPLETE: u8 = 224;
+
 /// LOCAL_IF's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalIf {
@@ -212,6 +216,11 @@ impl Hello {
         let attributed: Vec<Attributed> = self.entries.iter().map(attributed).collect();
         message.blocks = pack(&attributed);
         message
+    }
+
+    /// Whether the sender names neighbours, or says that it has none: whom it does not name it does not know.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.entries.iter().any(|e| e.local_if.is_none()) || self.tlvs.iter().any(|t| t.kind == COMPLETE)
     }
 
     /// The value of the only message TLV of that type (type extension 0); `Err` if there are more.

@@ -18,7 +18,8 @@ mod tables;
 pub use crate::core::{Event, Nhdp};
 pub use config::{Config, Limits, Quality};
 pub use hello::{
-    HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, MAX_VALIDITY, OTHER_NEIGHB, Status,
+    COMPLETE, HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, MAX_VALIDITY,
+    OTHER_NEIGHB, Status,
 };
 pub use liveness::{Liveness, Signs};
 pub use rng::Rng;

@@ -190,9 +190,12 @@ impl<X: Extension> Nhdp<X> {
         let hold = self.config.lost_hold;
         let Some(link) = self.link_mut(interface, id) else { return id };
         // Silence says so each time, until the link ends of it; "heard" only if it was more before.
+        let unnamed = word.is_none() && hello.is_complete();
         let forgotten = link.status_at(now) == LinkStatus::Symmetric
-            && (word.is_none() || word == Some(Status::Heard) && link.called_symmetric);
-        link.called_symmetric = word == Some(Status::Symmetric);
+            && (unnamed || word == Some(Status::Heard) && link.called_symmetric);
+        if word.is_some() || unnamed {
+            link.called_symmetric = word == Some(Status::Symmetric);
+        }
         match word {
             Some(Status::Heard | Status::Symmetric) => link.symmetric_until = now + hello.validity,
             Some(Status::Lost) if link.symmetric_until > now => {

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant, Metric};
-use nhdp::{Hello, LinkStatus, NeighborId};
-use rfc5444::{Message, NetAddr};
+use nhdp::{COMPLETE, Hello, HelloEntry, LinkStatus, NeighborId};
+use rfc5444::{Message, NetAddr, Tlv};
 
 use crate::ext::{Metrics, mpr_attribute, willing_tlv};
 use crate::records::Header;
@@ -15,6 +15,8 @@ use crate::{Event, Output};
 
 /// Least time between two repetitions of all records on an interface.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// So many HELLOs in a row tell news; packets get lost.
+const HELLO_REPEATS: u8 = 3;
 /// How often all records are repeated for a new neighbour; packets get lost.
 const SYNC_ROUNDS: u8 = 2;
 
@@ -28,7 +30,10 @@ impl Router {
                     self.counters.probes += 1;
                     self.outputs.push_back(Output::Probe { interface, address: address.ip() });
                 }
-                nhdp::Event::Forgotten { interface } => self.plan_sync(now, interface),
+                nhdp::Event::Forgotten { interface } => {
+                    self.name_all(interface);
+                    self.plan_sync(now, interface);
+                }
                 nhdp::Event::Link { interface, address, symmetric, neighbor } => {
                     let originator = neighbor.and_then(|n| n.originator);
                     self.link_event(now, interface, address.ip(), symmetric, originator);
@@ -77,9 +82,39 @@ impl Router {
         hello.originator = Some(NetAddr::host(self.config.originator));
         hello.tlvs.push(willing_tlv(self.config.will_flooding, self.config.will_routing));
         self.add_metrics_and_mprs(interface, &mut hello);
+        if hello.entries.iter().all(|e| e.local_if.is_some()) {
+            hello.tlvs.push(Tlv { kind: COMPLETE, ext: 0, value: None });
+        }
+        let mut message = hello.to_message(self.addr_len());
+        if !self.names_all_now(interface, &message) {
+            hello.entries.retain(|e| e.local_if.is_some());
+            message = hello.to_message(self.addr_len());
+        }
         self.counters.hellos_out += 1;
-        self.queue(now, Some(interface), &hello.to_message(self.addr_len()));
+        self.queue(now, Some(interface), &message);
         self.sync_records(now, interface);
+    }
+
+    /// The next HELLOs name all neighbours.
+    fn name_all(&mut self, interface: u32) {
+        if let Some(port) = self.ports.get_mut(&interface) {
+            port.hello.news = HELLO_REPEATS;
+        }
+    }
+
+    /// Whether this HELLO has to go out as it is, with all neighbours: it is other than the last one, or those
+    /// since could have been lost, or it is time (REFRESH_INTERVAL).
+    fn names_all_now(&mut self, interface: u32, whole: &Message) -> bool {
+        let refresh = self.config.timing.hello_refresh;
+        let Some(plan) = self.ports.get_mut(&interface).map(|p| &mut p.hello) else { return true };
+        let digest = digest(whole);
+        if core::mem::replace(&mut plan.digest, digest) != digest {
+            plan.news = HELLO_REPEATS;
+        }
+        let all = plan.news > 0 || plan.short.saturating_add(1) >= refresh;
+        plan.news = plan.news.saturating_sub(1);
+        plan.short = if all { 0 } else { plan.short.saturating_add(1) };
+        all
     }
 
     /// §15.1: each metric and each MPR role on one of the addresses it may be on.
@@ -124,7 +159,7 @@ impl Router {
         metric: (Metric, Metric),
         hello: &mut Hello,
     ) {
-        let fits = |e: &&mut nhdp::HelloEntry| e.neighbor == Some(id) && e.is_symmetric();
+        let fits = |e: &&mut HelloEntry| e.neighbor == Some(id) && e.is_symmetric();
         let preferred = hello
             .entries
             .iter()
@@ -177,8 +212,9 @@ impl Router {
         self.counters.tcs_triggered += u64::from(news);
         self.queue(now, None, &message);
         self.tc.last = Some(now);
-        // News may be lost on their way, so they are repeated sooner: after 1/4, then 1/2 of the interval.
-        let interval = timing.tc_interval.divided_by(4 >> self.tc.repeats.min(2));
+        // News may be lost on their way, so they are repeated sooner.
+        let sooner = timing.tc_repeat.times(4u64.saturating_pow(self.tc.repeats.min(16)));
+        let interval = sooner.min(timing.tc_interval);
         let jitter = self.jitter(interval.divided_by(4));
         self.tc.due = Some(now + interval.saturating_sub(jitter).max(timing.tc_min_interval));
     }
@@ -307,4 +343,12 @@ impl Router {
             self.sequences.packet = port.outbox.packet_seq();
         }
     }
+}
+
+/// FNV-1a over the message's bytes.
+fn digest(message: &Message) -> u64 {
+    let mut bytes = Vec::new();
+    // One that is too long is never sent, either.
+    let _ = message.emit(&mut bytes);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
 }

@@ -23,6 +23,9 @@ use crate::{
     AttachedNetwork, Config, Counters, Event, Input, InputError, Note, Output, PortCounters, Sequences,
 };
 
+/// A better gateway has to stay better for two TC intervals, and for no longer than this.
+const GATEWAY_MEMORY: Duration = Duration::from_secs(20);
+
 /// One OLSRv2 router. The rules live in the modules beside this one: `receive` (packets in), `generate`
 /// (messages out), `update` (what follows from a change), `views` (what can be asked).
 #[derive(Debug)]
@@ -66,6 +69,7 @@ pub(crate) struct Port {
     pub(crate) bitrate: Option<u64>,
     /// Which bit of [`crate::flood::Seen`] is its own.
     pub(crate) slot: u8,
+    pub(crate) hello: HelloPlan,
     /// All records are repeated for a new neighbour after each of the next so many HELLOs (which make the
     /// link symmetric for it, too), except those heard since it is there.
     pub(crate) sync: Option<(u8, Instant)>,
@@ -85,6 +89,17 @@ impl Port {
         }
         queued
     }
+}
+
+/// Which of an interface's HELLOs name the neighbours (RFC 6130 §11.1, REFRESH_INTERVAL).
+#[derive(Debug, Default)]
+pub(crate) struct HelloPlan {
+    /// Of the last one's content.
+    pub(crate) digest: u64,
+    /// So many more have something to tell that could have been missed.
+    pub(crate) news: u8,
+    /// How many named nobody since one named all.
+    pub(crate) short: u32,
 }
 
 /// When TCs go out and what the last one said (§16.2, §17.4).
@@ -130,7 +145,7 @@ impl Router {
             routes: Routes::default(),
             first_hops: Vec::new(),
             first_hops_changed: false,
-            gateways: Gateways::new(config.timing.tc_interval.times(2)),
+            gateways: Gateways::new(config.timing.tc_interval.times(2).min(GATEWAY_MEMORY)),
             outputs: VecDeque::new(),
             sequences,
             tc: TcSchedule::default(),
@@ -292,6 +307,7 @@ impl Router {
             counters: PortCounters::default(),
             bitrate: None,
             slot,
+            hello: HelloPlan::default(),
             sync: None,
             last_sync: None,
         });
