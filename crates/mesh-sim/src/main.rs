@@ -22,6 +22,7 @@ Simulates a mesh of routers from power-on, prints figures, and checks what must 
   --mobility V       nodes move at V ranges per second, rgg only
   --skew PPM         clocks differ by up to so many parts per million
   --power-on T       nodes are switched on within T seconds, not at once
+  --steady           mesh-router's own timers (RFC 7181's, but repetitions are rarer)
   --fast             the fast timers (HELLO 0.5 s, TC 1 s)
   --then E,E…        then: join, cut, mend, told, restart, amnesia, storm, part, heal
   --threads K        no influence on the figures (default: as many as processors)
@@ -66,6 +67,7 @@ fn options() -> Result<Scenario, String> {
             "--skew" => s.skew_ppm = number(&flag, &value()?)?,
             "--power-on" => s.power_on = Duration::from_secs(number(&flag, &value()?)?),
             "--fast" => s.timing = Timing::FAST,
+            "--steady" => s.timing = Timing::STEADY,
             "--then" => s.then = value()?.split(',').map(event).collect::<Result<_, _>>()?,
             "--threads" => s.threads = number(&flag, &value()?)?,
             "--help" | "-h" => return Err(USAGE.into()),

@@ -162,8 +162,8 @@ impl Scenario {
         if self.power_on > Duration::ZERO {
             text += &format!(" --power-on {}", self.power_on.as_secs());
         }
-        if self.timing == Timing::FAST {
-            text += " --fast";
+        for (timing, flag) in [(Timing::FAST, " --fast"), (Timing::STEADY, " --steady")] {
+            text += if self.timing == timing { flag } else { "" };
         }
         if !self.then.is_empty() {
             let names: Vec<&str> = self.then.iter().map(|e| e.name()).collect();

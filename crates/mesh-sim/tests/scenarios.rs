@@ -28,7 +28,7 @@ fn every_shape_settles_and_stays_on_shortest_paths() {
 
 #[test]
 fn every_event_settles() {
-    for (shape, timing) in [(RGG, Timing::RFC7181), (Shape::Grid, Timing::FAST)] {
+    for (shape, timing) in [(RGG, Timing::RFC7181), (RGG, Timing::STEADY), (Shape::Grid, Timing::FAST)] {
         let then = Event::NAMES.iter().map(|(_, e)| *e).collect();
         let report = sound(&Scenario { timing, then, ..Scenario::new(shape, 16, 3, 30) });
         assert!(report.settled.iter().all(|(_, took, _)| took.is_some()));

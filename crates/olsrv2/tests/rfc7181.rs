@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use mesh_types::{Duration, Instant, Metric};
-use olsrv2::{AttachedNetwork, Config, Input, LinkStatus, NetAddr, Output, Router};
+use olsrv2::{AttachedNetwork, Config, Input, LinkStatus, NetAddr, Output, Router, Timing};
 use rfc5444::{Attribute, Attributed, Message, Packet, Tlv, decode_time, pack};
 
 const LOST: u8 = 0;
@@ -746,4 +746,56 @@ fn rfc7181_19_1_metrics_decide_not_hops() {
     let route = us.router.routes().find(|r| r.prefix == NetAddr::host(node(3))).unwrap();
     assert_eq!((route.next_hop, route.hops), (on_link(2), 2));
     assert_eq!(route.metric, Metric::new(512));
+}
+
+#[test]
+fn rfc6130_5_3_1_hellos_between_refreshes_name_nobody_but_news_are_told_thrice() {
+    let mut us = Us::with(|c| c.timing = Timing { hello_refresh: 4, ..Timing::STEADY });
+    let mut hear = |seconds: u64, cost: u32| -> Vec<bool> {
+        let from = us.own(0).len();
+        for _ in 0..seconds {
+            us.hear(2, &Neighbour { cost, ..Neighbour::new(2) }.hello());
+            us.wait(Duration::from_secs(1));
+        }
+        for (_, _, hello) in us.own(0) {
+            assert_eq!(
+                said(hello, on_link(1), 2),
+                [[0]],
+                "RFC 6130 §11.1: our own addresses are always told"
+            );
+            assert!(said(hello, node(1), 2) == [[1]] && hello.tlvs.iter().any(|t| t.kind == 7));
+        }
+        us.own(0).iter().skip(from).map(|(_, _, m)| !said(m, on_link(2), 3).is_empty()).collect()
+    };
+    hear(20, 256);
+    let quiet = hear(30, 256);
+    assert!(quiet.windows(4).all(|w| w.iter().filter(|n| **n).count() == 1) && quiet.len() > 14, "{quiet:?}");
+    let news = hear(12, 512);
+    let told = news.iter().skip_while(|n| !**n).take(4);
+    assert!(told.eq(&[true, true, true, false]), "{news:?}");
+}
+
+#[test]
+fn rfc6130_5_3_1_a_neighbour_that_leaves_us_out_has_not_forgotten_us_but_one_that_knows_nobody_has() {
+    let mut us = Us::with(|c| c.timing = Timing::STEADY);
+    let mut short = Neighbour::new(2).hello();
+    let local = |a, which| entry(a, &[Attribute::new(2, &[which])]);
+    short.blocks = pack(&[local(on_link(2), 0), local(node(2), 1)]);
+    for known in [true, false] {
+        us.meet(2, 0);
+        us.wait(Duration::from_secs(1));
+        if !known {
+            short.tlvs.push(Tlv { kind: nhdp::COMPLETE, ext: 0, value: None });
+        }
+        let before = us.own(0).len() + 1;
+        while us.own(0).len() < before {
+            us.wait(Duration::from_millis(10));
+        }
+        us.wait(Duration::from_millis(600));
+        us.hear(2, &short);
+        us.wait(Duration::from_millis(110));
+        assert_eq!(us.own(0).len() > before, !known);
+        assert_eq!(us.status(2), Some(LinkStatus::Symmetric));
+    }
+    assert!(!said(&us.own(0).last().unwrap().2, on_link(2), 3).is_empty());
 }
