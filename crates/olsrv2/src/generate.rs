@@ -284,11 +284,12 @@ impl Router {
     /// Tells a new neighbour of the routers beyond.
     fn relay_tcs(&mut self, now: Instant, interface: u32, since: Instant) {
         let limit = self.config.limits.forward_queue;
+        let own = self.config.originator;
         let messages = self.relay.missed_by(now, interface, since);
         let Some(port) = self.ports.get_mut(&interface) else { return };
         for bytes in messages {
             self.counters.relayed += 1;
-            if !port.push(bytes, now, limit, false) {
+            if !port.push(bytes, now, limit, Some(own)) {
                 self.counters.queue_full += 1;
             }
         }
@@ -321,7 +322,7 @@ impl Router {
         }
         let limit = self.config.limits.forward_queue;
         for (index, port) in &mut self.ports {
-            if interface.is_none_or(|i| i == *index) && !port.push(bytes.clone(), now, limit, true) {
+            if interface.is_none_or(|i| i == *index) && !port.push(bytes.clone(), now, limit, None) {
                 self.counters.queue_full += 1;
             }
         }

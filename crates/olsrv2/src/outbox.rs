@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use mesh_types::Instant;
 use rfc5444::packet_header;
@@ -11,16 +12,23 @@ use rfc5444::packet_header;
 pub(crate) struct Outbox {
     messages: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// How many of them each neighbour brought.
+    brought: Vec<(IpAddr, usize)>,
     due: Option<Instant>,
     packet_seq: u16,
 }
+
+/// What one neighbour may have forwarded however long the queue is: this part of its limit.
+const SHARE: usize = 16;
+/// Our own messages have room up to so many times the limit.
+const OURS: usize = 2;
 
 /// Bytes of a packet header with a sequence number.
 const HEADER: usize = 3;
 
 impl Outbox {
     pub(crate) fn new(packet_seq: u16) -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, due: None, packet_seq }
+        Self { messages: VecDeque::new(), bytes: 0, brought: Vec::new(), due: None, packet_seq }
     }
 
     /// When the first message wants to go.
@@ -33,13 +41,28 @@ impl Outbox {
         self.packet_seq
     }
 
-    /// Queues a message to go at `due` at the latest; `false`, and it is dropped, if the queue holds
-    /// `limit` bytes already.
-    pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize) -> bool {
-        if self.bytes + message.len() > limit && !self.messages.is_empty() {
-            return false;
+    /// Queues a message to go at `due` at the latest: ours, or one `of` a neighbour's. `false`, and it is
+    /// dropped, if the queue holds `limit` bytes already and that neighbour's part is not small.
+    pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize, of: Option<IpAddr>) -> bool {
+        let after = self.bytes + message.len();
+        let fits = |limit: usize| after <= limit || self.messages.is_empty();
+        match of {
+            None if !fits(limit.saturating_mul(OURS)) => return false,
+            None => {}
+            Some(by) => {
+                let known = self.brought.iter().position(|(who, _)| *who == by);
+                let held = known.and_then(|at| self.brought.get(at)).map_or(0, |(_, held)| *held);
+                let held = held + message.len();
+                if !fits(limit) && held > limit / SHARE {
+                    return false;
+                }
+                match known.and_then(|at| self.brought.get_mut(at)) {
+                    Some(holder) => holder.1 = held,
+                    None => self.brought.push((by, held)),
+                }
+            }
         }
-        self.bytes += message.len();
+        self.bytes = after;
         self.messages.push_back(message);
         self.due = Some(self.due.map_or(due, |d| d.min(due)));
         true
@@ -65,6 +88,7 @@ impl Outbox {
             packets.push(packet);
         }
         self.bytes = 0;
+        self.brought.clear();
         self.due = None;
         packets
     }
@@ -79,13 +103,29 @@ mod tests {
     fn rfc7181_13_2_messages_share_packets_up_to_the_mtu() {
         let mut out = Outbox::new(9);
         for n in [10, 20, 30, 500, 5] {
-            assert!(out.push(vec![0; n], Instant::from_millis(n as u64), 10_000));
+            assert!(out.push(vec![0; n], Instant::from_millis(n as u64), 10_000, None));
         }
         assert_eq!(out.due(), Some(Instant::from_millis(5)));
         let sizes: Vec<usize> = out.flush(63).iter().map(Vec::len).collect();
         assert_eq!(sizes, [63, 503, 8]);
         assert_eq!((out.due(), out.packet_seq()), (None, 12));
-        assert!(out.push(vec![0; 600], Instant::ZERO, 100), "one always fits");
-        assert!(!out.push(vec![0; 1], Instant::ZERO, 100));
+        assert!(out.push(vec![0; 600], Instant::ZERO, 100, None), "one always fits");
+        assert!(!out.push(vec![0; 1], Instant::ZERO, 100, None));
+    }
+
+    #[test]
+    fn a_neighbour_that_fills_the_queue_keeps_out_neither_ours_nor_others() {
+        let mut out = Outbox::new(0);
+        let mut push = |n: u8, bytes: usize| {
+            let of = Some(IpAddr::from([10, 0, 0, n])).filter(|_| n > 0);
+            out.push(vec![0; bytes], Instant::ZERO, 16_000, of)
+        };
+        let greedy = (0..1000).filter(|_| push(1, 100)).count();
+        assert_eq!(greedy, 160);
+        assert!((0..10).all(|_| push(2, 100)) && !push(2, 100), "a sixteenth");
+        assert!((0..100).all(|_| push(0, 100)));
+        assert_eq!((0..1000).filter(|_| push(0, 100)).count(), 50, "a bound for all that");
+        out.flush(1000);
+        assert!(out.push(vec![0; 100], Instant::ZERO, 100, Some([10, 0, 0, 1].into())));
     }
 }

@@ -8,7 +8,7 @@ use rfc5444::{MessageView, NetAddr, PacketView, RawMessage};
 
 use crate::ext::{Checked, Metrics, Olsr, TwoHopExt, check_hello, mpr_roles};
 use crate::flood::MessageKey;
-use crate::records::{Content, Header, Taken};
+use crate::records::{Content, Header, RATE, Taken, WINDOW};
 use crate::router::{Port, Router};
 use crate::tc::{TC, Tc, newer};
 use crate::topology::Brought;
@@ -223,7 +223,7 @@ impl Router {
         let mut jitter = jitter;
         if !matches!(raw.kind(), TC | RECORD_MESSAGE) {
             // Nothing to process.
-        } else if !core::mem::replace(&mut self.seen.entry(now, key).processed, true) {
+        } else if self.seen.entry(now, key, by).process() {
             let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
             let verdict = self.process_flooded(now, interface, by, &message, key);
             forward &= verdict == Verdict::Good;
@@ -234,12 +234,11 @@ impl Router {
                 // News travel fast, what is only repeated waits for company.
                 jitter = jitter.divided_by(NEWS_FACTOR);
             }
-            let seen = self.seen.entry(now, key);
             match verdict {
                 Verdict::Good => {}
                 // No later copy is forwarded, either.
-                Verdict::Bad => seen.forwarded = true,
-                Verdict::NoRoom => seen.processed = false,
+                Verdict::Bad => self.seen.entry(now, key, by).forward(),
+                Verdict::NoRoom => self.seen.entry(now, key, by).process_later(),
             }
         } else if raw.kind() == RECORD_MESSAGE {
             self.records.heard(now, interface, originator.ip(), seq);
@@ -251,7 +250,7 @@ impl Router {
         let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
         self.counters.hop_limit += u64::from(forward && !hops_left);
         if forward && hops_left {
-            self.consider_forwarding(now, slot, raw, key, mpr_selector, jitter);
+            self.consider_forwarding(now, slot, raw, (key, by), mpr_selector, jitter);
         }
     }
 
@@ -286,7 +285,7 @@ impl Router {
         key: MessageKey,
     ) -> Verdict {
         if message.header().kind() == RECORD_MESSAGE {
-            return self.record(now, interface, message, key);
+            return self.record(now, interface, by, message, key);
         }
         let tc = Tc::parse(message, self.addr_len(), self.config.limits.per_router);
         let Some(mut tc) = tc.ok().filter(|tc| !self.nhdp.is_ours(NetAddr::host(tc.originator))) else {
@@ -316,6 +315,7 @@ impl Router {
         &mut self,
         now: Instant,
         interface: u32,
+        by: IpAddr,
         message: &MessageView<'_>,
         key: MessageKey,
     ) -> Verdict {
@@ -323,7 +323,7 @@ impl Router {
             self.counters.messages_invalid += 1;
             return Verdict::Bad;
         };
-        if !self.records.within_rate(now, key.1) {
+        if self.seen.lately(now, key, WINDOW) > RATE {
             self.counters.rate_limited += 1;
             return Verdict::Bad;
         }
@@ -331,7 +331,11 @@ impl Router {
         let raw = message.header();
         let (hop_limit, hop_count) = (raw.hop_limit().unwrap_or(1), raw.hop_count().unwrap_or(0));
         let header = Header { seq: key.2, hop_limit, hop_count };
-        match self.records.take(now, interface, key.1, header, &content) {
+        let taken = {
+            let brought = Brought { by, alive: &alive(&self.nhdp) };
+            self.records.take(now, interface, (key.1, &brought), header, &content)
+        };
+        match taken {
             Taken::News(record) => {
                 self.outputs.push_back(Output::Event(Event::RecordReceived(record)));
                 if hop_limit <= 1 && self.push_at.is_none() {
@@ -341,6 +345,10 @@ impl Router {
             }
             Taken::Known => {}
             Taken::Full => self.counters.table_full += 1,
+            Taken::NoRoom => {
+                self.counters.table_full += 1;
+                return Verdict::NoRoom;
+            }
         }
         Verdict::Good
     }
@@ -351,12 +359,12 @@ impl Router {
         now: Instant,
         slot: u8,
         raw: &RawMessage<'_>,
-        key: MessageKey,
+        (key, by): (MessageKey, IpAddr),
         mpr_selector: bool,
         jitter: Duration,
     ) {
-        let seen = self.seen.entry(now, key);
-        if !seen.receive(slot) || seen.forwarded {
+        let seen = self.seen.entry(now, key, by);
+        if !seen.receive(slot) || seen.is_forwarded() {
             self.counters.duplicates += 1;
             return;
         }
@@ -368,11 +376,11 @@ impl Router {
         if !raw.forward(&mut copy) {
             return;
         }
-        self.seen.entry(now, key).forwarded = true;
+        self.seen.entry(now, key, by).forward();
         self.counters.forwarded += 1;
         let limit = self.config.limits.forward_queue;
         for port in self.ports.values_mut() {
-            if !port.push(copy.clone(), now + jitter, limit, false) {
+            if !port.push(copy.clone(), now + jitter, limit, Some(by)) {
                 self.counters.queue_full += 1;
             }
         }

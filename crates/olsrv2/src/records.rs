@@ -14,6 +14,8 @@ use core::net::IpAddr;
 use mesh_types::{Duration, Instant};
 use rfc5444::{Message, MessageView, Tlv, VALIDITY_TIME, decode_time, encode_time, time_code_at};
 
+use crate::shares::{Giver, Room, Shares};
+use crate::topology::Brought;
 use crate::{InputError, Limits, MAX_RECORD, RECORD_MESSAGE, Record};
 
 /// Message TLV type of a record's content, in the range for private use.
@@ -22,11 +24,12 @@ const CONTENT: u8 = 224;
 const PREFIX: usize = 5;
 /// Longest validity believed.
 const MAX_VALIDITY: Duration = Duration::from_secs(24 * 3600);
-/// New messages taken from one originator per [`WINDOW`]: its floods, and repetitions for a new neighbour.
-const RATE: u32 = 64;
+/// New messages taken from one originator by one neighbour per [`WINDOW`]: its floods, and repetitions for a
+/// new neighbour.
+pub(crate) const RATE: usize = 64;
 /// Floods of our own per [`WINDOW`]; what does not fit waits.
 const OWN_RATE: u32 = 16;
-const WINDOW: Duration = Duration::from_secs(10);
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 /// Least time between two floods of one kind: of what is published faster only the last goes out.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -99,6 +102,10 @@ struct Stored {
     push: bool,
     /// The caller called it genuine.
     genuine: bool,
+    /// The neighbour whose share it is in.
+    giver: Giver,
+    /// When it came, counted in records.
+    born: u32,
     /// The genuine one it took the place of, until the caller has judged this one.
     before: Option<Box<Stored>>,
 }
@@ -150,10 +157,14 @@ impl Rate {
 #[derive(Debug)]
 pub(crate) struct Records {
     stored: BTreeMap<(IpAddr, u8), Stored>,
-    stored_bytes: usize,
+    shares: Shares,
+    /// Least that a record takes of its giver's share.
+    least: usize,
+    born: u32,
+    /// Records that had to go for others.
+    pushed_out: Vec<(IpAddr, u8)>,
     own: BTreeMap<u8, Own>,
     own_rate: Rate,
-    rates: BTreeMap<IpAddr, Rate>,
     limits: Limits,
     /// Nothing is due and nothing expires before this.
     next: Instant,
@@ -166,18 +177,24 @@ pub(crate) enum Taken {
     News(Record),
     /// Known; its time may have been extended.
     Known,
-    /// No room.
+    /// Its originator has too many.
     Full,
+    /// The neighbour that brought it has brought too much.
+    NoRoom,
 }
 
 impl Records {
     pub(crate) fn new(limits: Limits) -> Self {
+        let least = (limits.record_bytes / limits.records.max(1)).max(1);
+        let capacity = least.saturating_mul(limits.records).min(limits.record_bytes);
         Self {
             stored: BTreeMap::new(),
-            stored_bytes: 0,
+            shares: Shares::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
+            least,
+            born: 0,
+            pushed_out: Vec::new(),
             own: BTreeMap::new(),
             own_rate: Rate::new(Instant::ZERO),
-            rates: BTreeMap::new(),
             limits,
             next: Instant::FAR_FUTURE,
         }
@@ -249,17 +266,6 @@ impl Records {
         self.own.keys().copied().collect()
     }
 
-    /// Whether another new message of that originator is within its rate.
-    pub(crate) fn within_rate(&mut self, now: Instant, originator: IpAddr) -> bool {
-        if self.rates.len() >= self.limits.routers {
-            self.rates.retain(|_, rate| rate.end() > now);
-        }
-        if self.rates.len() >= self.limits.routers && !self.rates.contains_key(&originator) {
-            return false;
-        }
-        self.rates.entry(originator).or_insert_with(|| Rate::new(now)).admit(now, RATE)
-    }
-
     /// Notes that a record was heard again, so that it need not be repeated there.
     pub(crate) fn heard(&mut self, now: Instant, interface: u32, originator: IpAddr, seq: u16) {
         for (_, stored) in self.stored.range_mut((originator, 0)..=(originator, u8::MAX)) {
@@ -269,18 +275,24 @@ impl Records {
         }
     }
 
+    /// What so many bytes take of a share.
+    fn weight(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.max(self.least)).unwrap_or(u32::MAX)
+    }
+
     /// Takes a record of another node in.
     pub(crate) fn take(
         &mut self,
         now: Instant,
         interface: u32,
-        originator: IpAddr,
+        (originator, brought): (IpAddr, &Brought<'_>),
         header: Header,
         content: &Content<'_>,
     ) -> Taken {
         let key = (originator, content.kind);
         let expires = now + content.validity;
-        self.next = self.next.min(expires);
+        let mut held = 0;
+        let mut giver = self.shares.giver(brought.by);
         if let Some(old) = self.stored.get_mut(&key) {
             if content.sequence < old.record.sequence {
                 return Taken::Known;
@@ -291,15 +303,25 @@ impl Records {
                 old.record.expires = old.record.expires.max(expires);
                 return Taken::Known;
             }
-        } else if !self.has_room(originator, content.payload.len()) {
+            held = old.bytes();
+            giver = old.giver;
+        } else if self.stored.range((originator, 0)..=(originator, u8::MAX)).count()
+            >= self.limits.records_per_originator
+        {
             return Taken::Full;
         }
+        // The one that is there may have to be kept besides.
+        let before = if held == 0 { 0 } else { self.weight(held) };
+        let more = self.weight(held + content.payload.len()).saturating_sub(before);
+        let own = originator == brought.by;
+        if !self.clear(self.shares.room(giver, more, own, brought.alive), key) {
+            return Taken::NoRoom;
+        }
+        self.next = self.next.min(expires);
         let Content { kind, sequence, payload, .. } = *content;
         let record = Record { originator, kind, sequence, expires, payload: payload.to_vec() };
-        let before = self.stored.remove(&key).and_then(|old| {
-            self.stored_bytes -= old.bytes();
-            if old.genuine { Some(Box::new(old)) } else { old.before }
-        });
+        let old = self.remove(key);
+        let born = old.as_ref().map_or_else(|| self.next_born(), |old| old.born);
         let stored = Stored {
             record: record.clone(),
             message_seq: header.seq,
@@ -307,42 +329,71 @@ impl Records {
             heard: (interface, now),
             push: header.hop_limit <= 1,
             genuine: false,
-            before,
+            giver,
+            born,
+            before: old.and_then(|old| if old.genuine { Some(Box::new(old)) } else { old.before }),
         };
-        self.stored_bytes += stored.bytes();
-        self.stored.insert(key, stored);
+        self.insert(key, stored);
         Taken::News(record)
+    }
+
+    fn next_born(&mut self) -> u32 {
+        self.born = self.born.wrapping_add(1);
+        self.born
+    }
+
+    fn insert(&mut self, key: (IpAddr, u8), stored: Stored) {
+        self.shares.change(stored.giver, 0, self.weight(stored.bytes()));
+        self.stored.insert(key, stored);
+    }
+
+    fn remove(&mut self, key: (IpAddr, u8)) -> Option<Stored> {
+        let stored = self.stored.remove(&key)?;
+        self.shares.change(stored.giver, self.weight(stored.bytes()), 0);
+        Some(stored)
+    }
+
+    /// Makes the room that is wanted; `false` if there is none. `but` stays whatever happens.
+    fn clear(&mut self, room: Room, but: (IpAddr, u8)) -> bool {
+        let (from, least, most) = match room {
+            Room::Free => return true,
+            Room::Refused => return false,
+            Room::From { giver, least, most } => (giver, least, most),
+        };
+        let theirs = self.stored.iter().filter(|(key, s)| s.giver == from && **key != but);
+        let mut theirs: Vec<_> = theirs.map(|(key, s)| (s.born, *key, self.weight(s.bytes()))).collect();
+        theirs.sort_unstable();
+        // Looking at all costs the same for one as for many.
+        let enough = least.max(self.shares.share() / 64).min(most);
+        let mut cleared = 0u32;
+        while let Some((_, key, weight)) = theirs.pop().filter(|_| cleared < enough) {
+            cleared = cleared.saturating_add(weight);
+            self.remove(key);
+            self.pushed_out.push(key);
+        }
+        cleared >= least
     }
 
     /// The caller's word on a record: a forged one goes, and the genuine one before it comes back. `true`
     /// if that one has expired meanwhile. Nothing happens if the record is not the present one any more.
     pub(crate) fn judge(&mut self, now: Instant, key: (IpAddr, u8), sequence: u32, genuine: bool) -> bool {
-        let Some(stored) = self.stored.get_mut(&key).filter(|s| s.record.sequence == sequence) else {
+        if self.stored.get(&key).is_none_or(|s| s.record.sequence != sequence) {
             return false;
-        };
-        self.stored_bytes -= stored.bytes();
+        }
+        let Some(mut stored) = self.remove(key) else { return false };
         let before = stored.before.take();
         if genuine {
             stored.genuine = true;
-            self.stored_bytes += stored.bytes();
+            self.insert(key, stored);
             return false;
         }
-        self.stored.remove(&key);
         let Some(before) = before else { return false };
         if before.record.expires <= now {
             return true;
         }
         self.next = self.next.min(before.record.expires);
-        self.stored_bytes += before.bytes();
-        self.stored.insert(key, *before);
+        self.insert(key, *before);
         false
-    }
-
-    fn has_room(&self, originator: IpAddr, bytes: usize) -> bool {
-        let of_originator = self.stored.range((originator, 0)..=(originator, u8::MAX)).count();
-        of_originator < self.limits.records_per_originator
-            && self.stored.len() < self.limits.records
-            && self.stored_bytes + bytes <= self.limits.record_bytes
     }
 
     /// What to repeat one hop far on an interface: all that is marked as news, and with `since` all
@@ -371,21 +422,18 @@ impl Records {
         self.stored.values_mut().for_each(|s| s.push = false);
     }
 
-    /// Removes what has expired. [`Records::due`] must follow.
+    /// Removes what has expired, and tells what had to go for others. [`Records::due`] must follow.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<(IpAddr, u8)> {
-        let mut gone = Vec::new();
+        let mut gone = core::mem::take(&mut self.pushed_out);
         if self.next > now {
             return gone;
         }
-        let bytes = &mut self.stored_bytes;
-        self.stored.retain(|key, s| {
-            let keep = s.record.expires > now;
-            if !keep {
-                *bytes -= s.bytes();
-                gone.push(*key);
-            }
-            keep
-        });
+        let expired = self.stored.iter().filter(|(_, s)| s.record.expires <= now).map(|(key, _)| *key);
+        let expired: Vec<(IpAddr, u8)> = expired.collect();
+        for key in expired {
+            self.remove(key);
+            gone.push(key);
+        }
         gone
     }
 
@@ -440,15 +488,34 @@ mod tests {
         assert!(sent.iter().copied().eq(0..40));
     }
 
+    fn take(records: &mut Records, by: u8, n: u16, sequence: u32, payload: &[u8]) -> Taken {
+        let [high, low] = n.to_be_bytes();
+        let brought = Brought { by: IpAddr::from([10, 0, 0, by]), alive: &|_| true };
+        let content = Content { kind: 1, sequence, validity: MINUTE, payload };
+        let header = Header { seq: 1, hop_limit: 9, hop_count: 0 };
+        let from = (IpAddr::from([10, 1, high, low]), &brought);
+        records.take(Instant::ZERO, 1, from, header, &content)
+    }
+
     #[test]
-    fn messages_of_one_originator_are_bounded_whatever_others_do() {
-        let mut records = Records::new(Limits { routers: 2, ..Limits::DEFAULT });
-        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let taken =
-            |records: &mut Records, n: u8, at: u64| records.within_rate(Instant::from_millis(at), ip(n));
-        assert_eq!((0..200).filter(|_| taken(&mut records, 1, 0)).count(), RATE as usize);
-        assert!(taken(&mut records, 2, 0), "another one");
-        assert!(!taken(&mut records, 3, 0), "no room to count it");
-        assert!(taken(&mut records, 3, 10_000) && taken(&mut records, 1, 10_000));
+    fn a_neighbour_that_floods_records_pushes_out_nobody_elses_and_keeps_none_out() {
+        let limits = Limits { records: 64, record_bytes: 6400, ..Limits::DEFAULT };
+        let mut records = Records::new(limits);
+        assert!(matches!(take(&mut records, 2, 1, 1, b"real"), Taken::News(_)));
+        for n in 100..163 {
+            assert!(matches!(take(&mut records, 1, n, 1, b"lie"), Taken::News(_)));
+        }
+        assert_eq!(take(&mut records, 1, 999, 1, b"lie"), Taken::NoRoom);
+        for (n, room) in [(2, true), (3, true), (4, true), (5, false)] {
+            assert_eq!(take(&mut records, 2, n, 1, b"real") != Taken::NoRoom, room, "{n}");
+        }
+        assert_eq!(records.expire(Instant::ZERO).len(), 3, "who subscribes hears of it");
+        // What is there may not grow beyond its giver's share either.
+        assert_eq!(take(&mut records, 1, 100, 2, &[0; 1000]), Taken::NoRoom);
+        assert_eq!(take(&mut records, 2, 1, 2, &[0; 1000]), Taken::NoRoom);
+        assert!(records.iter().count() <= 64);
+        assert!(records.iter().map(|r| r.payload.len()).sum::<usize>() <= 6400);
+        assert_eq!(records.expire(Instant::ZERO + MINUTE).len(), 64);
+        assert!((100..164).all(|n| matches!(take(&mut records, 1, n, 1, b"x"), Taken::News(_))));
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant};
 use nhdp::{Nhdp, Rng};
@@ -77,10 +78,11 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Queues a message to go at `due` at the latest, `ours` or to be forwarded; `false` if there is no room.
-    pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize, ours: bool) -> bool {
+    /// Queues a message to go at `due` at the latest, ours or forwarded for that neighbour; `false` if there
+    /// is no room.
+    pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize, of: Option<IpAddr>) -> bool {
         let kind = message.first().copied().unwrap_or_default();
-        let queued = self.outbox.push(message, due, limit);
+        let (queued, ours) = (self.outbox.push(message, due, limit, of), of.is_none());
         let c = &mut self.counters;
         match (queued, ours) {
             (false, _) => c.queue_full.add(kind, true),

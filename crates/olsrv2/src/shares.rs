@@ -55,6 +55,10 @@ impl Shares {
         self.used >= self.capacity / 4 * 3
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.used >= self.capacity
+    }
+
     /// The number of a neighbour; it lasts while the neighbour holds something.
     pub(crate) fn giver(&mut self, neighbor: IpAddr) -> Giver {
         let position = |is: &dyn Fn(&Holder) -> bool| self.holders.iter().position(is);
@@ -80,6 +84,11 @@ impl Shares {
     /// It holds more than its share.
     pub(crate) fn is_greedy(&self, giver: Giver) -> bool {
         self.weight(giver) > self.share()
+    }
+
+    /// It holds all of its share or more.
+    pub(crate) fn has_its_share(&self, giver: Giver) -> bool {
+        self.weight(giver) >= self.share()
     }
 
     /// Whether the neighbour is one of `alive`.
