@@ -273,7 +273,7 @@ impl Owners {
         let IpAddr::V6(prefix) = route.prefix else { return None };
         let to = self.own.get(&prefix).copied().filter(|_| route.prefix_len == 128)?;
         let next = match (route.kind, route.gateway) {
-            (RouteKind::Unreachable, _) => None,
+            (RouteKind::Unreachable | RouteKind::Tunnel | RouteKind::TunnelEnd, _) => None,
             (RouteKind::Unicast, None) => Some(to),
             (RouteKind::Unicast, Some(IpAddr::V6(ip))) => {
                 self.on_links.get(&ip).or_else(|| self.own.get(&ip)).copied()

@@ -21,11 +21,12 @@ mod rule;
 mod socket;
 mod speed;
 pub mod sysctl;
+mod tunnel;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 pub use address::Address;
 pub use link::Link;
@@ -36,10 +37,12 @@ pub use neighbor::Neighbor;
 pub use route::{Change, Route, RouteFilter, RouteKind, TABLE_MAIN};
 pub use rule::{Rule, RuleAction};
 pub use speed::wired_bitrate;
+pub use tunnel::tunnels_possible;
 
 use mesh_types::Duration;
 
 use codec::{Builder, flags};
+use route::TunnelParts;
 use socket::Socket;
 
 use crate::udp::Family;
@@ -107,6 +110,7 @@ pub const MAX_OBJECTS: usize = 65_536;
 #[derive(Debug)]
 pub struct Rtnetlink {
     socket: Socket,
+    tunnel_source: Ipv6Addr,
 }
 
 impl Rtnetlink {
@@ -115,7 +119,12 @@ impl Rtnetlink {
     /// # Errors
     /// What socket(2) says.
     pub fn new() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(None, 0)? })
+        Ok(Self { socket: Socket::open(None, 0)?, tunnel_source: Ipv6Addr::UNSPECIFIED })
+    }
+
+    /// Sets the address that tunnels come from whose routes are made from now on ([`RouteKind::Tunnel`]).
+    pub const fn set_tunnel_source(&mut self, source: Ipv6Addr) {
+        self.tunnel_source = source;
     }
 
     /// All interfaces, by index.
@@ -271,10 +280,10 @@ impl Rtnetlink {
     /// Puts a route in, atomically in place of one with the same prefix, metric and table.
     ///
     /// # Errors
-    /// `ENETUNREACH` or `ENETDOWN` if the interface is down, `EINVAL` if the source is not ours, …
+    /// `ENETUNREACH` or `ENETDOWN` if the interface is down, `EINVAL` if the source is not ours, `EPERM` for a
+    /// tunnel without `CAP_BPF`, …
     pub fn replace_route(&mut self, route: &Route) -> Result<(), Error> {
-        let how = flags::CREATE | flags::REPLACE;
-        self.socket.request(route::change_request(libc::RTM_NEWROUTE, how, route))
+        self.change_one(Change::Replace(*route))
     }
 
     /// Removes a route: the one with this prefix, metric, table, protocol, interface and gateway. One that
@@ -283,8 +292,11 @@ impl Rtnetlink {
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`.
     pub fn remove_route(&mut self, route: &Route) -> Result<(), Error> {
-        let result = self.socket.request(route::change_request(libc::RTM_DELROUTE, 0, route));
-        ignore(result, GONE)
+        self.change_one(Change::Remove(*route))
+    }
+
+    fn change_one(&mut self, change: Change) -> Result<(), Error> {
+        self.change_routes(&[change])?.pop().unwrap_or(Ok(()))
     }
 
     /// Carries out many changes in their order, many to a system call. The result says what became of each;
@@ -295,20 +307,35 @@ impl Rtnetlink {
     pub fn change_routes(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error> {
         let mut results = Vec::with_capacity(changes.len());
         for part in changes.chunks(socket::BATCH) {
-            let requests = part.iter().map(|change| match change {
+            // The kernel holds a program itself once a route has it.
+            let programs: Vec<_> = part.iter().map(|change| self.program(change)).collect();
+            let requests = part.iter().zip(&programs).map(|(change, program)| match change {
                 Change::Replace(route) => {
                     let how = flags::CREATE | flags::REPLACE;
-                    route::change_request(libc::RTM_NEWROUTE, how, route)
+                    let program = program.as_ref().ok().and_then(Option::as_ref);
+                    let parts = TunnelParts { source: self.tunnel_source, program };
+                    route::change_request(libc::RTM_NEWROUTE, how, route, parts)
                 }
-                Change::Remove(route) => route::change_request(libc::RTM_DELROUTE, 0, route),
+                Change::Remove(route) => {
+                    route::change_request(libc::RTM_DELROUTE, 0, route, TunnelParts::NONE)
+                }
             });
-            let done = self.socket.request_all(requests)?;
-            results.extend(done.into_iter().zip(part).map(|(result, change)| match change {
+            let requests: Vec<Builder> = requests.collect();
+            let done = self.socket.request_all(requests.into_iter())?;
+            let done = done.into_iter().zip(programs).map(|(result, program)| program.and(result));
+            results.extend(done.zip(part).map(|(result, change)| match change {
                 Change::Replace(_) => result,
                 Change::Remove(_) => ignore(result, GONE),
             }));
         }
         Ok(results)
+    }
+
+    fn program(&self, change: &Change) -> Result<Option<OwnedFd>, Error> {
+        match change {
+            Change::Replace(route) => tunnel::program(route, self.tunnel_source),
+            Change::Remove(_) => Ok(None),
+        }
     }
 
     /// Adds a rule; one that is there is fine.

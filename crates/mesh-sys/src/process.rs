@@ -20,6 +20,8 @@ pub enum Capability {
     NetRaw,
     /// Ports below 1024.
     NetBindService,
+    /// Small programs in the kernel (eBPF): tunnels.
+    Bpf,
     /// Raw devices past their permissions.
     SysRawio,
 }
@@ -31,6 +33,7 @@ impl Capability {
             "net_admin" => Self::NetAdmin,
             "net_raw" => Self::NetRaw,
             "net_bind_service" => Self::NetBindService,
+            "bpf" => Self::Bpf,
             "sys_rawio" => Self::SysRawio,
             _ => return None,
         })
@@ -41,6 +44,7 @@ impl Capability {
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
             Self::NetRaw => CapabilitySet::NET_RAW,
             Self::NetBindService => CapabilitySet::NET_BIND_SERVICE,
+            Self::Bpf => CapabilitySet::BPF,
             Self::SysRawio => CapabilitySet::SYS_RAWIO,
         }
     }

@@ -1,8 +1,10 @@
 //! Routes (RTM_NEWROUTE and its kin).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 
 use super::codec::{Builder, attributes, u32_at, u32_of};
+use super::tunnel::{self, RTA_ENCAP, RTA_ENCAP_TYPE};
 use super::{Error, family_of, ip_of, push_ip};
 
 const RTA_DST: u16 = 1;
@@ -29,6 +31,12 @@ pub enum RouteKind {
     Unicast,
     /// Answers "unreachable".
     Unreachable,
+    /// Puts them into a tunnel (RFC 2473) that ends at `gateway`, an IPv6 address. The interface's MTU, less the
+    /// outer header, is that of the tunnel.
+    Tunnel,
+    /// Takes what comes out of a tunnel here, IPv4 or IPv6 as `gateway` is, and sends it on as if it were to
+    /// `gateway`: by the route there, which has to have a next hop.
+    TunnelEnd,
 }
 
 /// A route with one next hop.
@@ -41,7 +49,7 @@ pub struct Route {
     /// Its length in bits.
     pub prefix_len: u8,
     /// Next hop, of the same family, taken to be on the link whatever the addresses there; `None`: the
-    /// destination itself is on the link.
+    /// destination itself is on the link. For tunnels see [`RouteKind`].
     pub gateway: Option<IpAddr>,
     /// Kernel index of the interface; 0 (none) for [`RouteKind::Unreachable`].
     pub index: u32,
@@ -99,13 +107,26 @@ pub(super) fn dump_request(family: u8, filter: &RouteFilter) -> Builder {
     b
 }
 
-pub(super) fn change_request(kind: u16, how: u16, route: &Route) -> Builder {
-    let (scope, what) = match (route.kind, route.gateway) {
+/// What a route into a tunnel needs besides: the address that the node's tunnels come from, and the program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TunnelParts<'a> {
+    pub(super) source: Ipv6Addr,
+    pub(super) program: Option<&'a OwnedFd>,
+}
+
+impl TunnelParts<'_> {
+    /// To remove a route, and for all others.
+    pub(super) const NONE: Self = Self { source: Ipv6Addr::UNSPECIFIED, program: None };
+}
+
+pub(super) fn change_request(kind: u16, how: u16, route: &Route, parts: TunnelParts<'_>) -> Builder {
+    let next_hop = route.gateway.filter(|_| route.kind == RouteKind::Unicast);
+    let (scope, what) = match (route.kind, next_hop) {
         (RouteKind::Unreachable, _) => (libc::RT_SCOPE_UNIVERSE, libc::RTN_UNREACHABLE),
-        (RouteKind::Unicast, Some(_)) => (libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST),
-        (RouteKind::Unicast, None) => (libc::RT_SCOPE_LINK, libc::RTN_UNICAST),
+        (_, Some(_)) => (libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST),
+        (_, None) => (libc::RT_SCOPE_LINK, libc::RTN_UNICAST),
     };
-    let onlink = if route.gateway.is_some() { RTNH_F_ONLINK } else { 0 };
+    let onlink = if next_hop.is_some() { RTNH_F_ONLINK } else { 0 };
     let [f0, f1, f2, f3] = onlink.to_ne_bytes();
     let table = u8::try_from(route.table).unwrap_or(0);
     let family = family_of(&route.prefix);
@@ -117,12 +138,13 @@ pub(super) fn change_request(kind: u16, how: u16, route: &Route) -> Builder {
     if route.index != 0 {
         b.attribute_u32(RTA_OIF, route.index);
     }
-    if let Some(gateway) = route.gateway {
+    if let Some(gateway) = next_hop {
         push_ip(&mut b, RTA_GATEWAY, gateway);
     }
     if let Some(source) = route.source {
         push_ip(&mut b, RTA_PREFSRC, source);
     }
+    tunnel::push(&mut b, route, parts.source, parts.program);
     b
 }
 
@@ -158,6 +180,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Option<Route>, Error> {
         table: table.into(),
         protocol,
     };
+    let (mut encap_type, mut encap) = (None, None);
     for attribute in attributes(rest) {
         match attribute? {
             (RTA_DST, v) => route.prefix = ip_of(v)?,
@@ -167,8 +190,15 @@ pub(super) fn parse(body: &[u8]) -> Result<Option<Route>, Error> {
             (RTA_PREFSRC, v) => route.source = Some(ip_of(v)?),
             (RTA_TABLE, v) => route.table = u32_of(v)?,
             (RTA_MULTIPATH, _) => return Ok(None),
+            (RTA_ENCAP_TYPE, v) => encap_type = Some(v),
+            (RTA_ENCAP, v) => encap = Some(v),
             _ => {}
         }
+    }
+    if let Some((encap_type, encap)) = encap_type.zip(encap)
+        && let Some((kind, end)) = tunnel::parse(encap_type, encap)?
+    {
+        (route.kind, route.gateway) = (kind, Some(end));
     }
     if kind == RouteKind::Unreachable {
         route.index = 0; // IPv6 reports lo
@@ -204,8 +234,16 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_reads_back() {
-        for route in [sample(false), sample(true), Route { gateway: None, ..sample(false) }] {
-            let bytes = change_request(libc::RTM_NEWROUTE, 0, &route).finish(0, 1);
+        let kind = RouteKind::TunnelEnd;
+        let via = Some(IpAddr::from([192, 0, 0, 8]));
+        for route in [
+            sample(false),
+            sample(true),
+            Route { gateway: None, ..sample(false) },
+            Route { kind, ..sample(true) },
+            Route { kind, gateway: via, ..sample(true) },
+        ] {
+            let bytes = change_request(libc::RTM_NEWROUTE, 0, &route, TunnelParts::NONE).finish(0, 1);
             let message = codec::messages(&bytes).next().unwrap().unwrap();
             assert_eq!(parse(message.body).unwrap(), Some(route));
             for cut in 0..message.body.len() {

@@ -29,6 +29,16 @@ pub fn set(family: Family, interface: &str, key: &str, value: &str) -> io::Resul
     }
 }
 
+/// Lets packets that come out of a tunnel pass the packet filter, where their addresses are translated
+/// (`net.netfilter.nf_hooks_lwtunnel`). It holds for the whole machine, until it is started anew.
+///
+/// # Errors
+/// `NotFound` if the kernel lacks the setting.
+pub fn filter_tunnels() -> io::Result<()> {
+    let path = "/proc/sys/net/netfilter/nf_hooks_lwtunnel";
+    if fs::read_to_string(path)?.trim() == "1" { Ok(()) } else { fs::write(path, "1") }
+}
+
 fn path(family: Family, interface: &str, key: &str) -> io::Result<PathBuf> {
     let part = |text: &str| !text.is_empty() && !text.contains('/') && text != "." && text != "..";
     if !part(interface) || !part(key) {

@@ -490,3 +490,49 @@ fn rfc4861_7_3_a_probe_finds_out_whether_a_neighbour_is_there() {
     }
     assert!(nl.probe_neighbor(9999, pairs[0].1).is_err());
 }
+
+#[test]
+fn tunnels_read_back_as_they_were_made() {
+    if !own_namespace() {
+        return;
+    }
+    if let Err(e) = tunnels_possible() {
+        eprintln!("SKIPPED: tunnels in the kernel: no programs on routes: {e}");
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let left = cable(&mut nl, &other);
+    nl.set_tunnel_source("fd00::1".parse().unwrap());
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let tunnel = |any: &str, source: &str| Route {
+        kind: RouteKind::Tunnel,
+        prefix_len: 0,
+        source: Some(ip(source)),
+        table: 108,
+        ..host_route(left.index, ip(any), "fd01::d4")
+    };
+    let end = |via: &str| Route { kind: RouteKind::TunnelEnd, ..host_route(left.index, ip("fd00::d6"), via) };
+    for route in [
+        tunnel("::", "fd00::1"),
+        tunnel("0.0.0.0", "10.64.0.1"),
+        end("100::1"),
+        Route { prefix: ip("fd00::d4"), ..end("192.0.0.8") },
+    ] {
+        let filter = RouteFilter { table: route.table, protocol: Some(99) };
+        nl.replace_route(&route).unwrap();
+        assert!(nl.routes(&filter).unwrap().contains(&route), "{route:?} not in {:?}", nl.routes(&filter));
+        // Another end in its place, and back.
+        for gateway in [
+            Some(if route.gateway.unwrap().is_ipv4() { ip("192.0.0.9") } else { ip("fd02::d4") }),
+            route.gateway,
+        ] {
+            let moved = Route { gateway, ..route };
+            nl.replace_route(&moved).unwrap();
+            let there = nl.routes(&filter).unwrap();
+            assert_eq!(there.iter().filter(|r| r.prefix == route.prefix).collect::<Vec<_>>(), [&moved]);
+        }
+        nl.remove_route(&route).unwrap();
+        assert!(!nl.routes(&filter).unwrap().contains(&route));
+    }
+}
