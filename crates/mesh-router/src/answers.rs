@@ -40,7 +40,11 @@ pub(crate) fn neighbors(instances: &[Instance], links: &Links, now: Instant) -> 
 
 /// The routes of both families.
 pub(crate) fn routes(instances: &[Instance], links: &Links) -> Vec<Route> {
-    let each = instances.iter().flat_map(|i| i.router.routes());
+    // Where packets from here go, not those that pass through.
+    let own = |i: &Instance, r: olsrv2::Route| {
+        i.router.gateway().map_or(r, |c| if c.route.prefix == r.prefix { c.route } else { r })
+    };
+    let each = instances.iter().flat_map(|i| i.router.routes().map(move |r| own(i, r)));
     each.map(|r| Route {
         destination: r.prefix.ip(),
         prefix_len: r.prefix.prefix_len(),

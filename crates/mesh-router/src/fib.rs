@@ -12,13 +12,14 @@ use mesh_types::{Duration, Instant};
 use olsrv2::NetAddr;
 
 use crate::rules::TABLE;
+use crate::tunnels::{ENDS, OWN};
 
 /// Our number among the kernel's route makers (`/etc/iproute2/rt_protos.d`: "p2pmesh").
 pub(crate) const PROTOCOL: u8 = 107;
 /// The kernel's metric of our routes.
-const METRIC: u32 = 1024;
+pub(crate) const METRIC: u32 = 1024;
 /// The metric of the route that answers for our own prefix where no interface has it.
-const METRIC_UNREACHABLE: u32 = 0x7fff_ffff;
+pub(crate) const METRIC_UNREACHABLE: u32 = 0x7fff_ffff;
 /// How often all routes are compared with the kernel's.
 const CHECK: Duration = Duration::from_secs(60);
 /// How soon after a route was refused.
@@ -28,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) trait Kernel {
     /// Carries out changes in their order; what became of each.
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error>;
-    /// All routes of our protocol and table.
+    /// All routes of our protocol and tables.
     fn list(&mut self) -> Result<Vec<Route>, Error>;
 }
 
@@ -37,7 +38,11 @@ impl Kernel for Rtnetlink {
         self.change_routes(changes)
     }
     fn list(&mut self) -> Result<Vec<Route>, Error> {
-        self.routes(&RouteFilter { table: TABLE, protocol: Some(PROTOCOL) })
+        let mut all = Vec::new();
+        for table in [TABLE, OWN, ENDS] {
+            all.extend(self.routes(&RouteFilter { table, protocol: Some(PROTOCOL) })?);
+        }
+        Ok(all)
     }
 }
 
@@ -73,10 +78,11 @@ pub(crate) fn own_prefix_route(prefix: NetAddr) -> Route {
     }
 }
 
-type Key = (IpAddr, u8);
+/// Prefix, its length, and table; all of ours have small numbers.
+type Key = (IpAddr, u8, u8);
 
 const fn key(route: &Route) -> Key {
-    (route.prefix, route.prefix_len)
+    (route.prefix, route.prefix_len, route.table as u8)
 }
 
 /// The routes wanted and the routes given to the kernel.
@@ -125,7 +131,20 @@ impl Fib {
     /// Wants no route for a prefix any more.
     pub(crate) fn unset(&mut self, prefix: NetAddr) {
         let prefix = prefix.network();
-        let key = (prefix.ip(), prefix.prefix_len());
+        self.unset_key((prefix.ip(), prefix.prefix_len(), TABLE as u8));
+    }
+
+    /// Wants no route in the place of that one any more.
+    pub(crate) fn unset_like(&mut self, route: &Route) {
+        self.unset_key(key(route));
+    }
+
+    /// Whether the kernel has it, as far as is known.
+    pub(crate) fn has(&self, route: &Route) -> bool {
+        self.installed.get(&key(route)) == Some(route)
+    }
+
+    fn unset_key(&mut self, key: Key) {
         if self.wanted.remove(&key).is_some() {
             self.dirty.push(key);
         }
@@ -193,8 +212,7 @@ impl Fib {
                 (Change::Replace(route), Ok(())) => {
                     let key = key(route);
                     self.installed.insert(key, *route);
-                    self.inherited
-                        .retain(|r| (r.prefix, r.prefix_len, r.metric) != (key.0, key.1, route.metric));
+                    self.inherited.retain(|r| (self::key(r), r.metric) != (key, route.metric));
                     self.refused.remove(&key);
                 }
                 (Change::Replace(route), Err(e)) => self.was_refused(route, &e, now),

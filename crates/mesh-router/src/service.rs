@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mesh_ipc::router::{RouterRequest, RouterResponse};
 use mesh_sys::control::Server;
-use mesh_sys::netlink::{Monitor, Rtnetlink, sysctl};
+use mesh_sys::netlink::{Monitor, Route, Rtnetlink, sysctl, tunnels_possible};
 use mesh_sys::poll::Poller;
 use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::udp::Family;
@@ -21,12 +21,14 @@ use crate::numbers::{NumberFile, Numbers};
 use crate::records::Board;
 use crate::rules;
 use crate::settings::Settings;
+use crate::tunnels::Tunnels;
 use crate::uplink::Uplinks;
 
 mod control;
 mod network;
 mod node;
 mod publish;
+mod steer;
 
 use network::{RADIO_PAUSE, RadioWatch};
 
@@ -67,8 +69,11 @@ pub(crate) struct Service {
     instances: Vec<Instance>,
     fib: Fib,
     uplinks: Uplinks,
-    /// Mesh interfaces whose packets are kept off a private uplink.
-    private_interfaces: BTreeSet<String>,
+    tunnels: Tunnels,
+    /// Routes of tunnels that end here.
+    ends: Vec<Route>,
+    /// What the kernel's rules were made for.
+    ruled: rules::Mesh,
     ipv4: Ipv4,
     /// The machine's own filter for sources is on, for all interfaces.
     rp_filter: bool,
@@ -107,6 +112,12 @@ impl Service {
         }
         let start = found.map_or(0, |n| n.start).saturating_add(1);
         let instances = instances(&settings, found.as_ref(), start, now)?;
+        let own_ula = settings.own_prefix.map(|_| settings.identity.node_id().ula_prefix());
+        let tunnels = tunnels_possible();
+        if let Err(e) = &tunnels {
+            log::warn!("no tunnels to gateways: the kernel takes no programs on routes: {e}");
+        }
+        kernel.set_tunnel_source(settings.originator6);
         let mut service = Self {
             poller,
             signals,
@@ -120,8 +131,10 @@ impl Service {
             prepared: BTreeSet::new(),
             instances,
             fib,
-            uplinks: Uplinks::new(settings.share_uplink),
-            private_interfaces: BTreeSet::new(),
+            uplinks: Uplinks::new(settings.share_uplink, own_ula),
+            tunnels: Tunnels::new(tunnels.is_ok()),
+            ends: Vec::new(),
+            ruled: rules::Mesh::default(),
             ipv4,
             rp_filter: sysctl::get(Family::V4, "all", "rp_filter").is_ok_and(|v| v != "0"),
             board: Board::default(),

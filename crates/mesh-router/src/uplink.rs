@@ -2,31 +2,46 @@
 //! interfaces that are no mesh interfaces.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
-use mesh_sys::netlink::{Error, Route, RouteFilter, RouteKind, Rtnetlink, TABLE_MAIN, masquerade};
+use mesh_sys::netlink::{Error, Route, RouteFilter, RouteKind, Rtnetlink, TABLE_MAIN, masquerade, sysctl};
 use mesh_sys::udp::Family;
 use mesh_types::Metric;
 use olsrv2::{AttachedNetwork, NetAddr};
 
 use crate::fib::PROTOCOL;
 use crate::links::Links;
+use crate::tunnels;
+
+/// A way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Uplink {
+    name: String,
+    index: u32,
+    gateway: Option<IpAddr>,
+}
 
 /// The uplinks in use and whether the mesh may use them.
 #[derive(Debug)]
 pub(crate) struct Uplinks {
     /// `gateway.share`
     share: bool,
-    /// Interface, for IPv6 and for IPv4.
-    found: [Option<String>; 2],
+    /// The node's own /64, in which tunnels may end.
+    prefix: Option<Ipv6Addr>,
+    /// For IPv6 and for IPv4.
+    found: [Option<Uplink>; 2],
     /// Where packets leave with translated addresses; `None`: an earlier run may have left something.
     translated: Option<BTreeSet<String>>,
     /// Why the uplink can't be shared though it should, for people.
     problem: Option<String>,
+    /// What comes out of tunnels is translated as well.
+    from_tunnels: bool,
 }
 
 impl Uplinks {
-    pub(crate) fn new(share: bool) -> Self {
-        Self { share, found: [None, None], translated: None, problem: None }
+    pub(crate) fn new(share: bool, prefix: Option<Ipv6Addr>) -> Self {
+        let found = [None, None];
+        Self { share, prefix, found, translated: None, problem: None, from_tunnels: false }
     }
 
     /// Looks at the kernel's default routes. True if something changed.
@@ -40,8 +55,9 @@ impl Uplinks {
             return Ok(before && self.problem.is_none());
         }
         for (family, (old, new)) in ["IPv6", "IPv4"].iter().zip(self.found.iter().zip(&found)) {
-            match (old, new) {
-                (old, Some(new)) if old.as_ref() != Some(new) => log::info!("{new}: uplink for {family}"),
+            let name = |uplink: &Option<Uplink>| uplink.as_ref().map(|u| u.name.clone());
+            match (name(old), name(new)) {
+                (old, Some(new)) if old.as_ref() != Some(&new) => log::info!("{new}: uplink for {family}"),
                 (Some(old), None) => log::info!("{old}: no uplink for {family} any more"),
                 _ => {}
             }
@@ -53,11 +69,13 @@ impl Uplinks {
 
     /// Translates addresses where the mesh's packets leave; a gateway without that would swallow them.
     fn translate(&mut self) {
-        let wanted: BTreeSet<String> = self.found.iter().flatten().filter(|_| self.share).cloned().collect();
+        let names = self.found.iter().flatten().map(|u| u.name.clone());
+        let wanted: BTreeSet<String> = names.filter(|_| self.share).collect();
         if Some(&wanted) == self.translated.as_ref() {
             return;
         }
         let nothing = wanted.is_empty();
+        self.from_tunnels = !nothing && self.prefix.is_some() && from_tunnels();
         match masquerade(wanted.iter().map(String::as_str)) {
             Ok(()) => (self.translated, self.problem) = (Some(wanted), None),
             // A kernel without address translation has nothing to remove.
@@ -84,10 +102,21 @@ impl Uplinks {
     /// What is announced for the family at that place (IPv6, IPv4): a default route, while there is an
     /// uplink to share. One hop behind this node, at no cost.
     pub(crate) fn announced(&self, at: usize) -> Option<AttachedNetwork> {
-        let interface = self.found.get(at)?.as_ref()?;
+        let interface = &self.found.get(at)?.as_ref()?.name;
         let any = if at == 0 { [0u16; 8].into() } else { [0u8; 4].into() };
         let network = AttachedNetwork { prefix: NetAddr::new(any, 0), dist: 1, metric: Metric::MIN };
         self.translated.as_ref().is_some_and(|t| t.contains(interface)).then_some(network)
+    }
+
+    /// The routes of tunnels that end here and lead on to what is announced.
+    pub(crate) fn routes_out(&self) -> Vec<Route> {
+        let Some(prefix) = self.prefix.filter(|_| self.from_tunnels) else { return Vec::new() };
+        let shared = |at: &usize| self.announced(*at).is_some();
+        let routes = |at: usize| {
+            let uplink = self.found.get(at)?.as_ref()?;
+            tunnels::routes_out(prefix, at, uplink.gateway, uplink.index)
+        };
+        [0, 1].into_iter().filter(shared).filter_map(routes).flatten().collect()
     }
 
     /// Whether packets of the mesh must not leave by the node's own default route.
@@ -106,18 +135,27 @@ impl Uplinks {
     }
 }
 
-/// The interface of the best default route that is an uplink's.
-fn best(routes: &[Route], family: Family, links: &Links) -> Option<String> {
+/// Without this what comes out of a tunnel would leave untranslated.
+fn from_tunnels() -> bool {
+    sysctl::filter_tunnels()
+        .inspect_err(|e| log::warn!("no tunnels end here: nf_hooks_lwtunnel: {e}"))
+        .is_ok()
+}
+
+/// The best default route that is an uplink's.
+fn best(routes: &[Route], family: Family, links: &Links) -> Option<Uplink> {
     let fits = |r: &&Route| {
         r.prefix_len == 0
             && Family::of(&r.prefix) == family
             && r.kind == RouteKind::Unicast
             && r.protocol != PROTOCOL
     };
-    let mut uplinks: Vec<(u32, &str)> =
-        routes.iter().filter(fits).filter_map(|r| Some((r.metric, links.uplink(r.index)?))).collect();
-    uplinks.sort_unstable();
-    uplinks.first().map(|(_, name)| (*name).to_owned())
+    let uplink = |r: &Route| {
+        let name = links.uplink(r.index)?.to_owned();
+        Some((r.metric, Uplink { name, index: r.index, gateway: r.gateway }))
+    };
+    let uplinks = routes.iter().filter(fits).filter_map(uplink);
+    uplinks.min_by(|(a, left), (b, right)| (a, &left.name).cmp(&(b, &right.name))).map(|(_, uplink)| uplink)
 }
 
 #[cfg(test)]
@@ -168,7 +206,7 @@ mod tests {
     #[test]
     fn an_uplink_is_a_foreign_default_route_beside_the_mesh() {
         let links = links();
-        let found = |routes: &[Route]| best(routes, Family::V4, &links);
+        let found = |routes: &[Route]| best(routes, Family::V4, &links).map(|u| u.name);
         assert_eq!(found(&[route("0.0.0.0", 2, 100)]).as_deref(), Some("eth0"));
         let both = [route("0.0.0.0", 2, 100), route("0.0.0.0", 5, 50)];
         assert_eq!(found(&both).as_deref(), Some("wwan0"), "the kernel's best");
@@ -183,12 +221,16 @@ mod tests {
 
     #[test]
     fn only_a_shared_and_translated_uplink_is_announced() {
-        let mut uplinks = Uplinks::new(true);
-        uplinks.found = [None, Some("eth0".into())];
+        let mut uplinks = Uplinks::new(true, "fd01::".parse().ok());
+        let uplink = Uplink { name: "eth0".into(), index: 2, gateway: None };
+        uplinks.found = [None, Some(uplink)];
         assert_eq!(uplinks.announced(1), None, "not translated");
         uplinks.translated = Some(["eth0".to_owned()].into());
         assert_eq!(uplinks.announced(0), None);
         assert_eq!(uplinks.announced(1).unwrap().prefix, NetAddr::new([0u8; 4].into(), 0));
+        assert_eq!(uplinks.routes_out(), [], "what comes out would not be translated");
+        uplinks.from_tunnels = true;
+        assert_eq!(uplinks.routes_out(), tunnels::routes_out("fd01::".parse().unwrap(), 1, None, 2).unwrap());
         assert!(uplinks.has(1) && !uplinks.has(0) && !uplinks.has(2) && !uplinks.is_private());
     }
 }

@@ -247,10 +247,10 @@ fn stays_in_the_mesh(node: &Node, source: IpAddr, to: IpAddr) -> Result<()> {
 fn private(lab: &mut Lab) -> Result<()> {
     set_defaults(lab, G2, true)?;
     let node = lab.node(G2.node)?;
-    // Three as everywhere, two for each mesh interface; both families.
+    // Four as everywhere, three for each mesh interface; both families.
     let rules =
         node.kernel(|nl| Ok(nl.rules(Family::V4, PROTOCOL)?.len() + nl.rules(Family::V6, PROTOCOL)?.len()))?;
-    if rules != 2 * (3 + 2 * 2) {
+    if rules != 2 * (4 + 3 * 2) {
         return Err(format!("{rules} rules"));
     }
     for (source, far) in

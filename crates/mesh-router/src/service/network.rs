@@ -184,14 +184,19 @@ impl Service {
     }
 
     pub(super) fn drain(&mut self, now: Instant, at: usize) {
-        let mut effects = Vec::new();
-        if let Some(instance) = self.instances.get_mut(at) {
-            instance.drain(now, &mut |_, effect| effects.push(effect));
-        }
-        self.carry_out(now, at, effects);
+        self.take(now, at);
+        self.steer(now);
+        self.fib.commit(&mut self.kernel, now);
     }
 
     fn carry_out(&mut self, now: Instant, at: usize, effects: Vec<Effect>) {
+        self.apply(now, at, effects);
+        self.steer(now);
+        self.fib.commit(&mut self.kernel, now);
+    }
+
+    /// Does what an instance wants; routes wait for the commit.
+    pub(super) fn apply(&mut self, now: Instant, at: usize, effects: Vec<Effect>) {
         let Some(source) = self.instances.get(at).map(Instance::originator) else { return };
         for effect in effects {
             match effect {
@@ -209,7 +214,6 @@ impl Service {
                 Effect::Record(..) => {}
             }
         }
-        self.fib.commit(&mut self.kernel, now);
     }
 
     pub(super) fn tell(&mut self, at: usize, event: olsrv2::Event) {

@@ -12,18 +12,21 @@ use crate::rules;
 impl Service {
     /// Makes the kernel ask our table; see [`rules`].
     pub(super) fn put_rules(&mut self) -> Result<(), netlink::Error> {
-        let transit =
-            if self.uplinks.is_private() { self.links.wanted().clone() } else { Default::default() };
-        let wanted = rules::wanted(&transit);
-        rules::sync(&mut self.kernel, &wanted)?;
-        self.private_interfaces = transit;
+        self.put_rules_for(self.ruled.ends)
+    }
+
+    /// The same; `ends`: tunnels end here.
+    pub(super) fn put_rules_for(&mut self, ends: bool) -> Result<(), netlink::Error> {
+        let interfaces = self.links.wanted().clone();
+        let mesh = rules::Mesh { interfaces, private: self.uplinks.is_private(), ends };
+        rules::sync(&mut self.kernel, &rules::wanted(&mesh))?;
+        self.ruled = mesh;
         Ok(())
     }
 
-    /// The same, if the mesh interfaces to be kept off a private uplink have changed.
+    /// The same, if the mesh interfaces have changed.
     pub(super) fn renew_rules(&mut self) {
-        if self.uplinks.is_private()
-            && self.private_interfaces != *self.links.wanted()
+        if self.ruled.interfaces != *self.links.wanted()
             && let Err(e) = self.put_rules()
         {
             log::warn!("routing rules: {e}");
@@ -33,8 +36,10 @@ impl Service {
     /// Looks for uplinks; what changed is announced at once.
     pub(super) fn look_for_uplinks(&mut self, now: Instant) {
         match self.uplinks.look(&mut self.kernel, &self.links) {
-            Ok(true) => self.announce(now),
-            Ok(false) => {}
+            Ok(_) => {
+                self.put_ends(now);
+                self.announce(now);
+            }
             Err(e) => log::warn!("listing default routes: {e}"),
         }
     }
@@ -42,12 +47,14 @@ impl Service {
     /// Tells the instances what is reached through this node.
     pub(super) fn announce(&mut self, now: Instant) {
         for at in 0..self.instances.len() {
+            let notes = self.notes(at);
             let Some(instance) = self.instances.get_mut(at) else { continue };
             let family = instance.family;
             let of_family = |p: &&NetAddr| Family::of(&p.ip()) == family;
             let fixed = self.settings.attached.iter().filter(of_family);
             let fixed = fixed.map(|p| AttachedNetwork { prefix: *p, dist: 0, metric: Metric::MIN });
             let networks: Vec<AttachedNetwork> = fixed.chain(self.uplinks.announced(at)).collect();
+            instance.input(now, olsrv2::Input::Notes(&notes));
             instance.input(now, olsrv2::Input::AttachedNetworks(&networks));
             self.drain(now, at);
         }
@@ -84,6 +91,7 @@ impl Service {
         let (sequences, counter) = (Some(room.router.sequences()), room.router.counter());
         let gone: Vec<NetAddr> = room.router.routes().map(|r| r.prefix).collect();
         *room = instance(&self.settings, self.settings.originator4.into(), sequences, counter, now)?;
+        self.tunnels.forget(V4);
         gone.into_iter().for_each(|prefix| self.fib.unset(prefix));
         self.fib.commit(&mut self.kernel, now);
         let lo = self.kernel.link("lo").map_err(|e| e.to_string())?.map_or(1, |l| l.index);
