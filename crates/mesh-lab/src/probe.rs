@@ -49,8 +49,8 @@ fn echo(to: IpAddr, patience: Duration) -> Result<Duration> {
     Err(format!("no answer within {} ms", patience.as_millis()))
 }
 
-/// RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
+/// The Internet checksum, RFC 1071.
+pub fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|c| match c {
         [a, b] => u32::from(u16::from_be_bytes([*a, *b])),
         [a] => u32::from(*a) << 8,

@@ -16,21 +16,22 @@ const NODES: usize = 5;
 const NET: usize = NODES;
 const FLAGS: [&str; 4] = ["--fast", "--interface", "eth0", "eth1"];
 /// Somewhere in the Internet.
-const FAR: [&str; 2] = ["2001:db8::1", "192.0.2.1"];
+pub(super) const FAR: [&str; 2] = ["2001:db8::1", "192.0.2.1"];
 
 /// A gateway: its node, its interface towards the Internet, and there the network's number.
 #[derive(Clone, Copy)]
-struct Uplink {
-    node: usize,
-    interface: &'static str,
+pub(super) struct Uplink {
+    pub(super) node: usize,
+    pub(super) interface: &'static str,
     /// On the Internet's side.
-    there: &'static str,
-    six: [&'static str; 2],
-    four: [&'static str; 2],
-    networks: [&'static str; 2],
+    pub(super) there: &'static str,
+    /// Addresses, here and there.
+    pub(super) six: [&'static str; 2],
+    pub(super) four: [&'static str; 2],
+    pub(super) networks: [&'static str; 2],
 }
 
-const G1: Uplink = Uplink {
+pub(super) const G1: Uplink = Uplink {
     node: 1,
     interface: "eth2",
     there: "eth0",
@@ -38,7 +39,7 @@ const G1: Uplink = Uplink {
     four: ["198.51.100.2", "198.51.100.1"],
     networks: ["2001:db8:1::", "198.51.100.0"],
 };
-const G3: Uplink = Uplink {
+pub(super) const G3: Uplink = Uplink {
     node: 3,
     interface: "eth2",
     there: "eth1",
@@ -72,11 +73,11 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
     }
 }
 
-fn ip(text: &str) -> Result<IpAddr> {
+pub(super) fn ip(text: &str) -> Result<IpAddr> {
     text.parse().map_err(|_| format!("{text} is no address"))
 }
 
-fn index(nl: &mut Rtnetlink, name: &str) -> std::result::Result<u32, mesh_sys::netlink::Error> {
+pub(super) fn index(nl: &mut Rtnetlink, name: &str) -> std::result::Result<u32, mesh_sys::netlink::Error> {
     Ok(nl.link(name)?.map_or(0, |l| l.index))
 }
 
@@ -99,9 +100,9 @@ fn defaults(uplink: Uplink, interface: u32) -> Result<[Route; 2]> {
 }
 
 /// Plugs the cable and gives both ends their addresses.
-fn connect(lab: &mut Lab, uplink: Uplink) -> Result<()> {
-    lab.plug(uplink.node, NET)?;
-    let ends = [(uplink.node, uplink.interface), (NET, uplink.there)];
+pub(super) fn connect(lab: &mut Lab, uplink: Uplink, net: usize) -> Result<()> {
+    lab.plug(uplink.node, net)?;
+    let ends = [(uplink.node, uplink.interface), (net, uplink.there)];
     for (((at, name), six), four) in ends.into_iter().zip(uplink.six).zip(uplink.four) {
         bring_up(lab.node(at)?, name)?;
         let both = [(six, uplink.networks[0], 64), (four, uplink.networks[1], 24)];
@@ -128,7 +129,7 @@ fn connect(lab: &mut Lab, uplink: Uplink) -> Result<()> {
     Ok(())
 }
 
-fn set_defaults(lab: &mut Lab, uplink: Uplink, there: bool) -> Result<()> {
+pub(super) fn set_defaults(lab: &mut Lab, uplink: Uplink, there: bool) -> Result<()> {
     let node = lab.node(uplink.node)?;
     let interface = node.kernel(|nl| index(nl, uplink.interface))?;
     for route in defaults(uplink, interface)? {
@@ -138,7 +139,7 @@ fn set_defaults(lab: &mut Lab, uplink: Uplink, there: bool) -> Result<()> {
 }
 
 /// The gateways whose default routes `node` uses, IPv6 and IPv4; and the kernel has them, too.
-fn gateways(node: &Node) -> Result<[Option<IpAddr>; 2]> {
+pub(super) fn gateways(node: &Node) -> Result<[Option<IpAddr>; 2]> {
     let (all, kernel) = (routes(node)?, kernel_routes(node)?);
     Ok([true, false].map(|six| {
         let found = all.iter().find(|r| r.prefix_len == 0 && r.destination.is_ipv6() == six)?;
@@ -146,7 +147,7 @@ fn gateways(node: &Node) -> Result<[Option<IpAddr>; 2]> {
     }))
 }
 
-fn uses(lab: &mut Lab, from: usize, gateway: usize, patience: u64) -> Result<()> {
+pub(super) fn uses(lab: &mut Lab, from: usize, gateway: usize, patience: u64) -> Result<()> {
     let id = lab.node(gateway)?.id()?;
     let want = [Some(id.ula_address().into()), Some(id.mesh_ipv4(0).into())];
     let node = lab.node(from)?;
@@ -156,12 +157,21 @@ fn uses(lab: &mut Lab, from: usize, gateway: usize, patience: u64) -> Result<()>
     })
 }
 
-fn online(lab: &mut Lab, from: usize) -> Result<()> {
+pub(super) fn online(lab: &mut Lab, from: usize) -> Result<()> {
     for far in FAR {
         let (node, far) = (lab.node(from)?, ip(far)?);
         wait_for(&format!("n{from} to reach {far}"), secs(3), || probe::ping(node, far, secs(1)))?;
     }
     Ok(())
+}
+
+/// Gives the Internet its addresses.
+pub(super) fn far_away(net: &Node) -> Result<()> {
+    net.kernel(|nl| {
+        let lo = index(nl, "lo")?;
+        nl.add_address(lo, [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1u16].into(), 128)?;
+        nl.add_address(lo, [192, 0, 2, 1].into(), 32)
+    })
 }
 
 fn start(lab: &mut Lab) -> Result<()> {
@@ -173,13 +183,9 @@ fn start(lab: &mut Lab) -> Result<()> {
         lab.plug(at, (at + 1) % NODES)?;
     }
     for uplink in [G1, G3, G2] {
-        connect(lab, uplink)?;
+        connect(lab, uplink, NET)?;
     }
-    lab.node(NET)?.kernel(|nl| {
-        let lo = index(nl, "lo")?;
-        nl.add_address(lo, [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1u16].into(), 128)?;
-        nl.add_address(lo, [192, 0, 2, 1].into(), 32)
-    })?;
+    far_away(lab.node(NET)?)?;
     set_defaults(lab, G1, true)?;
     let private = lab.node(G2.node)?.file("p2pmesh.toml");
     std::fs::write(&private, "[gateway]\nshare = false\n").map_err(|e| e.to_string())?;

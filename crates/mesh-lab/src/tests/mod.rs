@@ -2,6 +2,7 @@
 
 mod common;
 mod duplicate;
+mod flows;
 mod gateways;
 mod grid;
 mod keys;
@@ -25,6 +26,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("pair", pair::run),
     ("routes", routes::run),
     ("gateways", gateways::run),
+    ("flows", flows::run),
     ("duplicate", duplicate::run),
     ("records", records::run),
     ("restart", restart::run),
