@@ -10,8 +10,7 @@ use rfc5444::{Attribute, Attributed, Message, Packet, Tlv, decode_time, pack};
 const LOST: u8 = 0;
 const SYMMETRIC: u8 = 1;
 const HEARD: u8 = 2;
-/// LINK_METRIC bits.
-const ALL: u16 = 0xf000;
+const ALL: u16 = 0xf000; // of LINK_METRIC
 const LINK_OUT_ONLY: u16 = 0x4000;
 
 fn ip(group: u16, n: u16) -> IpAddr {
