@@ -32,6 +32,13 @@ SETS: dict[str, dict] = {
         "extra_arguments": {"qemu-system-aarch64": "-L {root}/usr/share/qemu"},
         "environment": {"QEMU_MODULE_DIR": "{root}/usr/lib/{triplet}/qemu"},
     },
+    # A virtual machine for the radio tests: a kernel of Debian's with simulated radios.
+    "virtual": {
+        "packages": ["qemu-system-x86"],
+        "commands": ["qemu-system-x86_64"],
+        "extra_arguments": {"qemu-system-x86_64": "-L {root}/usr/share/qemu -L {root}/usr/share/seabios"},
+        "environment": {"QEMU_MODULE_DIR": "{root}/usr/lib/{triplet}/qemu"},
+    },
     # Measured beside mesh-router by `./build.sh bench router`; unpacked, so that none of them runs as a service here.
     "routers": {"packages": ["babeld", "bird2"], "commands": ["babeld", "bird"]},
     # dash as sh drops variables whose names it could not use itself, such as cargo's CARGO_BIN_EXE_mesh-store.

@@ -269,6 +269,21 @@ impl Rtnetlink {
         self.socket.request(neighbor::use_request(index, ip))
     }
 
+    /// The neighbours on an interface whose hardware address (of 6 bytes) is known, both families.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn neighbors(&mut self, index: u32) -> Result<Vec<(IpAddr, [u8; 6])>, Error> {
+        let mut found = Vec::new();
+        self.socket.dump(neighbor::dump_request(index), |kind, body| {
+            if kind == libc::RTM_NEWNEIGH {
+                found.extend(neighbor::parse_entry(body, index)?);
+            }
+            bounded(found.len())
+        })?;
+        Ok(found)
+    }
+
     /// Sets the time between two questions to a neighbour on an interface (RFC 4861 RetransTimer).
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use super::codec::{Builder, Nest, attributes, flags, u16_at, u32_at};
 use super::{Error, family_of, ip_of, push_ip};
 
 const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NDA_IFINDEX: u16 = 8;
 const NDTA_NAME: u16 = 1;
 const NDTA_PARMS: u16 = 6;
 const NDTPA_IFINDEX: u16 = 1;
@@ -63,6 +65,31 @@ pub(super) fn retransmission_request(index: u32, v6: bool, milliseconds: u64) ->
     b
 }
 
+/// Asks for what is known of the neighbours on an interface (where the kernel heeds that), both families.
+pub(super) fn dump_request(index: u32) -> Builder {
+    let mut b = Builder::new(libc::RTM_GETNEIGH, 0, &[0; HEADER]);
+    b.attribute_u32(NDA_IFINDEX, index);
+    b
+}
+
+/// The address and hardware address in the body of an RTM_NEWNEIGH about `index`; `None` if it is about
+/// another interface, or the hardware address is not known or not of 6 bytes.
+pub(super) fn parse_entry(body: &[u8], index: u32) -> Result<Option<(IpAddr, [u8; 6])>, Error> {
+    let bad = || Error::Malformed("neighbour");
+    if u32_at(body, 4).ok_or_else(bad)? != index {
+        return Ok(None);
+    }
+    let (mut ip, mut mac) = (None, None);
+    for attribute in attributes(body.get(HEADER..).ok_or_else(bad)?) {
+        match attribute? {
+            (NDA_DST, value) => ip = ip_of(value).ok(),
+            (NDA_LLADDR, value) => mac = value.try_into().ok(),
+            _ => {}
+        }
+    }
+    Ok(ip.zip(mac))
+}
+
 /// Reads the body of an RTM_NEWNEIGH; `None` if it is no verdict.
 pub(super) fn parse(body: &[u8]) -> Result<Option<Neighbor>, Error> {
     let bad = || Error::Malformed("neighbour");
@@ -111,5 +138,23 @@ mod tests {
         odd[0] = libc::AF_INET as u8;
         odd[8..10].copy_from_slice(&NUD_FAILED.to_ne_bytes());
         assert!(parse(&odd).is_err(), "no address");
+    }
+
+    #[test]
+    fn entries_of_one_interface_with_a_hardware_address() {
+        let entry = |index: u32, mac: &[u8]| {
+            let mut b = request(index, "10.64.1.2".parse().unwrap(), 0, NUD_REACHABLE, 0);
+            b.attribute(NDA_LLADDR, mac);
+            let bytes = b.finish(0, 1);
+            codec::messages(&bytes).next().unwrap().unwrap().body.to_vec()
+        };
+        let mac = [2, 0, 0, 0, 1, 0];
+        let whole = entry(7, &mac);
+        assert_eq!(parse_entry(&whole, 7).unwrap(), Some(("10.64.1.2".parse().unwrap(), mac)));
+        assert_eq!(parse_entry(&whole, 8).unwrap(), None);
+        assert_eq!(parse_entry(&entry(7, &[1; 20]), 7).unwrap(), None, "InfiniBand");
+        for cut in 0..whole.len() {
+            let _ = parse_entry(&whole[..cut], 7);
+        }
     }
 }

@@ -1,4 +1,7 @@
-//! Wi-Fi radios, over generic netlink and nl80211.
+//! Wi-Fi radios, over generic netlink and nl80211: [`Nl80211`] asks and changes, [`Monitor`] hears.
+
+mod events;
+mod station;
 
 use std::collections::BTreeMap;
 
@@ -6,17 +9,27 @@ use super::codec::{Builder, attributes, text_of, u16_at, u32_of};
 use super::socket::Socket;
 use super::{Error, bounded};
 
+pub use events::{Event, Monitor};
+pub use station::{PeerLink, Station};
+
 const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+const CTRL_ATTR_MCAST_GROUPS: u16 = 7;
+const CTRL_ATTR_MCAST_GRP_NAME: u16 = 1;
+const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
 
 const CMD_GET_WIPHY: u8 = 1;
 const CMD_GET_INTERFACE: u8 = 5;
+const CMD_GET_STATION: u8 = 17;
+const CMD_NEW_STATION: u8 = 19;
+const CMD_DEL_STATION: u8 = 20;
 const ATTR_WIPHY: u16 = 1;
 const ATTR_WIPHY_NAME: u16 = 2;
 const ATTR_IFINDEX: u16 = 3;
 const ATTR_IFTYPE: u16 = 5;
+const ATTR_MAC: u16 = 6;
 const ATTR_WIPHY_BANDS: u16 = 22;
 const ATTR_SUPPORTED_IFTYPES: u16 = 32;
 const ATTR_SPLIT_WIPHY_DUMP: u16 = 174;
@@ -79,6 +92,65 @@ pub struct WifiInterface {
     pub mode: Mode,
 }
 
+/// nl80211 as generic netlink knows it.
+#[derive(Debug, Default)]
+struct Family {
+    id: u16,
+    /// Its notification groups, by name.
+    groups: Vec<(String, u32)>,
+}
+
+impl Family {
+    /// `None` if this kernel has no nl80211.
+    fn find() -> Result<Option<Self>, Error> {
+        let mut socket = match Socket::open(Some(rustix::net::netlink::GENERIC), 0) {
+            Ok(socket) => socket,
+            Err(Error::Io(e)) if e.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut request = Builder::new(GENL_ID_CTRL, 0, &[CTRL_CMD_GETFAMILY, 1, 0, 0]);
+        request.attribute(CTRL_ATTR_FAMILY_NAME, b"nl80211\0");
+        let mut family = Self::default();
+        let asked = socket.ask(request, |_, body| {
+            family = Self::parse(body)?;
+            Ok(())
+        });
+        match asked {
+            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Ok(None),
+            Err(e) => Err(e),
+            Ok(()) => Ok(Some(family).filter(|f| f.id != 0)),
+        }
+    }
+
+    fn parse(body: &[u8]) -> Result<Self, Error> {
+        let mut family = Self::default();
+        for attribute in attributes(body.get(HEADER..).unwrap_or_default()) {
+            match attribute? {
+                (CTRL_ATTR_FAMILY_ID, v) => family.id = u16_at(v, 0).unwrap_or(0),
+                (CTRL_ATTR_MCAST_GROUPS, v) => {
+                    for group in attributes(v) {
+                        let (mut name, mut id) = (String::new(), 0);
+                        for part in attributes(group?.1) {
+                            match part? {
+                                (CTRL_ATTR_MCAST_GRP_NAME, v) => name = text_of(v),
+                                (CTRL_ATTR_MCAST_GRP_ID, v) => id = u32_of(v)?,
+                                _ => {}
+                            }
+                        }
+                        family.groups.push((name, id));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(family)
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        self.groups.iter().find(|(n, id)| n == name && *id != 0).map(|(_, id)| *id)
+    }
+}
+
 /// A socket for requests to nl80211.
 #[derive(Debug)]
 pub struct Nl80211 {
@@ -92,27 +164,9 @@ impl Nl80211 {
     /// # Errors
     /// See [`Error`].
     pub fn open() -> Result<Option<Self>, Error> {
-        let mut socket = match Socket::open(Some(rustix::net::netlink::GENERIC), 0) {
-            Ok(socket) => socket,
-            Err(Error::Io(e)) if e.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let mut request = Builder::new(GENL_ID_CTRL, 0, &[CTRL_CMD_GETFAMILY, 1, 0, 0]);
-        request.attribute(CTRL_ATTR_FAMILY_NAME, b"nl80211\0");
-        let mut family = None;
-        let asked = socket.ask(request, |_, body| {
-            for attribute in attributes(body.get(HEADER..).unwrap_or_default()) {
-                if let (CTRL_ATTR_FAMILY_ID, value) = attribute? {
-                    family = u16_at(value, 0);
-                }
-            }
-            Ok(())
-        });
-        match asked {
-            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Ok(None),
-            Err(e) => Err(e),
-            Ok(()) => Ok(family.map(|family| Self { socket, family })),
-        }
+        let Some(family) = Family::find()? else { return Ok(None) };
+        let socket = Socket::open(Some(rustix::net::netlink::GENERIC), 0)?;
+        Ok(Some(Self { socket, family: family.id }))
     }
 
     /// All radios of this namespace, by index.
@@ -142,6 +196,43 @@ impl Nl80211 {
         })?;
         Ok(found)
     }
+
+    /// The stations of an interface.
+    ///
+    /// # Errors
+    /// `ENODEV` if it is gone or no Wi-Fi interface.
+    pub fn stations(&mut self, interface: u32) -> Result<Vec<Station>, Error> {
+        let mut request = Builder::new(self.family, 0, &[CMD_GET_STATION, 0, 0, 0]);
+        request.attribute_u32(ATTR_IFINDEX, interface);
+        let mut found = Vec::new();
+        self.socket.dump(request, |_, body| {
+            found.push(station::parse(body)?);
+            bounded(found.len())
+        })?;
+        Ok(found)
+    }
+}
+
+/// What notifications in `bytes`, one datagram, tell; `family` is nl80211's number. For fuzzing.
+pub fn read_events(bytes: &[u8], family: u16) -> Vec<Event> {
+    let mut events = std::collections::VecDeque::new();
+    events::read(bytes, family, &mut events);
+    events.into()
+}
+
+/// What the answers in `bytes`, one datagram, tell of radios and interfaces. For fuzzing.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn read_radios(bytes: &[u8]) -> Result<(Vec<Wiphy>, Vec<WifiInterface>), Error> {
+    let (mut wiphys, mut interfaces) = (BTreeMap::new(), Vec::new());
+    for message in super::codec::messages(bytes) {
+        let body = message?.body;
+        merge_wiphy(body, &mut wiphys)?;
+        interfaces.extend(parse_interface(body)?);
+        Family::parse(body)?;
+    }
+    Ok((wiphys.into_values().collect(), interfaces))
 }
 
 /// Adds what one message of a split dump tells; the parts of a radio share ATTR_WIPHY.
@@ -200,7 +291,7 @@ mod tests {
     use super::*;
     use crate::netlink::codec;
 
-    fn body(build: impl FnOnce(&mut Builder)) -> Vec<u8> {
+    pub(super) fn body(build: impl FnOnce(&mut Builder)) -> Vec<u8> {
         let mut b = Builder::new(28, 0, &[3, 1, 0, 0]);
         build(&mut b);
         let bytes = b.finish(0, 1);
@@ -231,6 +322,30 @@ mod tests {
         assert_eq!(found[&3], Wiphy { index: 3, name: "phy3".into(), modes, bands: vec![0, 1] });
         for cut in 0..first.len() {
             let _ = merge_wiphy(&first[..cut], &mut found);
+        }
+    }
+
+    #[test]
+    fn the_family_tells_its_number_and_groups() {
+        let group = |name: &[u8], id: u32| {
+            let mut g = codec::Nest::default();
+            g.attribute(CTRL_ATTR_MCAST_GRP_NAME, name);
+            g.attribute(CTRL_ATTR_MCAST_GRP_ID, &id.to_ne_bytes());
+            g
+        };
+        let all = body(|b| {
+            b.attribute(CTRL_ATTR_FAMILY_ID, &28u16.to_ne_bytes());
+            let mut groups = codec::Nest::default();
+            groups.attribute(1, group(b"config\0", 4).bytes());
+            groups.attribute(2, group(b"mlme\0", 7).bytes());
+            groups.attribute(3, group(b"none\0", 0).bytes());
+            b.attribute(CTRL_ATTR_MCAST_GROUPS, groups.bytes());
+        });
+        let family = Family::parse(&all).unwrap();
+        assert_eq!((family.id, family.group("mlme"), family.group("config")), (28, Some(7), Some(4)));
+        assert_eq!((family.group("none"), family.group("scan")), (None, None));
+        for cut in 0..all.len() {
+            let _ = Family::parse(&all[..cut]);
         }
     }
 

@@ -48,6 +48,12 @@ impl Socket {
         Ok(Self { fd, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
+    /// Hears a multicast group, too; one with a number that the bit mask has no room for.
+    pub(super) fn listen(&mut self, group: u32) -> Result<(), Error> {
+        set_socket_recv_buffer_size(&self.fd, 512 * 1024)?;
+        Ok(set_option(&self.fd, libc::NETLINK_ADD_MEMBERSHIP, group.cast_signed())?)
+    }
+
     /// Sends a request and waits for its acknowledgement.
     pub(super) fn request(&mut self, request: Builder) -> Result<(), Error> {
         let sequence = self.send(request, flags::ACK)?;
@@ -258,13 +264,16 @@ fn verdict(message: &Message<'_>) -> Result<(), Error> {
     }
 }
 
-#[allow(unsafe_code)]
 fn set_flag(fd: &OwnedFd, name: i32) -> io::Result<()> {
-    let one: libc::c_int = 1;
+    set_option(fd, name, 1)
+}
+
+#[allow(unsafe_code)]
+fn set_option(fd: &OwnedFd, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one int, which lives through the call.
     let result = unsafe {
         let len = size_of::<libc::c_int>() as libc::socklen_t;
-        libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, name, (&raw const one).cast(), len)
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, name, (&raw const value).cast(), len)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
