@@ -12,6 +12,11 @@ pub enum RadioRequest {
     Plan,
     /// A [`RadioResponse::Plan`] now and after every change, until the connection ends.
     Watch,
+    /// One [`RadioResponse::Stations`].
+    Stations,
+    /// A [`RadioResponse::Stations`] now, at once when a peer comes or is lost, and every few seconds with
+    /// new figures, until the connection ends.
+    WatchStations,
 }
 
 /// What the radio service answers.
@@ -19,6 +24,34 @@ pub enum RadioRequest {
 pub enum RadioResponse {
     /// The plan in force.
     Plan(Plan),
+    /// All stations of all mesh points there are now.
+    Stations(Vec<Station>),
+}
+
+/// The most stations in a [`RadioResponse::Stations`].
+pub const MAX_STATIONS: usize = 256;
+
+/// A station in reach of a mesh point, as the radio sees it. A figure that is `None` is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Station {
+    /// Kernel index of the interface.
+    pub index: u32,
+    /// Its kernel name.
+    pub interface: String,
+    /// The station's hardware address.
+    pub mac: [u8; 6],
+    /// Frames pass: its peer link is established. Else it is only heard.
+    pub peer: bool,
+    /// Received signal in dBm, below zero.
+    pub signal: Option<i8>,
+    /// Rate of what is sent to it, in bit/s.
+    pub tx_bitrate: Option<u64>,
+    /// Rate of what comes from it, in bit/s.
+    pub rx_bitrate: Option<u64>,
+    /// What is expected to get through to it, in bit/s.
+    pub expected_throughput: Option<u64>,
+    /// Milliseconds since anything came from it.
+    pub inactive_ms: Option<u32>,
 }
 
 /// Which interface does what, and why.

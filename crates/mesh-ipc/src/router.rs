@@ -108,6 +108,10 @@ pub struct Neighbor {
     pub mpr_selector: bool,
     /// Milliseconds since its last packet.
     pub last_hello_ms: u64,
+    /// Received signal in dBm, where a radio told.
+    pub signal: Option<i8>,
+    /// Bit rate of what comes from it as the metric uses it, in bit/s, where a radio told.
+    pub bitrate_in: Option<u64>,
 }
 
 /// A route in use.

@@ -1,4 +1,5 @@
 //! `mesh-lab test [--bin-dir DIR] [--logs DIR] [NAME…]`: the tests on many nodes.
+//! `mesh-lab radio …`: those that need radios.
 //! `mesh-lab bench …`: figures on many nodes.
 
 mod bench;
@@ -19,12 +20,14 @@ Runs the tests whose names contain one of NAME (default: all), each with real se
   --bin-dir DIR  where the services are (default: beside mesh-lab)
   --logs DIR     where the logs of a test that failed are kept (default: they stay in the temporary folder)
 Works as root, or without where user namespaces are allowed.
+mesh-lab radio takes the same flags and runs the tests that need simulated radios (ci/radio/vm.py has them).
 Figures: mesh-lab bench --help";
 
 struct Options {
     binaries: PathBuf,
     logs: Option<PathBuf>,
     names: Vec<String>,
+    tests: &'static [(&'static str, tests::Test)],
 }
 
 enum Work {
@@ -37,15 +40,20 @@ fn work() -> Result<Work, String> {
     let binaries = me.parent().unwrap_or(Path::new(".")).to_path_buf();
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
-        Some("test") => options(binaries, words).map(Work::Test),
+        Some("test") => options(binaries, words, tests::ALL).map(Work::Test),
+        Some("radio") => options(binaries, words, tests::RADIO).map(Work::Test),
         Some("bench") if std::env::args().any(|w| w == "--help") => Err(bench::USAGE.into()),
         Some("bench") => bench::Bench::new(binaries, words).map(Work::Bench),
         _ => Err(USAGE.into()),
     }
 }
 
-fn options(binaries: PathBuf, mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { binaries, logs: None, names: Vec::new() };
+fn options(
+    binaries: PathBuf,
+    mut words: impl Iterator<Item = String>,
+    tests: &'static [(&'static str, tests::Test)],
+) -> Result<Options, String> {
+    let mut options = Options { binaries, logs: None, names: Vec::new(), tests };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a folder\n{USAGE}"));
         match word.as_str() {
@@ -87,7 +95,7 @@ fn main() -> ExitCode {
 
 fn test(options: &Options) -> bool {
     let mut report = Report::default();
-    for (name, test) in tests::ALL {
+    for (name, test) in options.tests {
         if options.names.is_empty() || options.names.iter().any(|n| name.contains(n.as_str())) {
             run(options, name, *test, &mut report);
         }

@@ -1,13 +1,11 @@
 //! From the kernel's words to the planner's, and the planner's wishes carried out.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
-use mesh_sys::netlink::nl80211::{self, Nl80211};
 use mesh_sys::netlink::{self, Error, Rtnetlink, sysctl};
 use mesh_sys::udp::Family;
-use radio_core::{Band, Link, Mode, Phy, Role};
+use radio_core::{Link, Mode, Role};
 
 /// The settings of an interface in a role: family, key, value. Those that a kernel lacks are passed over.
 fn settings(role: Role) -> &'static [(Family, &'static str, &'static str)] {
@@ -44,74 +42,16 @@ pub(crate) fn prepare(nl: &mut Rtnetlink, link: &Link, role: Role) -> Result<(),
     if link.up { Ok(()) } else { nl.set_up(link.index, true) }
 }
 
-/// The kernel's interface as the planner knows it.
-pub(crate) fn link(link: &netlink::Link, wireless: &BTreeSet<u32>) -> Link {
+/// The kernel's interface as the planner knows it; `wifi` says what the interfaces of radios are.
+pub(crate) fn link(link: &netlink::Link, wifi: &BTreeMap<u32, Mode>) -> Link {
     Link {
         index: link.index,
         name: link.name.clone(),
         hardware: link.hardware,
         kind: link.kind.clone(),
         enslaved: link.master.is_some(),
-        wireless: wireless.contains(&link.index),
+        wifi: wifi.get(&link.index).copied(),
         up: link.up,
         carrier: link.carrier,
-    }
-}
-
-/// The radios, and the indices of their interfaces; none if there is no Wi-Fi in this kernel.
-pub(crate) fn radios() -> Result<(Vec<Phy>, BTreeSet<u32>), Error> {
-    // The kernel would load its Wi-Fi stack for the question alone, which takes half a second. A driver
-    // brings it along.
-    if !may_have_radios(Path::new("/sys/class")) {
-        return Ok((Vec::new(), BTreeSet::new()));
-    }
-    let Some(mut nl) = Nl80211::open()? else { return Ok((Vec::new(), BTreeSet::new())) };
-    let phys = nl.wiphys()?.into_iter().map(phy).collect();
-    let interfaces = nl.interfaces()?.into_iter().map(|i| i.index).collect();
-    Ok((phys, interfaces))
-}
-
-/// False if the Wi-Fi stack is not loaded. Where nothing can be told, it may be.
-fn may_have_radios(classes: &Path) -> bool {
-    classes.join("ieee80211").exists() || !classes.join("net").exists()
-}
-
-fn phy(wiphy: nl80211::Wiphy) -> Phy {
-    let mode = |m: &nl80211::Mode| match m {
-        nl80211::Mode::Ibss => Some(Mode::Ibss),
-        nl80211::Mode::Station => Some(Mode::Station),
-        nl80211::Mode::AccessPoint => Some(Mode::AccessPoint),
-        nl80211::Mode::MeshPoint => Some(Mode::MeshPoint),
-        nl80211::Mode::Monitor => Some(Mode::Monitor),
-        nl80211::Mode::Other(_) => None,
-    };
-    let band = |b: &u16| match b {
-        0 => Some(Band::Ghz2),
-        1 => Some(Band::Ghz5),
-        2 => Some(Band::Ghz60),
-        3 => Some(Band::Ghz6),
-        4 => Some(Band::Ghz0),
-        _ => None,
-    };
-    Phy {
-        modes: wiphy.modes.iter().filter_map(mode).collect(),
-        bands: wiphy.bands.iter().filter_map(band).collect(),
-        name: wiphy.name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_a_wifi_stack_nobody_is_asked() {
-        let classes = std::env::temp_dir().join(format!("mesh-radio-class-{}", std::process::id()));
-        assert!(may_have_radios(&classes), "no sysfs");
-        std::fs::create_dir_all(classes.join("net")).unwrap();
-        assert!(!may_have_radios(&classes));
-        std::fs::create_dir_all(classes.join("ieee80211")).unwrap();
-        assert!(may_have_radios(&classes));
-        std::fs::remove_dir_all(&classes).unwrap();
     }
 }

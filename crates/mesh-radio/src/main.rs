@@ -1,12 +1,14 @@
 //! The radio service: brings wired interfaces up, gives each interface its role, and tells whoever watches
 //! (level 4). The rules are in `radio-core`.
 //!
-//! Where to look: `service` the driver loop · `kernel` from the kernel's words to the planner's and back.
+//! Where to look: `service` the driver loop · `kernel` from the kernel's words to the planner's and back ·
+//! `wifi` radios and stations.
 //!
 //! Needs `CAP_NET_ADMIN`.
 
 mod kernel;
 mod service;
+mod wifi;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mesh_config::{EthernetRole, Workshop};
-use mesh_ipc::radio::{Interface, Phy, Plan, RadioRequest, RadioResponse, Role};
+use mesh_ipc::radio::{Interface, MAX_STATIONS, Phy, Plan, RadioRequest, RadioResponse, Role, Station};
 use mesh_ipc::{Request, Response, ServiceStatus};
 use mesh_sys::clock;
 use mesh_sys::control::{ClientId, Server, ServerEvent};
@@ -12,14 +12,16 @@ use mesh_sys::poll::{self, Poller};
 use mesh_sys::service::Args;
 use mesh_sys::signal::{Signal, Signals};
 use mesh_types::Instant;
-use radio_core::{Config, Input, Output, Planner, WiredRole};
+use radio_core::{Config, Input, Output, Planner, StationInput, WiredRole};
 
 use crate::kernel;
+use crate::wifi::Wifi;
 
 pub(crate) const NAME: &str = "mesh-radio";
 
 const SIGNALS: u64 = 0;
 const MONITOR: u64 = 1;
+const WIFI: u64 = 2;
 const CONTROL: u64 = 16;
 
 /// The whole service.
@@ -32,9 +34,9 @@ pub(crate) struct Service {
     nl: Rtnetlink,
     control: Server<RadioRequest, RadioResponse>,
     planner: Planner,
-    /// Interfaces that belong to a radio.
-    wireless: BTreeSet<u32>,
+    wifi: Wifi,
     watchers: BTreeSet<ClientId>,
+    station_watchers: BTreeSet<ClientId>,
     config_problems: Vec<String>,
     /// The last step that failed, until one succeeds.
     step_problem: Option<String>,
@@ -71,8 +73,9 @@ impl Service {
             nl,
             control,
             planner: Planner::new(config),
-            wireless: BTreeSet::new(),
+            wifi: Wifi::default(),
             watchers: BTreeSet::new(),
+            station_watchers: BTreeSet::new(),
             config_problems: loaded.problem_lines(&args.config),
             step_problem: None,
             started: clock::now(),
@@ -84,7 +87,8 @@ impl Service {
         self.reload(clock::now());
         let mut events = Vec::new();
         loop {
-            let deadline = self.planner.poll_timeout();
+            let timeouts = [self.planner.poll_timeout(), self.wifi.stations.poll_timeout()];
+            let deadline = timeouts.into_iter().flatten().min();
             self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
             for event in events.drain(..) {
@@ -92,6 +96,7 @@ impl Service {
                     SIGNALS if self.told_to_end() => return Ok(()),
                     SIGNALS => {}
                     MONITOR => self.hear_kernel(now),
+                    WIFI => self.hear_radios(now),
                     _ => self.serve(now, event),
                 }
             }
@@ -101,6 +106,10 @@ impl Service {
             if self.planner.poll_timeout().is_some_and(|t| t <= now) {
                 self.planner.handle_timeout(now);
                 self.drain(now);
+            }
+            if self.wifi.stations.poll_timeout().is_some_and(|t| t <= now) {
+                self.wifi.stations.handle_timeout(now);
+                self.drain_stations(now);
             }
         }
     }
@@ -118,12 +127,12 @@ impl Service {
                     if self.planner.plan().interfaces.iter().all(|i| i.index != link.index) {
                         self.list_radios(now);
                     }
-                    let link = kernel::link(&link, &self.wireless);
+                    let link = kernel::link(&link, &self.wifi.interfaces);
                     self.planner.handle_input(now, Input::Link(&link));
                 }
                 Ok(Some(netlink::Event::LinkGone(link))) => {
                     self.planner.handle_input(now, Input::LinkGone(link.index));
-                    if self.wireless.contains(&link.index) {
+                    if self.wifi.interfaces.contains_key(&link.index) {
                         self.list_radios(now);
                     }
                 }
@@ -153,7 +162,7 @@ impl Service {
         self.list_radios(now);
         match self.nl.links() {
             Ok(links) => {
-                let links: Vec<_> = links.iter().map(|l| kernel::link(l, &self.wireless)).collect();
+                let links: Vec<_> = links.iter().map(|l| kernel::link(l, &self.wifi.interfaces)).collect();
                 self.planner.handle_input(now, Input::AllLinks(&links));
             }
             Err(e) => log::warn!("listing interfaces: {e}"),
@@ -162,13 +171,54 @@ impl Service {
     }
 
     fn list_radios(&mut self, now: Instant) {
-        match kernel::radios() {
-            Ok((phys, wireless)) => {
-                self.wireless = wireless;
-                self.planner.handle_input(now, Input::AllPhys(&phys));
-            }
+        match self.wifi.list(now, &self.poller, WIFI) {
+            Ok(phys) => self.planner.handle_input(now, Input::AllPhys(&phys)),
             Err(e) => log::warn!("listing radios: {e}"),
         }
+        self.drain_stations(now);
+    }
+
+    fn hear_radios(&mut self, now: Instant) {
+        let mut changed = false;
+        while let Some(change) = self.wifi.hear(now, &self.poller) {
+            changed |= change;
+            self.drain_stations(now);
+        }
+        if changed {
+            self.reload(now);
+        }
+    }
+
+    fn drain_stations(&mut self, now: Instant) {
+        if self.wifi.drain(now) {
+            let answer = Response::Service(RadioResponse::Stations(self.stations()));
+            let (control, poller) = (&mut self.control, &self.poller);
+            self.station_watchers.retain(|client| control.send(poller, *client, &answer));
+            self.watch_stations(now);
+        }
+    }
+
+    /// Somebody more or less wants to know of stations.
+    fn watch_stations(&mut self, now: Instant) {
+        let watched = !self.station_watchers.is_empty();
+        self.wifi.stations.handle_input(now, StationInput::Watched(watched));
+    }
+
+    fn stations(&self) -> Vec<Station> {
+        let plan = self.planner.plan();
+        let name = |index: u32| plan.interfaces.iter().find(|i| i.index == index).map(|i| i.name.clone());
+        let each = self.wifi.stations.iter().map(|s| Station {
+            index: s.interface,
+            interface: name(s.interface).unwrap_or_default(),
+            mac: s.mac,
+            peer: s.peer,
+            signal: s.signal,
+            tx_bitrate: s.tx_bitrate,
+            rx_bitrate: s.rx_bitrate,
+            expected_throughput: s.expected_throughput,
+            inactive_ms: s.inactive_ms,
+        });
+        each.take(MAX_STATIONS).collect()
     }
 
     fn drain(&mut self, now: Instant) {
@@ -184,7 +234,7 @@ impl Service {
     fn prepare(&mut self, now: Instant, index: u32, role: radio_core::Role) {
         // As it is now, not as it was when the planner heard of it.
         let link = match self.nl.links().map(|all| all.into_iter().find(|l| l.index == index)) {
-            Ok(Some(link)) => kernel::link(&link, &self.wireless),
+            Ok(Some(link)) => kernel::link(&link, &self.wifi.interfaces),
             _ => return, // gone again; the monitor tells
         };
         match kernel::prepare(&mut self.nl, &link, role) {
@@ -206,20 +256,39 @@ impl Service {
     fn serve(&mut self, now: Instant, event: poll::Event) {
         for what in self.control.handle(&self.poller, event) {
             match what {
-                ServerEvent::Gone(client) => drop(self.watchers.remove(&client)),
+                ServerEvent::Gone(client) => {
+                    self.watchers.remove(&client);
+                    self.station_watchers.remove(&client);
+                    self.watch_stations(now);
+                }
                 ServerEvent::Request(client, Request::Status) => {
                     let status = self.status(now);
                     self.control.send(&self.poller, client, &Response::Status(status));
                 }
-                ServerEvent::Request(client, Request::Service(request)) => {
-                    if request == RadioRequest::Watch {
-                        self.watchers.insert(client);
-                    }
-                    let plan = RadioResponse::Plan(plan(self.planner.plan()));
-                    self.control.send(&self.poller, client, &Response::Service(plan));
-                }
+                ServerEvent::Request(client, Request::Service(request)) => self.answer(now, client, &request),
             }
         }
+    }
+
+    fn answer(&mut self, now: Instant, client: ClientId, request: &RadioRequest) {
+        let answer = match request {
+            RadioRequest::Plan | RadioRequest::Watch => {
+                if *request == RadioRequest::Watch {
+                    self.watchers.insert(client);
+                }
+                RadioResponse::Plan(plan(self.planner.plan()))
+            }
+            RadioRequest::Stations | RadioRequest::WatchStations => {
+                self.wifi.refresh_stations(now);
+                self.drain_stations(now);
+                if *request == RadioRequest::WatchStations {
+                    self.station_watchers.insert(client);
+                    self.watch_stations(now);
+                }
+                RadioResponse::Stations(self.stations())
+            }
+        };
+        self.control.send(&self.poller, client, &Response::Service(answer));
     }
 
     fn tell_watchers(&mut self) {
@@ -233,7 +302,7 @@ impl Service {
     }
 
     fn status(&self, now: Instant) -> ServiceStatus {
-        let c = self.planner.counters();
+        let (c, s) = (self.planner.counters(), self.wifi.stations.counters());
         let plan = self.planner.plan();
         let running = plan.interfaces.iter().filter(|i| i.running && i.role == radio_core::Role::Mesh);
         let counters = [
@@ -244,6 +313,12 @@ impl Service {
             ("steps", c.steps),
             ("failures", c.failures),
             ("too_many", c.too_many),
+            ("stations", self.wifi.stations.iter().count() as u64),
+            ("peers", self.wifi.stations.iter().filter(|s| s.peer).count() as u64),
+            ("peers_up", s.peers_up),
+            ("peers_lost", s.peers_lost),
+            ("station_lists", s.lists),
+            ("stations_too_many", s.too_many),
         ];
         ServiceStatus {
             service: NAME.into(),

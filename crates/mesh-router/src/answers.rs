@@ -34,6 +34,8 @@ pub(crate) fn neighbors(instances: &[Instance], links: &Links, now: Instant) -> 
         routing_mpr: n.mpr.1,
         mpr_selector: n.mpr_selector.0 || n.mpr_selector.1,
         last_hello_ms: now.saturating_since(n.last_packet).as_millis(),
+        signal: n.signal,
+        bitrate_in: n.bitrate_in,
     })
     .collect()
 }

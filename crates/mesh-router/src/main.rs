@@ -5,7 +5,7 @@
 //! `instance` one address family's core and sockets · `fib` the kernel's routes, `rules` when it asks them ·
 //! `uplink` the node's own way to the Internet · `tunnels` to gateways · `ipv4` the IPv4 address and its duplicates · `records`
 //! signed application records · `answers` replies on the control socket · `numbers` sequence numbers over
-//! restarts · `service` the driver loop.
+//! restarts · `stations` what radios say of neighbours · `service` the driver loop.
 //!
 //! Needs `CAP_NET_ADMIN` (addresses, routes, forwarding) and `CAP_NET_BIND_SERVICE` (UDP 269); `CAP_BPF` for
 //! tunnels.
@@ -20,6 +20,7 @@ mod records;
 mod rules;
 mod service;
 mod settings;
+mod stations;
 mod tunnels;
 mod uplink;
 

@@ -21,6 +21,7 @@ use crate::numbers::{NumberFile, Numbers};
 use crate::records::Board;
 use crate::rules;
 use crate::settings::Settings;
+use crate::stations::Stations;
 use crate::tunnels::Tunnels;
 use crate::uplink::Uplinks;
 
@@ -28,9 +29,10 @@ mod control;
 mod network;
 mod node;
 mod publish;
+mod radio;
 mod steer;
 
-use network::{RADIO_PAUSE, RadioWatch};
+use radio::{RADIO_PAUSE, RadioWatch};
 
 const SIGNALS: u64 = 0;
 const MONITOR: u64 = 1;
@@ -62,6 +64,7 @@ pub(crate) struct Service {
     control: Control,
     radio: Option<RadioWatch>,
     radio_retry: (Instant, Duration),
+    stations: Stations,
     links: Links,
     /// Interfaces that have the settings routing needs.
     prepared: BTreeSet<u32>,
@@ -127,6 +130,7 @@ impl Service {
             control,
             radio: None,
             radio_retry: (now, RADIO_PAUSE.0),
+            stations: Stations::default(),
             links: Links::default(),
             prepared: BTreeSet::new(),
             instances,
@@ -209,8 +213,7 @@ impl Service {
 
     fn next_deadline(&self) -> Instant {
         let cores = self.instances.iter().filter_map(|i| i.router.poll_timeout()).min();
-        let radio =
-            (self.settings.interfaces.is_none() && self.radio.is_none()).then_some(self.radio_retry.0);
+        let radio = self.radio.is_none().then_some(self.radio_retry.0);
         let others = [Some(self.fib.next_check()), Some(self.housekeeping), radio];
         others.into_iter().flatten().chain(cores).min().unwrap_or(self.housekeeping)
     }
@@ -255,7 +258,7 @@ impl Service {
             self.fib.check(&mut self.kernel, now);
             self.look_for_uplinks(now);
         }
-        if self.settings.interfaces.is_none() && self.radio.is_none() && self.radio_retry.0 <= now {
+        if self.radio.is_none() && self.radio_retry.0 <= now {
             self.watch_radio(now);
         }
         if self.housekeeping <= now {

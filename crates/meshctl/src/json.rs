@@ -8,6 +8,7 @@ pub(crate) enum Json {
     Null,
     Bool(bool),
     Number(u64),
+    Negative(i64),
     Text(String),
     List(Vec<Json>),
     /// Members in the order in which they are shown.
@@ -30,6 +31,7 @@ from! {
     u64 => Json::Number,
     u32 => |v| Json::Number(u64::from(v)),
     u8 => |v| Json::Number(u64::from(v)),
+    i8 => |v| Json::Negative(i64::from(v)),
     usize => |v| Json::Number(v as u64),
     &str => |v: &str| Json::Text(v.to_owned()),
     String => Json::Text,
@@ -72,6 +74,7 @@ fn write_value(value: &Json, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::R
         Json::Null => f.write_str("null"),
         Json::Bool(b) => write!(f, "{b}"),
         Json::Number(n) => write!(f, "{n}"),
+        Json::Negative(n) => write!(f, "{n}"),
         Json::Text(t) => write_text(t, f),
         Json::List(items) if items.is_empty() => f.write_str("[]"),
         Json::List(items) => {

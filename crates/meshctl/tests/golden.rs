@@ -7,7 +7,7 @@ mod common;
 use common::Node;
 use mesh_ipc::Response;
 use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
-use mesh_ipc::radio::{Interface, Phy, Plan, RadioRequest, RadioResponse, Role};
+use mesh_ipc::radio::{Interface, Phy, Plan, RadioRequest, RadioResponse, Role, Station};
 use mesh_ipc::router::{
     Edge, LinkState, MessageTraffic, Neighbor, Route, RouterRequest, RouterResponse, Traffic,
 };
@@ -28,6 +28,8 @@ fn router(node: &mut Node) {
             routing_mpr: false,
             mpr_selector: selector,
             last_hello_ms: 900,
+            signal: selector.then_some(-61),
+            bitrate_in: selector.then_some(6_500_000),
         };
         let route = |destination: &str, prefix_len, hops| Route {
             destination: a(destination),
@@ -94,12 +96,14 @@ fn the_router_is_asked() {
     router(&mut node);
     assert_eq!(
         node.good(&["neighbors"]),
-        "NEIGHBOR   INTERFACE  NODE       LINK       COST OUT  COST IN  RELAY  HEARD\n\
-         fe80::2    eth0       fd02::1    symmetric  256       512      both   900 ms ago\n\
-         10.64.0.2  eth0       10.64.0.2  symmetric  256       512      its    900 ms ago\n\
-         fe80::3    eth0       ?          heard      256       512      its    900 ms ago\n"
+        "NEIGHBOR   INTERFACE  NODE       LINK       COST OUT  COST IN  RELAY  SIGNAL   RATE IN     HEARD\n\
+         fe80::2    eth0       fd02::1    symmetric  256       512      both   -61 dBm  6.5 Mbit/s  900 ms ago\n\
+         10.64.0.2  eth0       10.64.0.2  symmetric  256       512      its    -        -           900 ms ago\n\
+         fe80::3    eth0       ?          heard      256       512      its    -        -           900 ms ago\n"
     );
-    assert!(node.good(&["neighbors", "--json"]).contains("\"originator\": null,\n    \"state\": \"heard\","));
+    let json = node.good(&["neighbors", "--json"]);
+    assert!(json.contains("\"signal_dbm\": -61,\n    \"bitrate_in\": 6500000"), "{json}");
+    assert!(json.contains("\"originator\": null,\n    \"state\": \"heard\","));
     assert_eq!(
         node.good(&["routes"]),
         "DESTINATION  NEXT HOP  INTERFACE  HOPS  COST  NODE\n\
@@ -157,7 +161,20 @@ fn names_are_listed_and_resolved() {
 #[test]
 fn the_plan_of_the_radios() {
     let mut node = Node::new("radio");
-    node.service("mesh-radio", |_: RadioRequest| {
+    node.service("mesh-radio", |request: RadioRequest| {
+        if request == RadioRequest::Stations {
+            return vec![Response::Service(RadioResponse::Stations(vec![Station {
+                index: 3,
+                interface: "mesh0".into(),
+                mac: [2, 0, 0, 0, 10, 255],
+                peer: true,
+                signal: Some(-61),
+                tx_bitrate: Some(54_000_000),
+                rx_bitrate: Some(6_500_000),
+                expected_throughput: None,
+                inactive_ms: Some(312),
+            }]))];
+        }
         vec![Response::Service(RadioResponse::Plan(Plan {
             interfaces: vec![Interface {
                 name: "eth0".into(),
@@ -177,9 +194,12 @@ fn the_plan_of_the_radios() {
     assert_eq!(
         node.good(&["radio"]),
         "INTERFACE  ROLE  LINK  WHY\neth0       mesh  up    wired\n\n\
-         RADIO  BANDS (GHz)  CAN DO          PLAN\nphy0   2.4 5        AP, mesh point  later\n"
+         RADIO  BANDS (GHz)  CAN DO          PLAN\nphy0   2.4 5        AP, mesh point  later\n\n\
+         STATION            INTERFACE  LINK  SIGNAL   RATE IN     RATE OUT   HEARD\n\
+         02:00:00:00:0a:ff  mesh0      peer  -61 dBm  6.5 Mbit/s  54 Mbit/s  312 ms ago\n"
     );
-    assert!(node.good(&["radio", "--json"]).contains("\"role\": \"mesh\""));
+    let json = node.good(&["radio", "--json"]);
+    assert!(json.contains("\"role\": \"mesh\"") && json.contains("\"signal_dbm\": -61"), "{json}");
 }
 
 #[test]

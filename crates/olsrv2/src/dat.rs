@@ -118,6 +118,11 @@ impl Dat {
         self.bitrate.add(kilobits(bits_per_second));
     }
 
+    /// L_DAT_rx_bitrate in bit/s, if the radio measured any.
+    pub(crate) fn bitrate_in(&self) -> Option<u64> {
+        Some(u64::from(self.bitrate.used) * 1000).filter(|r| *r > 0)
+    }
+
     /// L_in_metric (§10.1, §10.2). `default_bitrate` in bit/s is used while the radio gave none.
     pub(crate) fn metric(&mut self, now: Instant, silence: Silence, default_bitrate: u64) -> Metric {
         self.turn(now);

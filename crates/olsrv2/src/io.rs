@@ -326,6 +326,8 @@ pub struct NeighborView {
     pub quality: u8,
     /// Received signal in dBm, if the radio told.
     pub signal: Option<i8>,
+    /// Bit rate of the incoming direction in bit/s as the metric uses it, if the radio told.
+    pub bitrate_in: Option<u64>,
     /// Cost towards us, as we measured it.
     pub metric_in: Metric,
     /// Cost towards the neighbour, as it told us; [`Metric::UNKNOWN`] before.

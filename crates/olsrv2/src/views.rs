@@ -31,6 +31,7 @@ impl Router {
                 suspect: link.is_suspect(),
                 quality: link.quality,
                 signal: link.ext.signal,
+                bitrate_in: link.ext.dat.as_ref().and_then(|d| d.bitrate_in()),
                 metric_in: link.ext.metric_in,
                 metric_out: link.ext.metric_out,
                 willingness: (ext.will_flooding, ext.will_routing),

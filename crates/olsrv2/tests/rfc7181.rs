@@ -555,7 +555,8 @@ fn rfc7779_our_hello_tells_the_measured_metric() {
     us.input(Input::LinkQuality { interface: 1, address: on_link(2), quality: news });
     us.meet(2, 0);
     assert_eq!(told(&mut us), Metric::from_compressed(Metric::new(2097).to_compressed()).value());
-    assert_eq!(us.router.neighbors().next().unwrap().signal, Some(-70));
+    let view = us.router.neighbors().next().unwrap();
+    assert_eq!((view.signal, view.bitrate_in), (Some(-70), Some(1_000_000)));
 }
 
 #[test]

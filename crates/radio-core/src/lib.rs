@@ -5,19 +5,26 @@
 //! [`Planner`] what the kernel says, drains [`Planner::poll_output`] after every input, and wakes it at
 //! [`Planner::poll_timeout`].
 //!
-//! So far only wired interfaces get work; Wi-Fi radios are listed with what they could do.
+//! [`Stations`], beside it, follows who is in reach of the mesh points.
+//!
+//! So far wired interfaces get work, and 802.11s mesh points that somebody made; Wi-Fi radios are listed with
+//! what they could do.
 #![no_std]
 
 extern crate alloc;
 
 mod planner;
 mod rules;
+mod stations;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use planner::{Config, Counters, Input, MAX_INTERFACES, Output, Planner};
 pub use rules::{Decision, WiredRole, decide};
+pub use stations::{
+    FIGURES, MAX_STATIONS, Mac, POLL, Station, StationCounters, StationInput, StationOutput, Stations,
+};
 
 /// An interface as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +39,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// It is a port of a bridge or bond.
     pub enslaved: bool,
-    /// It belongs to a Wi-Fi radio.
-    pub wireless: bool,
+    /// What it is now, if it belongs to a Wi-Fi radio.
+    pub wifi: Option<Mode>,
     /// Administratively up.
     pub up: bool,
     /// It has carrier; means nothing while not up.
@@ -53,6 +60,8 @@ pub enum Mode {
     MeshPoint,
     /// Listens only.
     Monitor,
+    /// Something of no use here.
+    Other,
 }
 
 impl Mode {
@@ -64,6 +73,7 @@ impl Mode {
             Self::AccessPoint => "AP",
             Self::MeshPoint => "mesh point",
             Self::Monitor => "monitor",
+            Self::Other => "other",
         }
     }
 }

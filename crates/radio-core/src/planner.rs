@@ -219,7 +219,7 @@ mod tests {
             hardware: 1,
             kind: None,
             enslaved: false,
-            wireless: false,
+            wifi: None,
             up,
             carrier: up,
         }

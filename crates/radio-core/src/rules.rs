@@ -40,8 +40,11 @@ pub fn decide(link: &Link, wired: WiredRole, released: bool) -> Option<Decision>
     match () {
         () if link.hardware == LOOPBACK => None,
         () if released => unused("workshop = \"manual\": interfaces are left to people"),
-        () if link.wireless => unused("Wi-Fi: planned later"),
         () if link.enslaved => unused("it is a port of a bridge or bond"),
+        () if link.wifi == Some(Mode::MeshPoint) => {
+            Some(Decision { role: Role::Mesh, reason: "802.11s mesh point" })
+        }
+        () if link.wifi.is_some() => unused("Wi-Fi: planned later"),
         () if virtual_kind.is_some() => unused("it is virtual: no cable can be plugged into it"),
         () if link.hardware != ETHERNET => unused("it is not Ethernet"),
         () => Some(match wired {
@@ -80,7 +83,7 @@ mod tests {
             hardware: ETHERNET,
             kind: None,
             enslaved: false,
-            wireless: false,
+            wifi: None,
             up: true,
             carrier: true,
         }
@@ -89,12 +92,17 @@ mod tests {
     #[test]
     fn every_rule_once() {
         use WiredRole::{Auto, Mesh, Off, Uplink};
+        let wifi = |mode| Link { wifi: Some(mode), ..ether() };
         let kind = |k: &str| Link { kind: Some(k.to_string()), ..ether() };
         let table = [
             (Link { hardware: LOOPBACK, ..ether() }, Auto, false, None),
             (Link { hardware: LOOPBACK, ..ether() }, Auto, true, None),
             (ether(), Mesh, true, Some((Role::Unused, "manual"))),
-            (Link { wireless: true, ..ether() }, Mesh, false, Some((Role::Unused, "Wi-Fi"))),
+            (wifi(Mode::Other), Mesh, false, Some((Role::Unused, "Wi-Fi"))),
+            (wifi(Mode::Station), Mesh, false, Some((Role::Unused, "Wi-Fi"))),
+            (wifi(Mode::MeshPoint), Off, false, Some((Role::Mesh, "802.11s"))),
+            (wifi(Mode::MeshPoint), Mesh, true, Some((Role::Unused, "manual"))),
+            (Link { enslaved: true, ..wifi(Mode::MeshPoint) }, Mesh, false, Some((Role::Unused, "port"))),
             (Link { enslaved: true, ..kind("veth") }, Mesh, false, Some((Role::Unused, "port"))),
             (kind("bridge"), Mesh, false, Some((Role::Unused, "virtual"))),
             (kind("tun"), Mesh, false, Some((Role::Unused, "virtual"))),

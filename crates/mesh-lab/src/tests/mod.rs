@@ -9,6 +9,7 @@ mod keys;
 mod line;
 mod names;
 mod pair;
+mod radio;
 mod records;
 mod restart;
 mod ring;
@@ -35,3 +36,6 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("line-of-three", line::run),
     ("grid-of-25", grid::run),
 ];
+
+/// Those that need radios, see `ci/radio`.
+pub(crate) const RADIO: &[(&str, Test)] = &[("radio", radio::run)];

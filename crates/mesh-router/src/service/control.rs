@@ -90,6 +90,10 @@ impl Service {
             ("kernel_failures", self.fib.failures),
             ("uplink_ipv6", self.uplinks.has(0).into()),
             ("uplink_ipv4", self.uplinks.has(1).into()),
+            ("radio_peers", self.stations.peers() as u64),
+            ("radio_peers_lost", self.stations.counters.lost),
+            ("radio_reports", self.stations.counters.reports),
+            ("radio_stations_ignored", self.stations.counters.ignored),
             ("records_published", self.board.own.len() as u64),
             ("records_bad_signature", self.instances.iter().map(|i| i.counters.bad_signatures).sum()),
         ];

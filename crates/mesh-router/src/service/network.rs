@@ -1,25 +1,16 @@
-//! Interfaces and their plan, packets, and what the cores say about them.
+//! Interfaces, packets, and what the cores say about them.
 
 use std::net::IpAddr;
 
-use mesh_ipc::radio::{RadioRequest, RadioResponse, Role};
 use mesh_ipc::router::{KIND_NAME, RouterResponse};
-use mesh_ipc::{Request, Response};
-use mesh_sys::control::Watcher;
 use mesh_sys::netlink::{Event, Monitor, Neighbor, sysctl};
-use mesh_sys::poll;
 use mesh_sys::udp::Family;
-use mesh_types::{Duration, Instant};
+use mesh_types::Instant;
 use olsrv2::{Input, RouteChange};
 
-use super::{MONITOR, RADIO, SOCKETS, Service, V6};
+use super::{MONITOR, SOCKETS, Service, V6};
 use crate::fib;
 use crate::instance::{Effect, Instance};
-
-/// First and longest pause between tries to reach mesh-radio.
-pub(super) const RADIO_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
-
-pub(super) type RadioWatch = Watcher<RadioRequest, RadioResponse>;
 
 impl Service {
     pub(super) fn hear_kernel(&mut self, now: Instant) {
@@ -126,50 +117,6 @@ impl Service {
         if let Some(instance) = self.instances.get_mut(at).filter(|i| i.uses(interface)) {
             instance.input(now, input);
             self.drain(now, at);
-        }
-    }
-
-    pub(super) fn watch_radio(&mut self, now: Instant) {
-        let connected = RadioWatch::connect(&self.settings.run_dir, "mesh-radio", &self.poller, RADIO)
-            .and_then(|mut w| w.send(&self.poller, &Request::Service(RadioRequest::Watch)).map(|()| w));
-        match connected {
-            Ok(watch) => self.radio = Some(watch),
-            Err(e) => {
-                log::debug!("mesh-radio: {e}");
-                self.radio_gone(now);
-            }
-        }
-    }
-
-    /// The interfaces in use stay in use until mesh-radio says otherwise.
-    fn radio_gone(&mut self, now: Instant) {
-        self.radio = None;
-        let pause = self.radio_retry.1;
-        self.radio_retry = (now + pause, pause.times(2).min(RADIO_PAUSE.1));
-    }
-
-    pub(super) fn hear_radio(&mut self, now: Instant, event: poll::Event) {
-        let Some(watch) = &mut self.radio else { return };
-        match watch.handle(&self.poller, event) {
-            Err(e) => {
-                log::warn!("mesh-radio: {e}; its last plan stays in force");
-                self.radio_gone(now);
-            }
-            Ok(answers) => {
-                self.radio_retry.1 = RADIO_PAUSE.0;
-                for answer in answers {
-                    match answer {
-                        Response::Service(RadioResponse::Plan(plan)) => {
-                            let mesh = plan.interfaces.into_iter().filter(|i| i.role == Role::Mesh);
-                            self.links.want(mesh.map(|i| i.name).collect());
-                            self.sync(now);
-                            self.look_for_uplinks(now);
-                        }
-                        Response::Error(e) => log::warn!("mesh-radio: {e}"),
-                        Response::Status(_) => {}
-                    }
-                }
-            }
         }
     }
 

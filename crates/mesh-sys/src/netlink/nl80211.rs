@@ -1,15 +1,18 @@
 //! Wi-Fi radios, over generic netlink and nl80211: [`Nl80211`] asks and changes, [`Monitor`] hears.
 
 mod events;
+mod mesh;
 mod station;
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 
 use super::codec::{Builder, attributes, text_of, u16_at, u32_of};
 use super::socket::Socket;
 use super::{Error, bounded};
 
 pub use events::{Event, Monitor};
+pub use mesh::MeshSetup;
 pub use station::{PeerLink, Station};
 
 const GENL_ID_CTRL: u16 = 16;
@@ -64,6 +67,18 @@ impl Mode {
             6 => Self::Monitor,
             7 => Self::MeshPoint,
             n => Self::Other(n),
+        }
+    }
+
+    /// The kernel's number.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Ibss => 1,
+            Self::Station => 2,
+            Self::AccessPoint => 3,
+            Self::Monitor => 6,
+            Self::MeshPoint => 7,
+            Self::Other(n) => n,
         }
     }
 }
@@ -210,6 +225,62 @@ impl Nl80211 {
             bounded(found.len())
         })?;
         Ok(found)
+    }
+
+    /// Removes a station, which may come back; a mesh point tells it that the peer link is closed.
+    ///
+    /// # Errors
+    /// `ENOENT` if it is not there; `EPERM` without `CAP_NET_ADMIN`, as with all that follow.
+    pub fn remove_station(&mut self, interface: u32, mac: [u8; 6]) -> Result<(), Error> {
+        self.socket.request(mesh::remove_station(self.family, interface, mac))
+    }
+
+    /// Makes an interface on a radio.
+    ///
+    /// # Errors
+    /// `ENFILE` or `EEXIST` if the name is taken; `EOPNOTSUPP` if the radio can't be that.
+    pub fn add_interface(&mut self, wiphy: u32, name: &str, mode: Mode) -> Result<(), Error> {
+        self.socket.request(mesh::add_interface(self.family, wiphy, name, mode))
+    }
+
+    /// Makes something else of an interface, which has to be down.
+    ///
+    /// # Errors
+    /// `EBUSY` if it is up; `EOPNOTSUPP` if the radio can't be that.
+    pub fn set_mode(&mut self, interface: u32, mode: Mode) -> Result<(), Error> {
+        self.socket.request(mesh::set_mode(self.family, interface, mode))
+    }
+
+    /// Removes an interface from its radio.
+    ///
+    /// # Errors
+    /// `ENODEV` if it is gone.
+    pub fn remove_interface(&mut self, interface: u32) -> Result<(), Error> {
+        self.socket.request(mesh::remove_interface(self.family, interface))
+    }
+
+    /// Joins an open mesh; the interface has to be a mesh point and up. Peers are found from then on.
+    ///
+    /// # Errors
+    /// `EINVAL` for a frequency that the radio or the country does not allow; `EALREADY` if it has joined one.
+    pub fn join_mesh(&mut self, interface: u32, setup: &MeshSetup<'_>) -> Result<(), Error> {
+        self.socket.request(mesh::join(self.family, interface, setup))
+    }
+
+    /// Leaves the mesh.
+    ///
+    /// # Errors
+    /// `ENOTCONN` if it is in none.
+    pub fn leave_mesh(&mut self, interface: u32) -> Result<(), Error> {
+        self.socket.request(mesh::leave(self.family, interface))
+    }
+
+    /// Moves a radio with all its interfaces into another network namespace.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_namespace(&mut self, wiphy: u32, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+        self.socket.request(mesh::set_namespace(self.family, wiphy, namespace))
     }
 }
 

@@ -479,6 +479,9 @@ fn rfc4861_7_3_a_probe_finds_out_whether_a_neighbour_is_there() {
                 |e| matches!(e, Event::Neighbor(n) if n.index == left && n.ip == them && n.reachable),
             );
         }
+        let mac = there.link("right").unwrap().unwrap().mac.unwrap();
+        assert!(nl.neighbors(left).unwrap().contains(&(them, mac)));
+        assert_eq!(nl.neighbors(9999).unwrap_or_default(), []);
         there.remove_address(right, them, len).unwrap();
         nl.probe_neighbor(left, them).unwrap();
         let start = Instant::now();

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
-use mesh_ipc::radio::{Plan, RadioRequest, RadioResponse, Role};
+use mesh_ipc::radio::{Plan, RadioRequest, RadioResponse, Role, Station};
 use mesh_ipc::router::{Edge, LinkState, Neighbor, Route, RouterRequest, RouterResponse};
 
 use crate::cli::{Args, Context};
@@ -49,6 +49,16 @@ fn link_state(state: LinkState) -> &'static str {
     }
 }
 
+fn decibels(signal: Option<i8>) -> String {
+    signal.map_or("-".into(), |s| format!("{s} dBm"))
+}
+
+fn bitrate(bits_per_second: Option<u64>) -> String {
+    let Some(rate) = bits_per_second else { return "-".into() };
+    let (whole, tenth) = (rate / 1_000_000, rate / 100_000 % 10);
+    if tenth == 0 { format!("{whole} Mbit/s") } else { format!("{whole}.{tenth} Mbit/s") }
+}
+
 /// Prints `json`, or `table`, or `nothing` if the table is empty.
 fn show(
     ctx: &Context,
@@ -65,8 +75,18 @@ fn show(
 
 pub(crate) fn neighbors(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
     let list = fetch_neighbors(ctx)?;
-    let mut table =
-        Table::new(&["NEIGHBOR", "INTERFACE", "NODE", "LINK", "COST OUT", "COST IN", "RELAY", "HEARD"]);
+    let mut table = Table::new(&[
+        "NEIGHBOR",
+        "INTERFACE",
+        "NODE",
+        "LINK",
+        "COST OUT",
+        "COST IN",
+        "RELAY",
+        "SIGNAL",
+        "RATE IN",
+        "HEARD",
+    ]);
     for n in &list {
         let relay = match (n.flooding_mpr || n.routing_mpr, n.mpr_selector) {
             (true, true) => "both",
@@ -84,6 +104,8 @@ pub(crate) fn neighbors(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Fa
             n.metric_out.to_string(),
             n.metric_in.to_string(),
             relay.into(),
+            decibels(n.signal),
+            bitrate(n.bitrate_in),
             heard,
         ]);
     }
@@ -93,7 +115,7 @@ pub(crate) fn neighbors(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Fa
                 "interface" => &n.interface, "address" => n.address, "originator" => n.originator,
                 "state" => link_state(n.state), "metric_out" => n.metric_out, "metric_in" => n.metric_in,
                 "flooding_mpr" => n.flooding_mpr, "routing_mpr" => n.routing_mpr, "mpr_selector" => n.mpr_selector,
-                "last_hello_ms" => n.last_hello_ms,
+                "last_hello_ms" => n.last_hello_ms, "signal_dbm" => n.signal, "bitrate_in" => n.bitrate_in,
             }
         })
     };
@@ -217,9 +239,13 @@ fn role(r: Role) -> &'static str {
 }
 
 pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
-    let RadioResponse::Plan(plan) = client::ask(&ctx.run_dir, "mesh-radio", RadioRequest::Plan)?;
+    let mut service = Service::connect(&ctx.run_dir, "mesh-radio", PATIENCE)?;
+    let RadioResponse::Plan(plan) = service.request(RadioRequest::Plan)? else { return Err(service.odd()) };
+    let RadioResponse::Stations(stations) = service.request(RadioRequest::Stations)? else {
+        return Err(service.odd());
+    };
     if ctx.json {
-        return out.line(&plan_json(&plan).to_string());
+        return out.line(&plan_json(&plan, &stations).to_string());
     }
     let mut table = Table::new(&["INTERFACE", "ROLE", "LINK", "WHY"]);
     for i in &plan.interfaces {
@@ -236,16 +262,41 @@ pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
     for p in &plan.phys {
         table.row([p.name.clone(), p.bands.join(" "), p.modes.join(", "), p.reason.clone()]);
     }
+    out.text(&format!("\n{}", table.lines("")))?;
+    if stations.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["STATION", "INTERFACE", "LINK", "SIGNAL", "RATE IN", "RATE OUT", "HEARD"]);
+    for s in &stations {
+        table.row([
+            mac(s.mac),
+            s.interface.clone(),
+            if s.peer { "peer" } else { "heard" }.into(),
+            decibels(s.signal),
+            bitrate(s.rx_bitrate),
+            bitrate(s.tx_bitrate),
+            s.inactive_ms.map_or("-".into(), |ms| format!("{} ago", span(ms.into()))),
+        ]);
+    }
     out.text(&format!("\n{}", table.lines("")))
 }
 
-fn plan_json(plan: &Plan) -> Json {
+fn mac(address: [u8; 6]) -> String {
+    address.map(|b| format!("{b:02x}")).join(":")
+}
+
+fn plan_json(plan: &Plan, stations: &[Station]) -> Json {
     object! {
         "interfaces" => Json::list(&plan.interfaces, |i| object! {
             "name" => &i.name, "index" => i.index, "role" => role(i.role), "running" => i.running, "reason" => &i.reason,
         }),
         "phys" => Json::list(&plan.phys, |p| object! {
             "name" => &p.name, "modes" => p.modes.as_slice(), "bands" => p.bands.as_slice(), "reason" => &p.reason,
+        }),
+        "stations" => Json::list(stations, |s| object! {
+            "mac" => mac(s.mac), "interface" => &s.interface, "peer" => s.peer, "signal_dbm" => s.signal,
+            "bitrate_in" => s.rx_bitrate, "bitrate_out" => s.tx_bitrate,
+            "expected_throughput" => s.expected_throughput, "inactive_ms" => s.inactive_ms,
         }),
     }
 }

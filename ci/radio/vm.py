@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""A virtual machine with simulated Wi-Fi radios, for the tests of radios: Debian's kernel with mac80211_hwsim, and an
+initramfs of busybox, that module with what it needs, and this machine's own release builds.
+
+usage: vm.py [--radios N] [--seconds N] [--keep] -- PROGRAM [ARGUMENT...]
+
+PROGRAM is one of crates/target/release; it runs as root and prints to standard output here, and its exit code is this
+program's. The kernel's console is in build/test-logs/radio-console.log; its tail is shown after a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import re
+import select
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+TREE = pathlib.Path(__file__).resolve().parents[2]
+for folder in ("setup", "image", "provider"):
+    sys.path.insert(0, str(TREE / "ci" / folder))
+
+import cpio  # noqa: E402
+import elf  # noqa: E402
+import kmods  # noqa: E402
+import private  # noqa: E402
+from common import BuildError  # noqa: E402
+from debs import Apt  # noqa: E402
+
+PROGRAMS = ["mesh-lab", "mesh-radio", "mesh-router", "meshctl"]
+# Loaded in this order, after what they need: radios, and the protocols' own sockets.
+MODULES = ["mac80211_hwsim"]
+CONSOLE = TREE / "build/test-logs/radio-console.log"
+END = re.compile(r"^vm: exit (\d+)$")
+
+INIT = """#!/bin/busybox sh
+# Console: ttyS0. What the tests print: ttyS1.
+/bin/busybox --install -s /bin
+mount -t devtmpfs none /dev
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t debugfs none /sys/kernel/debug
+mount -t tmpfs none /tmp
+mkdir -p /run /root
+ip link set lo up
+while read -r module arguments; do insmod "$module" $arguments || echo "vm: no $module"; done </modules
+cd /root
+P2PMESH_LAB_INSIDE=1 HOME=/root PATH=/bin {command} >/dev/ttyS1 2>&1 </dev/null
+echo "vm: exit $?" >/dev/ttyS1
+echo o >/proc/sysrq-trigger
+sleep 10
+"""
+
+
+def target_folder() -> pathlib.Path:
+    """Where the release builds are."""
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TREE / "crates/target")) / "release"
+
+
+def install_program(path: pathlib.Path, root: pathlib.Path) -> None:
+    """Copies a program and the shared libraries it needs to where its loader looks for them."""
+    shutil.copy(path, root / "bin" / path.name)
+    listed = subprocess.run(["ldd", str(path)], check=False, capture_output=True, text=True).stdout
+    for library in re.findall(r"(?:=> )?(/\S+) \(0x", listed):
+        copy = root / library.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists():
+            shutil.copy(os.path.realpath(library), copy)
+    names, _ = elf.needed(path) or ([], None)
+    missing = [name for name in names if not list(root.rglob(name))]
+    if missing:
+        raise BuildError(f"{path.name} needs {', '.join(missing)}, which this machine does not have")
+
+
+def initramfs(work: pathlib.Path, kernel: pathlib.Path, busybox: pathlib.Path, radios: int, command: list[str]) -> pathlib.Path:
+    """The file system of the virtual machine, packed."""
+    root = work / "root"
+    for folder in ("bin", "proc", "sys", "tmp", "lib64", "dev"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(busybox / "usr/bin/busybox", root / "bin/busybox")
+    for name in PROGRAMS:
+        program = target_folder() / name
+        if not program.exists():
+            raise BuildError(f"{program} is missing; build it with: cargo build --manifest-path crates/Cargo.toml --release --bins")
+        install_program(program, root)
+    tree = kmods.ModuleTree(kernel)
+    names = tree.closure([(name, 0) for name in MODULES], "vm.py")
+    base = tree.install(names, root)
+    lines = []
+    for name in names:
+        path = next(base.rglob(name.replace("_", "[-_]") + ".ko"))
+        lines.append(f"/{path.relative_to(root)}" + (f" radios={radios}" if name == "mac80211_hwsim" else ""))
+    (root / "modules").write_text("\n".join(lines) + "\n")
+    (root / "init").write_text(INIT.format(command=shlex.join([f"/bin/{command[0]}", *command[1:]])))
+    (root / "init").chmod(0o755)
+    packed = work / "initramfs"
+    packed.write_bytes(cpio.archive(root, 0))
+    return packed
+
+
+def qemu() -> str:
+    """The emulator: the host's own, or Debian's in the cache."""
+    return shutil.which("qemu-system-x86_64") or str(private.install("virtual") / "bin/qemu-system-x86_64")
+
+
+def watch(process: subprocess.Popen, seconds: int) -> tuple[int | None, str]:
+    """Shows what the tests print until they end: their exit code, or None and why there is none."""
+    deadline, pending, code = time.monotonic() + seconds, b"", None
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None, f"not done within {seconds} s"
+        ready, _, _ = select.select([process.stdout], [], [], left)
+        if not ready:
+            continue
+        piece = os.read(process.stdout.fileno(), 65536)
+        if not piece:
+            return code, "the virtual machine ended before its tests"
+        *lines, pending = (pending + piece).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace").rstrip("\r")
+            if match := END.match(text):
+                code = int(match[1])
+            else:
+                print(text, flush=True)
+
+
+def run(radios: int, seconds: int, command: list[str], keep: bool = False) -> int:
+    """Boots the machine, runs `command` in it, and gives its exit code."""
+    if private.host_arch() != "amd64":
+        print("SKIPPED: the tests of radios: the virtual machine runs this machine's programs, and they have to be for x86-64")
+        return 0
+    apt = Apt("amd64")
+    names = apt_packages(apt)
+    folders = {deb.name: apt.unpack(deb) for deb in apt.fetch(names)}
+    kernel = next(folder for name, folder in folders.items() if name.startswith("linux-image-"))
+    CONSOLE.parent.mkdir(parents=True, exist_ok=True)
+    CONSOLE.write_bytes(b"")
+    work = pathlib.Path(tempfile.mkdtemp(prefix="p2pmesh-vm-"))
+    try:
+        packed = initramfs(work, kernel, folders["busybox-static"], radios, command)
+        line = [qemu(), "-M", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "1", "-m", "256",
+                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-kernel", str(next((kernel / "boot").glob("vmlinuz-*"))), "-initrd", str(packed),
+                "-append", "console=ttyS0 panic=-1 quiet random.trust_cpu=on mitigations=off tsc=reliable",
+                "-serial", f"file:{CONSOLE}", "-serial", "stdio"]
+        start = time.monotonic()
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            code, why = watch(process, seconds)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        print(f"virtual machine: {time.monotonic() - start:.1f} s from power-on to power-off", flush=True)
+        if code != 0:
+            tail = CONSOLE.read_text(errors="replace").splitlines()[-40:]
+            print(f"--- {why if code is None else f'exit code {code}'}; the console's tail ({CONSOLE.relative_to(TREE)}):")
+            print("\n".join("    " + text for text in tail), flush=True)
+        return 1 if code is None else code
+    finally:
+        if keep:
+            print(f"kept: {work}")
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def apt_packages(apt: Apt) -> list[str]:
+    """The kernel behind its meta package, and busybox."""
+    apt.update()
+    return [*apt.follow("linux-image-amd64", r"linux-image-[0-9].*"), "busybox-static"]
+
+
+def main() -> int:
+    """Command line entry."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--radios", type=int, default=3, help="simulated radios")
+    parser.add_argument("--seconds", type=int, default=180, help="longest time from power-on to power-off")
+    parser.add_argument("--keep", action="store_true", help="leave the initramfs and its tree")
+    parser.add_argument("command", nargs="+", metavar="PROGRAM", help="what runs in it")
+    chosen = parser.parse_args()
+    try:
+        return run(chosen.radios, chosen.seconds, chosen.command, chosen.keep)
+    except BuildError as error:
+        print(f"vm: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

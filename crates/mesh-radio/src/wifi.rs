@@ -1,0 +1,202 @@
+//! Wi-Fi: the radios, what their interfaces are, and the stations of mesh points, over nl80211.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use mesh_sys::netlink::Error;
+use mesh_sys::netlink::nl80211::{self, Event, Nl80211, PeerLink};
+use mesh_sys::poll::Poller;
+use mesh_types::Instant;
+use radio_core::{Band, Mode, Phy, Station, StationInput, StationOutput, Stations};
+
+/// What the kernel's Wi-Fi stack knows, and the sockets to it.
+#[derive(Debug, Default)]
+pub(crate) struct Wifi {
+    /// For requests; opened when there is a Wi-Fi stack.
+    nl: Option<Nl80211>,
+    /// For notifications.
+    monitor: Option<nl80211::Monitor>,
+    /// What the interfaces of radios are.
+    pub(crate) interfaces: BTreeMap<u32, Mode>,
+    pub(crate) stations: Stations,
+}
+
+impl Wifi {
+    /// The radios there are; also takes in what their interfaces are. None if there is no Wi-Fi in this
+    /// kernel. `token` is for the notifications.
+    pub(crate) fn list(&mut self, now: Instant, poller: &Poller, token: u64) -> Result<Vec<Phy>, Error> {
+        let phys = self.ask(poller, token);
+        if phys.is_err() {
+            self.nl = None; // the next question opens it anew
+        }
+        let points: BTreeSet<u32> =
+            self.interfaces.iter().filter(|(_, mode)| **mode == Mode::MeshPoint).map(|(i, _)| *i).collect();
+        self.stations.handle_input(now, StationInput::MeshPoints(&points));
+        phys
+    }
+
+    fn ask(&mut self, poller: &Poller, token: u64) -> Result<Vec<Phy>, Error> {
+        // The kernel would load its Wi-Fi stack for the question alone, which takes half a second. A driver
+        // brings it along.
+        if self.nl.is_none() && !may_have_radios(Path::new("/sys/class")) {
+            return Ok(Vec::new());
+        }
+        // First the ear, then the question: nothing is missed between them.
+        if self.monitor.is_none() {
+            self.monitor = nl80211::Monitor::open()?;
+            if let Some(monitor) = &self.monitor {
+                poller.add(monitor, token, false)?;
+            }
+        }
+        if self.nl.is_none() {
+            self.nl = Nl80211::open()?;
+        }
+        let Some(nl) = &mut self.nl else { return Ok(Vec::new()) };
+        let phys = nl.wiphys()?.into_iter().map(phy).collect();
+        self.interfaces = nl.interfaces()?.into_iter().map(|i| (i.index, mode(i.mode))).collect();
+        Ok(phys)
+    }
+
+    /// Takes the next notification. `Some(true)`: radios or interfaces have changed, list them; `None`:
+    /// there is none.
+    pub(crate) fn hear(&mut self, now: Instant, poller: &Poller) -> Option<bool> {
+        let monitor = self.monitor.as_mut()?;
+        match monitor.poll_event() {
+            Ok(None) => return None,
+            Ok(Some(Event::Station(s))) => self.stations.handle_input(now, StationInput::New(station(&s))),
+            Ok(Some(Event::StationGone(s))) => {
+                log::debug!("interface {}: the radio removed station {}", s.interface, text(s.mac));
+                let gone = StationInput::Gone { interface: s.interface, mac: s.mac };
+                self.stations.handle_input(now, gone);
+            }
+            Ok(Some(Event::Changed)) => return Some(true),
+            Ok(Some(Event::Resync)) => {
+                self.stations.handle_input(now, StationInput::Resync);
+                return Some(true);
+            }
+            Err(e) => {
+                log::warn!("the radios' notifications: {e}; starting anew");
+                let _ = poller.remove(&*monitor); // it would only report its error for ever
+                self.monitor = None;
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    /// Does what the stations' core asks for. True if those who want to know have to be told.
+    pub(crate) fn drain(&mut self, now: Instant) -> bool {
+        let mut tell = false;
+        // Bounded: a list asks for no other list.
+        while let Some(output) = self.stations.poll_output() {
+            match output {
+                StationOutput::List { interface } => self.list_stations(now, interface),
+                StationOutput::Tell => tell = true,
+            }
+        }
+        tell
+    }
+
+    /// Brings the stations of all mesh points up to date now.
+    pub(crate) fn refresh_stations(&mut self, now: Instant) {
+        for interface in self.stations.mesh_points().clone() {
+            self.list_stations(now, interface);
+        }
+    }
+
+    fn list_stations(&mut self, now: Instant, interface: u32) {
+        let Some(nl) = &mut self.nl else { return };
+        match nl.stations(interface) {
+            Ok(list) => {
+                let stations: Vec<Station> = list.iter().map(station).collect();
+                self.stations.handle_input(now, StationInput::All { interface, stations: &stations });
+            }
+            // An interface that has just gone; the notifications tell.
+            Err(e) => log::debug!("listing the stations of interface {interface}: {e}"),
+        }
+    }
+}
+
+/// As people write it.
+fn text(mac: [u8; 6]) -> String {
+    mac.map(|b| format!("{b:02x}")).join(":")
+}
+
+/// False if the Wi-Fi stack is not loaded. Where nothing can be told, it may be.
+fn may_have_radios(classes: &Path) -> bool {
+    classes.join("ieee80211").exists() || !classes.join("net").exists()
+}
+
+fn station(s: &nl80211::Station) -> Station {
+    Station {
+        interface: s.interface,
+        mac: s.mac,
+        // Without peer links, as in ad hoc networks, whoever is there is a peer.
+        peer: s.peer_link.is_none_or(|l| l == PeerLink::Established),
+        signal: s.signal,
+        tx_bitrate: s.tx_bitrate,
+        rx_bitrate: s.rx_bitrate,
+        expected_throughput: s.expected_throughput,
+        inactive_ms: s.inactive_ms,
+    }
+}
+
+const fn mode(mode: nl80211::Mode) -> Mode {
+    match mode {
+        nl80211::Mode::Ibss => Mode::Ibss,
+        nl80211::Mode::Station => Mode::Station,
+        nl80211::Mode::AccessPoint => Mode::AccessPoint,
+        nl80211::Mode::MeshPoint => Mode::MeshPoint,
+        nl80211::Mode::Monitor => Mode::Monitor,
+        nl80211::Mode::Other(_) => Mode::Other,
+    }
+}
+
+fn phy(wiphy: nl80211::Wiphy) -> Phy {
+    let band = |b: &u16| match b {
+        0 => Some(Band::Ghz2),
+        1 => Some(Band::Ghz5),
+        2 => Some(Band::Ghz60),
+        3 => Some(Band::Ghz6),
+        4 => Some(Band::Ghz0),
+        _ => None,
+    };
+    Phy {
+        modes: wiphy.modes.iter().map(|m| mode(*m)).filter(|m| *m != Mode::Other).collect(),
+        bands: wiphy.bands.iter().filter_map(band).collect(),
+        name: wiphy.name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_wifi_stack_nobody_is_asked() {
+        let classes = std::env::temp_dir().join(format!("mesh-radio-class-{}", std::process::id()));
+        assert!(may_have_radios(&classes), "no sysfs");
+        std::fs::create_dir_all(classes.join("net")).unwrap();
+        assert!(!may_have_radios(&classes));
+        std::fs::create_dir_all(classes.join("ieee80211")).unwrap();
+        assert!(may_have_radios(&classes));
+        std::fs::remove_dir_all(&classes).unwrap();
+    }
+
+    #[test]
+    fn a_peer_is_a_station_with_an_open_link_or_where_there_are_none() {
+        let of = |peer_link| nl80211::Station {
+            interface: 3,
+            mac: [2, 0, 0, 0, 0, 1],
+            inactive_ms: None,
+            signal: None,
+            tx_bitrate: None,
+            rx_bitrate: None,
+            expected_throughput: None,
+            peer_link,
+        };
+        let peer = |link| station(&of(link)).peer;
+        assert!(peer(None) && peer(Some(PeerLink::Established)));
+        assert!(!peer(Some(PeerLink::Other(0))) && !peer(Some(PeerLink::Other(5))), "listening, holding");
+    }
+}
