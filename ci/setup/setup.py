@@ -48,6 +48,7 @@ def main() -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rust-only", action="store_true", help="only what lint and unit tests need: no QEMU, no image tools")
+    parser.add_argument("--tests", action="store_true", help="also the emulator of a PC, which only tests use")
     chosen = parser.parse_args()
     try:
         say(f"set-up; downloads are kept in {cache_dir()}")
@@ -65,6 +66,8 @@ def main() -> int:
             qemu = qemu_folder()
             if qemu:
                 folders.append(qemu)
+            if chosen.tests and private.host_arch() == "amd64" and not shutil.which("qemu-system-x86_64"):
+                private.install("virtual")
         write_environment(folders, variables)
         say(f"set-up done: Rust {chain.version} ({'the host has it' if chain.folder is None else 'private'})")
     except BuildError as error:

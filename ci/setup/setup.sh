@@ -24,7 +24,6 @@ needed=(
 )
 # Only the tests compare with it.
 if [ "${1:-}" = --tests ]; then
-  shift
   needed+=("command -v tshark|tshark")
 fi
 
