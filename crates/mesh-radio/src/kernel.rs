@@ -5,7 +5,7 @@ use std::io;
 
 use mesh_sys::netlink::{self, Error, Rtnetlink, sysctl};
 use mesh_sys::udp::Family;
-use radio_core::{Link, Mode, Role};
+use radio_core::{Link, Role, Wifi};
 
 /// The settings of an interface in a role: family, key, value. Those that a kernel lacks are passed over.
 fn settings(role: Role) -> &'static [(Family, &'static str, &'static str)] {
@@ -43,7 +43,7 @@ pub(crate) fn prepare(nl: &mut Rtnetlink, link: &Link, role: Role) -> Result<(),
 }
 
 /// The kernel's interface as the planner knows it; `wifi` says what the interfaces of radios are.
-pub(crate) fn link(link: &netlink::Link, wifi: &BTreeMap<u32, Mode>) -> Link {
+pub(crate) fn link(link: &netlink::Link, wifi: &BTreeMap<u32, Wifi>) -> Link {
     Link {
         index: link.index,
         name: link.name.clone(),

@@ -12,7 +12,7 @@ use mesh_sys::poll::{self, Poller};
 use mesh_sys::service::Args;
 use mesh_sys::signal::{Signal, Signals};
 use mesh_types::Instant;
-use radio_core::{Config, Input, Output, Planner, StationInput, WiredRole};
+use radio_core::{Channel, Config, Input, MeshSettings, Output, Planner, StationInput, WiredRole};
 
 use crate::kernel;
 use crate::wifi::Wifi;
@@ -37,6 +37,7 @@ pub(crate) struct Service {
     wifi: Wifi,
     watchers: BTreeSet<ClientId>,
     station_watchers: BTreeSet<ClientId>,
+    mesh_id: String,
     config_problems: Vec<String>,
     /// The last step that failed, until one succeeds.
     step_problem: Option<String>,
@@ -54,6 +55,10 @@ impl Service {
                 EthernetRole::Uplink => WiredRole::Uplink,
                 EthernetRole::Mesh => WiredRole::Mesh,
                 EthernetRole::Off => WiredRole::Off,
+            },
+            mesh: MeshSettings {
+                frequency: loaded.config.mesh.channel.and_then(|c| radio_core::frequency(c.number())),
+                secured: loaded.config.mesh.password.is_some(),
             },
             released: matches!(loaded.config.workshop, Workshop::Manual),
         };
@@ -76,6 +81,7 @@ impl Service {
             wifi: Wifi::default(),
             watchers: BTreeSet::new(),
             station_watchers: BTreeSet::new(),
+            mesh_id: loaded.config.mesh.id.clone(),
             config_problems: loaded.problem_lines(&args.config),
             step_problem: None,
             started: clock::now(),
@@ -159,7 +165,8 @@ impl Service {
 
     /// Lists radios and interfaces anew.
     fn reload(&mut self, now: Instant) {
-        self.list_radios(now);
+        let phys = self.wifi.list(now, &self.poller, WIFI);
+        // Interfaces first, so that no radio is given what it has.
         match self.nl.links() {
             Ok(links) => {
                 let links: Vec<_> = links.iter().map(|l| kernel::link(l, &self.wifi.interfaces)).collect();
@@ -167,11 +174,17 @@ impl Service {
             }
             Err(e) => log::warn!("listing interfaces: {e}"),
         }
+        self.take_radios(now, phys);
         self.drain(now);
     }
 
     fn list_radios(&mut self, now: Instant) {
-        match self.wifi.list(now, &self.poller, WIFI) {
+        let phys = self.wifi.list(now, &self.poller, WIFI);
+        self.take_radios(now, phys);
+    }
+
+    fn take_radios(&mut self, now: Instant, phys: Result<Vec<radio_core::Phy>, netlink::Error>) {
+        match phys {
             Ok(phys) => self.planner.handle_input(now, Input::AllPhys(&phys)),
             Err(e) => log::warn!("listing radios: {e}"),
         }
@@ -225,30 +238,43 @@ impl Service {
         // Bounded: each interface is prepared at most once before it has to wait.
         while let Some(output) = self.planner.poll_output() {
             match output {
-                Output::Prepare { index, role } => self.prepare(now, index, role),
+                Output::Prepare { index, role, join } => self.prepare(now, index, role, join),
+                Output::AddMeshPoint { phy, name } => {
+                    let done = self.wifi.add_mesh_point(phy, &name);
+                    if !self.note(&name, "can't be made on its radio", done) {
+                        self.planner.handle_input(now, Input::PhyFailed { phy });
+                    }
+                }
+                Output::Remove { index } => {
+                    let done = self.wifi.remove(index);
+                    self.note(&format!("interface {index}"), "can't be removed", done);
+                }
                 Output::PlanChanged => self.tell_watchers(),
             }
         }
     }
 
-    fn prepare(&mut self, now: Instant, index: u32, role: radio_core::Role) {
+    fn prepare(&mut self, now: Instant, index: u32, role: radio_core::Role, join: Option<Channel>) {
         // As it is now, not as it was when the planner heard of it.
         let link = match self.nl.links().map(|all| all.into_iter().find(|l| l.index == index)) {
             Ok(Some(link)) => kernel::link(&link, &self.wifi.interfaces),
             _ => return, // gone again; the monitor tells
         };
-        match kernel::prepare(&mut self.nl, &link, role) {
-            Ok(()) => {
-                self.step_problem = None;
-                log::info!("{}: {role:?}: ready", link.name);
-            }
-            Err(e) => {
-                let text = format!("{}: can't be set up for {role:?}: {e}", link.name);
-                log::warn!("{text}; mesh-radio needs CAP_NET_ADMIN");
-                self.step_problem = Some(text);
-                self.planner.handle_input(now, Input::Failed { index });
-            }
+        let (nl, wifi, id) = (&mut self.nl, &mut self.wifi, &self.mesh_id);
+        let done = kernel::prepare(nl, &link, role)
+            .and_then(|()| join.map_or(Ok(()), |channel| wifi.join(index, id, channel)));
+        if self.note(&link.name, &format!("can't be set up for {role:?}"), done) {
+            log::info!("{}: {role:?}: ready", link.name);
+        } else {
+            self.planner.handle_input(now, Input::Failed { index });
         }
+    }
+
+    /// Keeps what went wrong for people; true if nothing did.
+    fn note(&mut self, name: &str, what: &str, done: Result<(), netlink::Error>) -> bool {
+        self.step_problem = done.err().map(|e| format!("{name}: {what}: {e}"));
+        self.step_problem.iter().for_each(|text| log::warn!("{text}; mesh-radio needs CAP_NET_ADMIN"));
+        self.step_problem.is_none()
     }
 
     // --- control socket ---
@@ -348,7 +374,7 @@ fn plan(plan: &radio_core::Plan) -> Plan {
         name: p.phy.name.clone(),
         modes: p.phy.modes.iter().map(|m| m.name().to_owned()).collect(),
         bands: p.phy.bands.iter().map(|b| b.name().to_owned()).collect(),
-        reason: p.reason.to_owned(),
+        reason: p.reason.clone(),
     });
     Plan { interfaces: interfaces.collect(), phys: phys.collect() }
 }

@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use mesh_sys::netlink::Error;
-use mesh_sys::netlink::nl80211::{self, Event, Nl80211, PeerLink};
+use mesh_sys::netlink::nl80211::{self, Event, MeshSetup, Nl80211, PeerLink};
 use mesh_sys::poll::Poller;
 use mesh_types::Instant;
-use radio_core::{Band, Mode, Phy, Station, StationInput, StationOutput, Stations};
+use radio_core::{
+    Band, Channel, Combination, Mode, Phy, Station, StationInput, StationOutput, Stations, Wifi as Interface,
+};
+
+/// A peer that was not heard for so many seconds is removed; it beacons every second.
+const PEER_TIMEOUT: u32 = 10;
 
 /// What the kernel's Wi-Fi stack knows, and the sockets to it.
 #[derive(Debug, Default)]
@@ -17,7 +22,7 @@ pub(crate) struct Wifi {
     /// For notifications.
     monitor: Option<nl80211::Monitor>,
     /// What the interfaces of radios are.
-    pub(crate) interfaces: BTreeMap<u32, Mode>,
+    pub(crate) interfaces: BTreeMap<u32, Interface>,
     pub(crate) stations: Stations,
 }
 
@@ -30,7 +35,7 @@ impl Wifi {
             self.nl = None; // the next question opens it anew
         }
         let points: BTreeSet<u32> =
-            self.interfaces.iter().filter(|(_, mode)| **mode == Mode::MeshPoint).map(|(i, _)| *i).collect();
+            self.interfaces.iter().filter(|(_, i)| i.mode == Mode::MeshPoint).map(|(i, _)| *i).collect();
         self.stations.handle_input(now, StationInput::MeshPoints(&points));
         phys
     }
@@ -53,8 +58,37 @@ impl Wifi {
         }
         let Some(nl) = &mut self.nl else { return Ok(Vec::new()) };
         let phys = nl.wiphys()?.into_iter().map(phy).collect();
-        self.interfaces = nl.interfaces()?.into_iter().map(|i| (i.index, mode(i.mode))).collect();
+        let interface = |i: nl80211::WifiInterface| (i.index, Interface { phy: i.wiphy, mode: mode(i.mode) });
+        self.interfaces = nl.interfaces()?.into_iter().map(interface).collect();
         Ok(phys)
+    }
+
+    /// Makes a mesh point on a radio.
+    pub(crate) fn add_mesh_point(&mut self, phy: u32, name: &str) -> Result<(), Error> {
+        self.ready()?.add_interface(phy, name, nl80211::Mode::MeshPoint)
+    }
+
+    /// Removes an interface from its radio.
+    pub(crate) fn remove(&mut self, index: u32) -> Result<(), Error> {
+        self.ready()?.remove_interface(index)
+    }
+
+    /// Joins the mesh of that ID; one that has joined already stays where it is.
+    pub(crate) fn join(&mut self, index: u32, id: &str, channel: Channel) -> Result<(), Error> {
+        let setup = MeshSetup {
+            id: id.as_bytes(),
+            frequency: channel.frequency,
+            ht: channel.ht,
+            peer_timeout: PEER_TIMEOUT,
+        };
+        match self.ready()?.join_mesh(index, &setup) {
+            Err(e) if e.errno() == Some(nl80211::ALREADY_JOINED) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn ready(&mut self) -> Result<&mut Nl80211, Error> {
+        self.nl.as_mut().ok_or(Error::Malformed("no Wi-Fi in this kernel"))
     }
 
     /// Takes the next notification. `Some(true)`: radios or interfaces have changed, list them; `None`:
@@ -161,9 +195,24 @@ fn phy(wiphy: nl80211::Wiphy) -> Phy {
         4 => Some(Band::Ghz0),
         _ => None,
     };
+    let may_begin = wiphy.channels.iter().filter(|c| c.may_begin);
+    let combination = |c: &nl80211::Combination| Combination {
+        limits: c
+            .limits
+            .iter()
+            .map(|(most, modes)| (*most, modes.iter().map(|m| mode(*m)).collect()))
+            .collect(),
+        interfaces: c.interfaces,
+        channels: c.channels,
+    };
     Phy {
+        index: wiphy.index,
         modes: wiphy.modes.iter().map(|m| mode(*m)).filter(|m| *m != Mode::Other).collect(),
         bands: wiphy.bands.iter().filter_map(band).collect(),
+        channels: may_begin
+            .map(|c| Channel { frequency: c.frequency, ht: wiphy.ht_bands.contains(&c.band) })
+            .collect(),
+        combinations: wiphy.combinations.iter().map(combination).collect(),
         name: wiphy.name,
     }
 }

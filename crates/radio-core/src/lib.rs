@@ -1,26 +1,28 @@
 //! From the machine's interfaces and radios to a plan: which interface meshes, which serves clients, which
 //! leads out, and why (level 2, sans-IO).
 //!
-//! The rules are one table, [`rules::decide`]; nothing is decided by an interface's name. The driver hands
+//! The rules are two tables, [`decide`] for interfaces and [`assign`] for radios; what a radio is for is decided
+//! by what it can do, never by a name. The driver hands
 //! [`Planner`] what the kernel says, drains [`Planner::poll_output`] after every input, and wakes it at
 //! [`Planner::poll_timeout`].
 //!
 //! [`Stations`], beside it, follows who is in reach of the mesh points.
 //!
-//! So far wired interfaces get work, and 802.11s mesh points that somebody made; Wi-Fi radios are listed with
-//! what they could do.
+//! So far wired interfaces and 802.11s mesh points get work; access points are planned, and made later.
 #![no_std]
 
 extern crate alloc;
 
 mod planner;
+mod radios;
 mod rules;
 mod stations;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use planner::{Config, Counters, Input, MAX_INTERFACES, Output, Planner};
+pub use planner::{Config, Counters, Input, MAX_INTERFACES, MAX_PHYS, Output, Planner};
+pub use radios::{Assignment, Channel, Combination, MeshSettings, assign, frequency};
 pub use rules::{Decision, WiredRole, decide};
 pub use stations::{
     FIGURES, MAX_STATIONS, Mac, POLL, Station, StationCounters, StationInput, StationOutput, Stations,
@@ -40,11 +42,20 @@ pub struct Link {
     /// It is a port of a bridge or bond.
     pub enslaved: bool,
     /// What it is now, if it belongs to a Wi-Fi radio.
-    pub wifi: Option<Mode>,
+    pub wifi: Option<Wifi>,
     /// Administratively up.
     pub up: bool,
     /// It has carrier; means nothing while not up.
     pub carrier: bool,
+}
+
+/// What an interface of a radio is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wifi {
+    /// Kernel index of the radio.
+    pub phy: u32,
+    /// What it is now.
+    pub mode: Mode,
 }
 
 /// What a radio's interfaces can be.
@@ -109,12 +120,18 @@ impl Band {
 /// A Wi-Fi radio.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phy {
+    /// Kernel index.
+    pub index: u32,
     /// Kernel name, as `phy0`.
     pub name: String,
     /// What its interfaces can be.
     pub modes: Vec<Mode>,
     /// Where it can work.
     pub bands: Vec<Band>,
+    /// The channels on which it may begin to send, by frequency.
+    pub channels: Vec<Channel>,
+    /// What it can be at the same time.
+    pub combinations: Vec<Combination>,
 }
 
 /// What an interface is for.
@@ -151,7 +168,7 @@ pub struct PlannedPhy {
     /// The radio.
     pub phy: Phy,
     /// What is planned for it, for people.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 /// Which interface does what, and why; interfaces by index, radios as the kernel lists them.

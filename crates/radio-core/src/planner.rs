@@ -1,16 +1,20 @@
 //! The planner: keeps the plan up to date and says what has to be done for it.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant};
 
-use crate::rules::{decide, phy_reason};
+use crate::radios::{Assignment, Channel, MeshSettings, assign};
+use crate::rules::{decide, is_own_mesh_point};
 use crate::{Link, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
 
 /// More interfaces than this are not planned for; later ones are left alone and counted.
 pub const MAX_INTERFACES: usize = 64;
+/// More radios than this are not planned for.
+pub const MAX_PHYS: usize = 16;
 
 /// First and longest pause before a step that failed is tried again, and after how many tries it is left.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -21,6 +25,8 @@ const TRIES: u32 = 20;
 pub struct Config {
     /// `ethernet.role`
     pub wired: WiredRole,
+    /// `mesh.*`
+    pub mesh: MeshSettings,
     /// People drive the interfaces (`workshop = "manual"`); nothing is touched.
     pub released: bool,
 }
@@ -41,6 +47,11 @@ pub enum Input<'a> {
         /// Of which interface.
         index: u32,
     },
+    /// [`Output::AddMeshPoint`] was not possible.
+    PhyFailed {
+        /// Of which radio.
+        phy: u32,
+    },
 }
 
 /// What has to be done or known, in order.
@@ -53,6 +64,21 @@ pub enum Output {
         index: u32,
         /// Its role.
         role: Role,
+        /// It is a mesh point, and is to join the mesh on this channel.
+        join: Option<Channel>,
+    },
+    /// Make a mesh point on a radio. Answer with [`Input::PhyFailed`] if that does not work; else it comes
+    /// as an interface like any other.
+    AddMeshPoint {
+        /// On which.
+        phy: u32,
+        /// What it is to be called.
+        name: String,
+    },
+    /// Remove a mesh point of ours: its radio is for something else now.
+    Remove {
+        /// Which.
+        index: u32,
     },
     /// The plan is another one ([`Planner::plan`]).
     PlanChanged,
@@ -74,10 +100,43 @@ pub struct Counters {
 #[derive(Clone, Debug)]
 struct Entry {
     link: Link,
-    /// The role it was last prepared for. An interface that people set down afterwards stays down.
-    prepared: Option<Role>,
+    /// What it was last prepared for. An interface that people set down afterwards stays down.
+    prepared: Option<(Role, Option<Channel>)>,
+    retry: Retry,
+}
+
+#[derive(Clone, Debug)]
+struct PhyEntry {
+    phy: Phy,
+    /// A mesh point was asked for. One that people remove afterwards stays away.
+    asked: bool,
+    retry: Retry,
+}
+
+/// When a step that failed is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retry {
     tries: u32,
-    retry_at: Option<Instant>,
+    at: Option<Instant>,
+}
+
+impl Retry {
+    fn failed(&mut self, now: Instant) {
+        self.tries += 1;
+        if self.tries < TRIES {
+            let pause = PAUSE.0.times(1 << self.tries.min(6)).min(PAUSE.1);
+            self.at = Some(now + pause);
+        }
+    }
+
+    /// True once, when it is time.
+    fn due(&mut self, now: Instant) -> bool {
+        let due = self.at.is_some_and(|t| t <= now);
+        if due {
+            self.at = None;
+        }
+        due
+    }
 }
 
 /// The plan and what it rests on.
@@ -85,7 +144,7 @@ struct Entry {
 pub struct Planner {
     config: Config,
     entries: BTreeMap<u32, Entry>,
-    phys: Vec<Phy>,
+    phys: BTreeMap<u32, PhyEntry>,
     plan: Plan,
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -97,7 +156,7 @@ impl Planner {
         Self {
             config,
             entries: BTreeMap::new(),
-            phys: Vec::new(),
+            phys: BTreeMap::new(),
             plan: Plan::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
@@ -123,19 +182,30 @@ impl Planner {
             }
             Input::Link(link) => self.take(link),
             Input::LinkGone(index) => drop(self.entries.remove(&index)),
-            Input::AllPhys(phys) => self.phys = phys.to_vec(),
-            Input::Failed { index } => self.failed(now, index),
+            Input::AllPhys(phys) => self.take_phys(phys),
+            Input::Failed { index } => {
+                self.counters.failures += 1;
+                if let Some(entry) = self.entries.get_mut(&index) {
+                    entry.retry.failed(now);
+                }
+            }
+            Input::PhyFailed { phy } => {
+                self.counters.failures += 1;
+                if let Some(entry) = self.phys.get_mut(&phy) {
+                    entry.retry.failed(now);
+                }
+            }
         }
         self.replan();
     }
 
     /// Tries again what failed and is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for entry in self.entries.values_mut() {
-            if entry.retry_at.is_some_and(|t| t <= now) {
-                entry.retry_at = None;
-                entry.prepared = None;
-            }
+        for entry in self.entries.values_mut().filter_map(|e| e.retry.due(now).then_some(e)) {
+            entry.prepared = None;
+        }
+        for entry in self.phys.values_mut().filter_map(|e| e.retry.due(now).then_some(e)) {
+            entry.asked = false;
         }
         self.replan();
     }
@@ -147,7 +217,8 @@ impl Planner {
 
     /// When [`Planner::handle_timeout`] is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.entries.values().filter_map(|e| e.retry_at).min()
+        let phys = self.phys.values().filter_map(|e| e.retry.at);
+        self.entries.values().filter_map(|e| e.retry.at).chain(phys).min()
     }
 
     fn take(&mut self, link: &Link) {
@@ -156,45 +227,64 @@ impl Planner {
             Some(entry) => entry.link = link.clone(),
             None if full => self.counters.too_many += 1,
             None => {
-                let entry = Entry { link: link.clone(), prepared: None, tries: 0, retry_at: None };
+                let entry = Entry { link: link.clone(), prepared: None, retry: Retry::default() };
                 self.entries.insert(link.index, entry);
             }
         }
     }
 
-    fn failed(&mut self, now: Instant, index: u32) {
-        self.counters.failures += 1;
-        let Some(entry) = self.entries.get_mut(&index) else { return };
-        entry.tries += 1;
-        if entry.tries < TRIES {
-            let pause = PAUSE.0.times(1 << entry.tries.min(6)).min(PAUSE.1);
-            entry.retry_at = Some(now + pause);
+    fn take_phys(&mut self, phys: &[Phy]) {
+        self.phys.retain(|index, _| phys.iter().any(|p| p.index == *index));
+        for phy in phys {
+            let full = self.phys.len() >= MAX_PHYS;
+            match self.phys.get_mut(&phy.index) {
+                // A number that has another name is another radio.
+                Some(entry) if entry.phy.name == phy.name => entry.phy = phy.clone(),
+                None if full => self.counters.too_many += 1,
+                _ => {
+                    let entry = PhyEntry { phy: phy.clone(), asked: false, retry: Retry::default() };
+                    self.phys.insert(phy.index, entry);
+                }
+            }
         }
     }
 
     fn replan(&mut self) {
+        let phys: Vec<Phy> = self.phys.values().map(|e| e.phy.clone()).collect();
+        let assigned = assign(&phys, self.config.mesh, self.config.released);
+        let assigned: BTreeMap<u32, Assignment> = self.phys.keys().copied().zip(assigned).collect();
+        self.ask_for_mesh_points(&assigned);
         let mut interfaces = Vec::new();
         for entry in self.entries.values_mut() {
-            let Some(decision) = decide(&entry.link, self.config.wired, self.config.released) else {
+            let link = &entry.link;
+            let phy = link.wifi.and_then(|w| assigned.get(&w.phy));
+            let Some(decision) = decide(link, phy, self.config.wired, self.config.released) else {
                 continue;
             };
-            let link = &entry.link;
+            let wanted = (decision.role, decision.join);
+            if entry.prepared != Some(wanted) && entry.retry.at.is_none() {
+                entry.prepared = Some(wanted);
+                let (index, role, join) = (link.index, decision.role, decision.join);
+                let step = match role {
+                    Role::Unused if decision.remove => Some(Output::Remove { index }),
+                    Role::Unused => None,
+                    _ => Some(Output::Prepare { index, role, join }),
+                };
+                self.counters.steps += u64::from(step.is_some());
+                self.outputs.extend(step);
+            }
             interfaces.push(PlannedInterface {
                 index: link.index,
                 name: link.name.clone(),
                 role: decision.role,
                 running: link.up && link.carrier,
-                reason: decision.reason.to_string(),
+                reason: decision.reason,
             });
-            if entry.prepared != Some(decision.role) && entry.retry_at.is_none() {
-                entry.prepared = Some(decision.role);
-                if decision.role != Role::Unused {
-                    self.counters.steps += 1;
-                    self.outputs.push_back(Output::Prepare { index: link.index, role: decision.role });
-                }
-            }
         }
-        let phys = self.phys.iter().map(|p| PlannedPhy { phy: p.clone(), reason: phy_reason(p) });
+        let phys = phys.into_iter().map(|phy| {
+            let reason = assigned.get(&phy.index).map(|a| a.reason.clone()).unwrap_or_default();
+            PlannedPhy { phy, reason }
+        });
         let plan = Plan { interfaces, phys: phys.collect() };
         if plan != self.plan {
             self.plan = plan;
@@ -204,13 +294,38 @@ impl Planner {
             }
         }
     }
+
+    /// Every radio that is to mesh gets a mesh point, unless it has one.
+    fn ask_for_mesh_points(&mut self, assigned: &BTreeMap<u32, Assignment>) {
+        let mut taken: Vec<String> = self.entries.values().map(|e| e.link.name.clone()).collect();
+        for output in &self.outputs {
+            if let Output::AddMeshPoint { name, .. } = output {
+                taken.push(name.clone());
+            }
+        }
+        for (index, entry) in &mut self.phys {
+            let wanted = assigned.get(index).is_some_and(|a| a.mesh.is_some());
+            let has = |e: &Entry| e.link.wifi.is_some_and(|w| w.phy == *index) && is_own_mesh_point(&e.link);
+            if !wanted {
+                entry.asked = false;
+                entry.retry = Retry::default();
+            } else if !entry.asked && entry.retry.at.is_none() && !self.entries.values().any(has) {
+                let mut names = (0..=taken.len()).map(|n| format!("mesh{n}"));
+                let Some(name) = names.find(|n| !taken.contains(n)) else { continue };
+                taken.push(name.clone());
+                entry.asked = true;
+                self.counters.steps += 1;
+                self.outputs.push_back(Output::AddMeshPoint { phy: *index, name });
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Mode, Wifi};
     use alloc::vec;
-    use alloc::vec::Vec;
 
     fn link(index: u32, up: bool) -> Link {
         Link {
@@ -230,7 +345,7 @@ mod tests {
     }
 
     fn prepare(index: u32) -> Output {
-        Output::Prepare { index, role: Role::Mesh }
+        Output::Prepare { index, role: Role::Mesh, join: None }
     }
 
     #[test]
@@ -294,16 +409,116 @@ mod tests {
         assert!(p.plan().interfaces.iter().all(|i| i.role == Role::Unused));
     }
 
+    const CHANNEL: Channel = Channel { frequency: 2412, ht: true };
+
+    fn phy(index: u32, modes: &[Mode]) -> Phy {
+        let limits = vec![(4, modes.to_vec())];
+        Phy {
+            index,
+            name: format!("phy{index}"),
+            modes: modes.to_vec(),
+            bands: vec![crate::Band::Ghz2],
+            channels: vec![CHANNEL],
+            combinations: vec![crate::Combination { limits, interfaces: 4, channels: 1 }],
+        }
+    }
+
+    fn mesh_point(index: u32, name: &str, phy: u32) -> Link {
+        Link { name: name.into(), wifi: Some(Wifi { phy, mode: Mode::MeshPoint }), ..link(index, false) }
+    }
+
+    fn add(phy: u32, name: &str) -> Output {
+        Output::AddMeshPoint { phy, name: name.into() }
+    }
+
+    fn join(index: u32) -> Output {
+        Output::Prepare { index, role: Role::Mesh, join: Some(CHANNEL) }
+    }
+
+    const BOTH: &[Mode] = &[Mode::AccessPoint, Mode::MeshPoint];
+
     #[test]
-    fn radios_are_listed_and_the_table_is_bounded() {
+    fn a_radio_gets_a_mesh_point_that_joins_and_is_not_made_twice() {
         let mut p = Planner::new(Config::default());
-        let phy = Phy { name: "phy0".to_string(), modes: vec![crate::Mode::AccessPoint], bands: vec![] };
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy]));
-        assert_eq!(drain(&mut p), [Output::PlanChanged]);
-        assert_eq!(p.plan().phys.len(), 1);
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        assert_eq!(drain(&mut p), [add(0, "mesh0"), Output::PlanChanged]);
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        assert_eq!(drain(&mut p), [], "asked for");
+        p.handle_input(Instant::ZERO, Input::Link(&mesh_point(7, "mesh0", 0)));
+        assert_eq!(drain(&mut p), [join(7), Output::PlanChanged]);
+        assert!(p.plan().interfaces[0].reason.contains("2412 MHz"), "{:?}", p.plan());
+        p.handle_input(Instant::ZERO, Input::LinkGone(7));
+        assert_eq!(drain(&mut p), [Output::PlanChanged], "removed by hand: not made again");
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[]));
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(1, BOTH)]));
+        assert_eq!(drain(&mut p), [Output::PlanChanged, add(1, "mesh0")], "plugged in again");
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_used() {
+        let mut p = Planner::new(Config::default());
+        p.handle_input(Instant::ZERO, Input::AllLinks(&[mesh_point(7, "mesh0", 0)]));
+        drain(&mut p);
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), phy(1, BOTH), phy(2, BOTH)]));
+        assert_eq!(drain(&mut p), [add(2, "mesh1"), join(7), Output::PlanChanged]);
+    }
+
+    #[test]
+    fn a_radio_with_another_task_gives_its_mesh_point_up() {
+        let mut p = Planner::new(Config::default());
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        p.handle_input(Instant::ZERO, Input::Link(&mesh_point(7, "mesh0", 0)));
+        drain(&mut p);
+        let better = Phy { bands: vec![crate::Band::Ghz2, crate::Band::Ghz5], ..phy(1, BOTH) };
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), better]));
+        assert_eq!(drain(&mut p), [add(1, "mesh1"), Output::Remove { index: 7 }, Output::PlanChanged]);
+        assert_eq!(p.plan().interfaces[0].role, Role::Unused);
+    }
+
+    #[test]
+    fn mesh_points_made_by_hand_mesh_and_are_left_as_they_are() {
+        let mut p = Planner::new(Config::default());
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, &[Mode::MeshPoint])]));
+        p.handle_input(Instant::ZERO, Input::Link(&mesh_point(7, "wlan0", 0)));
+        let out = drain(&mut p);
+        assert!(out.contains(&prepare(7)) && !out.contains(&Output::Remove { index: 7 }), "{out:?}");
+    }
+
+    #[test]
+    fn a_mesh_point_that_cannot_be_made_is_tried_again_with_pauses() {
+        let mut p = Planner::new(Config::default());
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        drain(&mut p);
+        p.handle_input(Instant::ZERO, Input::PhyFailed { phy: 0 });
+        assert_eq!(drain(&mut p), []);
+        let at = p.poll_timeout().unwrap();
+        p.handle_timeout(at);
+        assert_eq!(drain(&mut p), [add(0, "mesh0")]);
+        p.handle_input(at, Input::PhyFailed { phy: 9 });
+        assert_eq!(p.poll_timeout(), None);
+    }
+
+    #[test]
+    fn released_radios_and_a_secured_mesh_are_not_touched() {
+        for config in [
+            Config { released: true, ..Config::default() },
+            Config { mesh: MeshSettings { secured: true, frequency: None }, ..Config::default() },
+        ] {
+            let mut p = Planner::new(config);
+            p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+            assert_eq!(drain(&mut p), [Output::PlanChanged]);
+        }
+    }
+
+    #[test]
+    fn the_tables_are_bounded() {
+        let mut p = Planner::new(Config::default());
         let many: Vec<Link> = (1..100).map(|i| link(i, true)).collect();
         p.handle_input(Instant::ZERO, Input::AllLinks(&many));
         assert_eq!(p.plan().interfaces.len(), MAX_INTERFACES);
         assert_eq!(p.counters().too_many, 99 - MAX_INTERFACES as u64);
+        let many: Vec<Phy> = (0..99).map(|i| phy(i, BOTH)).collect();
+        p.handle_input(Instant::ZERO, Input::AllPhys(&many));
+        assert_eq!(p.plan().phys.len(), MAX_PHYS);
     }
 }

@@ -1,7 +1,10 @@
-//! Three nodes in a line, each with a simulated radio (mac80211_hwsim) as an 802.11s mesh point: what the
-//! radio knows of its stations reaches the router. Needs a machine with such radios, see `ci/radio`.
+//! Three nodes in a line, each with a simulated radio (mac80211_hwsim): mesh-radio makes an 802.11s mesh point
+//! of it, and what the radio knows of its stations reaches the router. Needs a machine with such radios, see
+//! `ci/radio`.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use mesh_ipc::router::LinkState;
@@ -27,12 +30,13 @@ const AT_ONCE: Duration = Duration::from_millis(300);
 const AFTER_A_LOOK: Duration = Duration::from_millis(600);
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 6] = [
-        ("mesh_points_find_each_other", start),
+    let steps: [(&str, Step); 7] = [
+        ("radios_become_mesh_points_and_find_each_other", start),
         ("routes_lead_over_two_hops", routes),
         ("signal_and_rates_reach_the_metric", figures),
         ("a_removed_station_is_a_lost_link_at_once", removed),
         ("a_neighbor_that_leaves_is_lost_at_once", leaves),
+        ("a_radio_that_is_unplugged_and_comes_back_meshes_again", replugged),
         ("without_mesh_radio_links_stay_and_it_may_come_back", radio_restarts),
     ];
     for (name, step) in steps {
@@ -71,24 +75,24 @@ fn start(lab: &mut Lab) -> Result<()> {
         let node = lab.node(at)?;
         node.start("mesh-radio", &[])?;
         node.start("mesh-router", &[])?;
-        join(node)?;
     }
-    all_links(lab)
+    let start = Instant::now();
+    all_links(lab)?;
+    say(&format!("    from the services' start to all links: {:.1} s", start.elapsed().as_secs_f32()));
+    Ok(())
 }
 
-/// Makes a mesh point of the node's radio and joins.
+/// Joins again by hand.
 fn join(node: &Node) -> Result<()> {
     let interface = mesh_interface(node)?;
-    node.kernel(|nl| nl.set_up(interface, false))?;
-    wifi(node, |nl| nl.set_mode(interface, Mode::MeshPoint))?;
-    node.kernel(|nl| nl.set_up(interface, true))?;
     let setup = MeshSetup { id: b"p2pmesh", frequency: 2412, ht: true, peer_timeout: 10 };
     wifi(node, |nl| nl.join_mesh(interface, &setup))
 }
 
 fn mesh_interface(node: &Node) -> Result<u32> {
     let all = wifi(node, Nl80211::interfaces)?;
-    all.first().map(|i| i.index).ok_or_else(|| format!("{} has no Wi-Fi interface", node.name()))
+    let found = all.iter().find(|i| i.mode == Mode::MeshPoint);
+    found.map(|i| i.index).ok_or_else(|| format!("{} has no mesh point: {all:?}", node.name()))
 }
 
 fn all_links(lab: &mut Lab) -> Result<()> {
@@ -237,6 +241,44 @@ fn leaves(lab: &mut Lab) -> Result<()> {
     }
     join(a)?;
     all_links(lab)
+}
+
+/// The radio of a node's mesh point.
+fn radio_of(node: &Node) -> Result<u32> {
+    let all = wifi(node, Nl80211::wiphys)?;
+    all.first().map(|w| w.index).ok_or_else(|| format!("{} has no radio", node.name()))
+}
+
+fn replugged(lab: &mut Lab) -> Result<()> {
+    let outside = File::open("/proc/self/ns/net").map_err(told("own namespace"))?;
+    let (a, b) = (lab.at(A)?, lab.at(B)?);
+    let radio = radio_of(a)?;
+    let mut ends = Ends::watch(b, a)?;
+    let start = Instant::now();
+    wifi(a, |nl| nl.set_namespace(radio, outside.as_fd()))?;
+    let seen = ends.until(start, secs(10), |s| s.near.is_some() && s.far.is_some())?;
+    say(&format!(
+        "    radio of a unplugged: its own route ends after {}, b's to a after {}",
+        ms(seen.far),
+        ms(seen.near)
+    ));
+    let mut nl = Nl80211::open().map_err(told("nl80211"))?.ok_or("this kernel has no Wi-Fi")?;
+    nl.set_namespace(radio, a.namespace()).map_err(told("moving a radio"))?;
+    let start = Instant::now();
+    wait_for("the mesh point to run again", secs(5), || {
+        let interface = mesh_interface(a)?;
+        let all = a.kernel(Rtnetlink::links)?;
+        let runs = all.iter().any(|l| l.index == interface && l.running());
+        if runs { Ok(()) } else { Err(format!("{all:?}")) }
+    })?;
+    let replanned = start.elapsed();
+    all_links(lab)?;
+    say(&format!(
+        "    plugged in again: mesh point runs after {} ms, all links {:.1} s after",
+        replanned.as_millis(),
+        start.elapsed().as_secs_f32()
+    ));
+    Ok(())
 }
 
 fn radio_restarts(lab: &mut Lab) -> Result<()> {

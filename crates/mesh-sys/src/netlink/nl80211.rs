@@ -3,6 +3,7 @@
 mod events;
 mod mesh;
 mod station;
+mod wiphy;
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -14,6 +15,7 @@ use super::{Error, bounded};
 pub use events::{Event, Monitor};
 pub use mesh::MeshSetup;
 pub use station::{PeerLink, Station};
+pub use wiphy::{Combination, WifiChannel, Wiphy};
 
 const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
@@ -29,13 +31,13 @@ const CMD_GET_STATION: u8 = 17;
 const CMD_NEW_STATION: u8 = 19;
 const CMD_DEL_STATION: u8 = 20;
 const ATTR_WIPHY: u16 = 1;
-const ATTR_WIPHY_NAME: u16 = 2;
 const ATTR_IFINDEX: u16 = 3;
 const ATTR_IFTYPE: u16 = 5;
 const ATTR_MAC: u16 = 6;
-const ATTR_WIPHY_BANDS: u16 = 22;
-const ATTR_SUPPORTED_IFTYPES: u16 = 32;
 const ATTR_SPLIT_WIPHY_DUMP: u16 = 174;
+
+/// What [`Nl80211::join_mesh`] fails with where the interface is in a mesh.
+pub const ALREADY_JOINED: i32 = libc::EALREADY;
 
 /// `struct genlmsghdr`
 const HEADER: usize = 4;
@@ -81,19 +83,6 @@ impl Mode {
             Self::Other(n) => n,
         }
     }
-}
-
-/// A radio.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wiphy {
-    /// Kernel index of the radio.
-    pub index: u32,
-    /// Kernel name, as `phy0`.
-    pub name: String,
-    /// What its interfaces can be, in order, each once.
-    pub modes: Vec<Mode>,
-    /// `enum nl80211_band`: 0 is 2.4 GHz, 1 is 5 GHz, 3 is 6 GHz; in order, each once.
-    pub bands: Vec<u16>,
 }
 
 /// A Wi-Fi interface.
@@ -193,7 +182,7 @@ impl Nl80211 {
         let mut request = Builder::new(self.family, 0, &[CMD_GET_WIPHY, 0, 0, 0]);
         request.attribute(ATTR_SPLIT_WIPHY_DUMP, &[]);
         self.socket.dump(request, |_, body| {
-            merge_wiphy(body, &mut found)?;
+            wiphy::merge(body, &mut found)?;
             bounded(found.len())
         })?;
         Ok(found.into_values().collect())
@@ -299,48 +288,11 @@ pub fn read_radios(bytes: &[u8]) -> Result<(Vec<Wiphy>, Vec<WifiInterface>), Err
     let (mut wiphys, mut interfaces) = (BTreeMap::new(), Vec::new());
     for message in super::codec::messages(bytes) {
         let body = message?.body;
-        merge_wiphy(body, &mut wiphys)?;
+        wiphy::merge(body, &mut wiphys)?;
         interfaces.extend(parse_interface(body)?);
         Family::parse(body)?;
     }
     Ok((wiphys.into_values().collect(), interfaces))
-}
-
-/// Adds what one message of a split dump tells; the parts of a radio share ATTR_WIPHY.
-fn merge_wiphy(body: &[u8], found: &mut BTreeMap<u32, Wiphy>) -> Result<(), Error> {
-    let bytes = body.get(HEADER..).ok_or(Error::Malformed("wiphy"))?;
-    let mut part = Wiphy::default();
-    let mut index = None;
-    for attribute in attributes(bytes) {
-        match attribute? {
-            (ATTR_WIPHY, v) => index = Some(u32_of(v)?),
-            (ATTR_WIPHY_NAME, v) => part.name = text_of(v),
-            (ATTR_SUPPORTED_IFTYPES, v) => {
-                for inner in attributes(v) {
-                    part.modes.push(Mode::from_number(inner?.0));
-                }
-            }
-            (ATTR_WIPHY_BANDS, v) => {
-                for inner in attributes(v) {
-                    part.bands.push(inner?.0);
-                }
-            }
-            _ => {}
-        }
-    }
-    let index = index.ok_or(Error::Malformed("wiphy without a number"))?;
-    let whole = found.entry(index).or_default();
-    whole.index = index;
-    if !part.name.is_empty() {
-        whole.name = part.name;
-    }
-    whole.modes.append(&mut part.modes);
-    whole.modes.sort_unstable();
-    whole.modes.dedup();
-    whole.bands.append(&mut part.bands);
-    whole.bands.sort_unstable();
-    whole.bands.dedup();
-    Ok(())
 }
 
 /// `None` for an interface that is no network device (P2P device).
@@ -367,33 +319,6 @@ mod tests {
         build(&mut b);
         let bytes = b.finish(0, 1);
         codec::messages(&bytes).next().unwrap().unwrap().body.to_vec()
-    }
-
-    /// An attribute without a value, as its nest holds it.
-    fn bare(kind: u16) -> Vec<u8> {
-        [4u16.to_ne_bytes(), kind.to_ne_bytes()].concat()
-    }
-
-    #[test]
-    fn the_parts_of_a_split_dump_are_one_radio() {
-        let mut found = BTreeMap::new();
-        let first = body(|b| {
-            b.attribute_u32(ATTR_WIPHY, 3);
-            b.attribute(ATTR_WIPHY_NAME, b"phy3\0");
-            b.attribute(ATTR_SUPPORTED_IFTYPES, &[bare(2), bare(3), bare(7), bare(12)].concat());
-        });
-        let second = body(|b| {
-            b.attribute_u32(ATTR_WIPHY, 3);
-            b.attribute(ATTR_WIPHY_BANDS, &[bare(0), bare(1)].concat());
-        });
-        for part in [&first, &second, &second] {
-            merge_wiphy(part, &mut found).unwrap();
-        }
-        let modes = vec![Mode::Station, Mode::AccessPoint, Mode::MeshPoint, Mode::Other(12)];
-        assert_eq!(found[&3], Wiphy { index: 3, name: "phy3".into(), modes, bands: vec![0, 1] });
-        for cut in 0..first.len() {
-            let _ = merge_wiphy(&first[..cut], &mut found);
-        }
     }
 
     #[test]

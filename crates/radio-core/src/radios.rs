@@ -1,0 +1,323 @@
+//! What each radio is for, by what it can do; the first rule that fits decides.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::{Mode, Phy};
+
+/// What the configuration says about the mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeshSettings {
+    /// `mesh.channel`, as its centre in MHz.
+    pub frequency: Option<u32>,
+    /// `mesh.password` is set.
+    pub secured: bool,
+}
+
+/// Interfaces that a radio can have at the same time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Combination {
+    /// At most so many of these kinds each.
+    pub limits: Vec<(u32, Vec<Mode>)>,
+    /// At most so many together.
+    pub interfaces: u32,
+    /// On at most so many channels.
+    pub channels: u32,
+}
+
+impl Combination {
+    /// Whether these can be there at once, on one channel.
+    pub fn allows(&self, modes: &[Mode]) -> bool {
+        let left: Vec<u32> = self.limits.iter().map(|(most, _)| *most).collect();
+        self.channels >= 1 && modes.len() <= self.interfaces as usize && self.place(modes, &left)
+    }
+
+    /// Finds each a limit that has room for it; a kind may be in several.
+    fn place(&self, modes: &[Mode], left: &[u32]) -> bool {
+        let Some((mode, rest)) = modes.split_first() else { return true };
+        (0..left.len()).any(|at| {
+            let fits = self.limits.get(at).is_some_and(|(_, kinds)| kinds.contains(mode));
+            let mut after = left.to_vec();
+            match after.get_mut(at) {
+                Some(room) if fits && *room > 0 => *room -= 1,
+                _ => return false,
+            }
+            self.place(rest, &after)
+        })
+    }
+}
+
+/// A channel on which a radio may begin to send: the country allows it, and no radar has to be looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Channel {
+    /// Its centre in MHz.
+    pub frequency: u32,
+    /// 802.11n rates can be used.
+    pub ht: bool,
+}
+
+/// What a radio is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Clients join through it.
+    pub access_point: bool,
+    /// It meshes, on that channel.
+    pub mesh: Option<Channel>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Every node begins on the first of these that it may use, so that nodes find each other.
+const PREFERRED: [u32; 5] = [2412, 2437, 2462, 5180, 5745];
+
+/// What each of `phys` is for, in their order.
+pub fn assign(phys: &[Phy], settings: MeshSettings, released: bool) -> Vec<Assignment> {
+    let meshes = |p: &Phy| p.modes.contains(&Mode::MeshPoint) && !settings.secured && !p.channels.is_empty();
+    let serves = |p: &Phy| p.modes.contains(&Mode::AccessPoint);
+    let both = |p: &Phy| p.combinations.iter().any(|c| c.allows(&[Mode::AccessPoint, Mode::MeshPoint]));
+    // The mesh gets the radio with the most bands; of equals, the first.
+    let best = phys.iter().filter(|p| meshes(p)).max_by_key(|p| (p.bands.len(), core::cmp::Reverse(p.index)));
+    let is_best = |p: &Phy| best.is_some_and(|b| b.index == p.index);
+    // Clients get one that can't mesh, else one that the mesh can spare, else the only one.
+    let server = phys
+        .iter()
+        .find(|p| serves(p) && !meshes(p))
+        .or_else(|| phys.iter().find(|p| serves(p) && !is_best(p)))
+        .or_else(|| phys.iter().find(|p| serves(p)));
+    let is_server = |p: &Phy| server.is_some_and(|s| s.index == p.index);
+    let others_mesh = |p: &Phy| phys.iter().any(|o| o.index != p.index && meshes(o));
+    phys.iter()
+        .map(|p| {
+            let (channel, on) = channel(p, settings.frequency);
+            let plan = |access_point: bool, mesh: Option<Channel>, reason: &str| Assignment {
+                access_point,
+                mesh,
+                reason: if mesh.is_some() { format!("{reason}, {on}") } else { reason.to_string() },
+            };
+            match () {
+                () if released => plan(false, None, "workshop = \"manual\": radios are left to people"),
+                () if is_server(p) && others_mesh(p) => {
+                    plan(true, None, "access point (comes later); another radio meshes")
+                }
+                () if is_server(p) && meshes(p) && both(p) => {
+                    plan(true, channel, "mesh point; access point beside it (comes later)")
+                }
+                () if is_server(p) && meshes(p) => plan(
+                    true,
+                    None,
+                    "access point (comes later): it can't be a mesh point beside it, the mesh runs over Ethernet",
+                ),
+                () if meshes(p) => plan(false, channel, "mesh point"),
+                () if p.modes.contains(&Mode::MeshPoint) && settings.secured => {
+                    plan(is_server(p), None, "mesh.password is set: no open mesh is joined, SAE comes later")
+                }
+                () if p.modes.contains(&Mode::MeshPoint) => {
+                    plan(is_server(p), None, "no channel on which it may begin to send here (country?)")
+                }
+                () if is_server(p) => plan(true, None, "access point (comes later); it can't be a mesh point"),
+                () if serves(p) => plan(false, None, "spare: another radio is the access point"),
+                () => plan(false, None, "not of use: neither access point nor mesh point"),
+            }
+        })
+        .collect()
+}
+
+/// The mesh's channel on a radio, and how it was chosen, for people.
+fn channel(phy: &Phy, wanted: Option<u32>) -> (Option<Channel>, String) {
+    let find = |frequency: u32| phy.channels.iter().find(|c| c.frequency == frequency).copied();
+    let default = || PREFERRED.iter().find_map(|f| find(*f)).or(phy.channels.first().copied());
+    let text = |c: Option<Channel>| c.map_or_else(String::new, |c| format!("{} MHz", c.frequency));
+    match wanted {
+        None => (default(), text(default())),
+        Some(frequency) => match find(frequency) {
+            Some(c) => (Some(c), format!("{} as mesh.channel says", text(Some(c)))),
+            None => {
+                let instead = default();
+                (
+                    instead,
+                    format!(
+                        "{} instead of {frequency} MHz (mesh.channel), which the radio or the country does not allow",
+                        text(instead)
+                    ),
+                )
+            }
+        },
+    }
+}
+
+/// The centre of a channel in MHz (IEEE 802.11-2020 Annex E); `None` for a number that is none.
+pub const fn frequency(channel: u8) -> Option<u32> {
+    match channel {
+        1..=13 => Some(2407 + 5 * channel as u32),
+        14 => Some(2484),
+        36..=177 => Some(5000 + 5 * channel as u32),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Band;
+    use Mode::{AccessPoint, Ibss, MeshPoint, Monitor, Station};
+    use alloc::vec;
+
+    fn combination(limits: &[(u32, &[Mode])], interfaces: u32) -> Combination {
+        let limits = limits.iter().map(|(most, modes)| (*most, modes.to_vec())).collect();
+        Combination { limits, interfaces, channels: 1 }
+    }
+
+    fn phy(index: u32, modes: &[Mode], bands: &[Band], combinations: Vec<Combination>) -> Phy {
+        let on = |band, frequencies: &[u32]| {
+            let all = frequencies.iter().map(|f| Channel { frequency: *f, ht: true });
+            if bands.contains(&band) { all.collect() } else { Vec::new() }
+        };
+        Phy {
+            index,
+            name: format!("phy{index}"),
+            modes: modes.to_vec(),
+            bands: bands.to_vec(),
+            channels: [on(Band::Ghz2, &[2412, 2417, 2437, 2462]), on(Band::Ghz5, &[5180, 5200])].concat(),
+            combinations,
+        }
+    }
+
+    const G2: &[Band] = &[Band::Ghz2];
+    const G25: &[Band] = &[Band::Ghz2, Band::Ghz5];
+
+    // The shapes of real radios, from their drivers' public documentation and `iw phy` listings.
+
+    /// On-board radio of a Pi 3B+ or 4; a Pi 3 or Zero 2 W has 2.4 GHz only.
+    fn brcmfmac(index: u32, bands: &[Band]) -> Phy {
+        let combinations = vec![combination(&[(1, &[Station]), (1, &[AccessPoint])], 4)];
+        phy(index, &[Ibss, Station, AccessPoint], bands, combinations)
+    }
+
+    /// AR9271.
+    fn ath9k_htc(index: u32) -> Phy {
+        let combinations = vec![combination(&[(2, &[Station]), (2, &[AccessPoint, MeshPoint])], 2)];
+        phy(index, &[Ibss, Station, AccessPoint, MeshPoint, Monitor], G2, combinations)
+    }
+
+    /// MT7612U.
+    fn mt76x2u(index: u32) -> Phy {
+        let combinations = vec![combination(&[(1, &[Ibss]), (8, &[Station, AccessPoint, MeshPoint])], 8)];
+        phy(index, &[Ibss, Station, AccessPoint, MeshPoint, Monitor], G25, combinations)
+    }
+
+    /// RT5370.
+    fn rt2800usb(index: u32) -> Phy {
+        let combinations = vec![combination(&[(8, &[AccessPoint, MeshPoint])], 8)];
+        phy(index, &[Ibss, Station, AccessPoint, MeshPoint, Monitor], G2, combinations)
+    }
+
+    /// RTL8192CU.
+    fn rtl8xxxu(index: u32) -> Phy {
+        phy(index, &[Station, Monitor], G2, vec![])
+    }
+
+    /// Can be either, not both.
+    fn one_at_a_time(index: u32) -> Phy {
+        phy(index, &[AccessPoint, MeshPoint], G2, vec![combination(&[(1, &[AccessPoint, MeshPoint])], 1)])
+    }
+
+    #[test]
+    fn every_rule_once() {
+        let open = MeshSettings::default();
+        let secured = MeshSettings { secured: true, ..open };
+        let no_channel = |p: Phy| Phy { channels: vec![], ..p };
+        // radios, settings, released; of each radio: access point, mesh, a part of the reason
+        type Row = (Vec<Phy>, MeshSettings, bool, Vec<(bool, bool, &'static str)>);
+        let table: Vec<Row> = vec![
+            (vec![], open, false, vec![]),
+            (vec![mt76x2u(0)], open, true, vec![(false, false, "manual")]),
+            (vec![brcmfmac(0, G25)], open, false, vec![(true, false, "can't be a mesh point")]),
+            (
+                vec![brcmfmac(0, G2), ath9k_htc(1)],
+                open,
+                false,
+                vec![(true, false, "another radio"), (false, true, "mesh point, 2412 MHz")],
+            ),
+            (
+                vec![ath9k_htc(0), brcmfmac(1, G2)],
+                open,
+                false,
+                vec![(false, true, "mesh point"), (true, false, "another radio")],
+            ),
+            (vec![ath9k_htc(0)], open, false, vec![(true, true, "access point beside it")]),
+            (vec![rt2800usb(0)], open, false, vec![(true, true, "access point beside it")]),
+            (vec![one_at_a_time(0)], open, false, vec![(true, false, "over Ethernet")]),
+            (vec![rtl8xxxu(0)], open, false, vec![(false, false, "not of use")]),
+            (
+                vec![ath9k_htc(0), mt76x2u(1)],
+                open,
+                false,
+                vec![(true, false, "another radio"), (false, true, "mesh point")],
+            ),
+            (
+                vec![brcmfmac(0, G2), ath9k_htc(1), mt76x2u(2), rtl8xxxu(3)],
+                open,
+                false,
+                vec![
+                    (true, false, "another radio"),
+                    (false, true, "mesh point"),
+                    (false, true, "mesh point"),
+                    (false, false, "not of use"),
+                ],
+            ),
+            (
+                vec![brcmfmac(0, G2), brcmfmac(1, G2)],
+                open,
+                false,
+                vec![(true, false, "access point"), (false, false, "spare")],
+            ),
+            (vec![ath9k_htc(0)], secured, false, vec![(true, false, "SAE comes later")]),
+            (vec![no_channel(ath9k_htc(0))], open, false, vec![(true, false, "no channel")]),
+        ];
+        for (phys, settings, released, want) in table {
+            let got = assign(&phys, settings, released);
+            assert_eq!(got.len(), want.len());
+            for (got, (access_point, mesh, part)) in got.iter().zip(want) {
+                assert_eq!(
+                    (got.access_point, got.mesh.is_some()),
+                    (access_point, mesh),
+                    "{got:?} of {phys:?}"
+                );
+                assert!(got.reason.contains(part), "{:?} lacks {part:?}", got.reason);
+            }
+        }
+    }
+
+    #[test]
+    fn the_channel_is_the_configured_one_or_one_that_all_nodes_choose() {
+        let on =
+            |p: Phy, frequency| assign(&[p], MeshSettings { frequency, secured: false }, false).remove(0);
+        assert_eq!(on(mt76x2u(0), None).mesh.map(|c| c.frequency), Some(2412));
+        let five = on(mt76x2u(0), Some(5180));
+        assert_eq!(five.mesh.map(|c| c.frequency), Some(5180));
+        assert!(five.reason.contains("as mesh.channel says"));
+        let other = on(ath9k_htc(0), Some(5180));
+        assert_eq!(other.mesh.map(|c| c.frequency), Some(2412));
+        assert!(other.reason.contains("instead of 5180 MHz (mesh.channel)"), "{}", other.reason);
+        let odd = Phy { channels: vec![Channel { frequency: 2422, ht: false }], ..ath9k_htc(0) };
+        assert_eq!(on(odd, None).mesh.map(|c| c.frequency), Some(2422));
+    }
+
+    #[test]
+    fn combinations_are_matched_not_counted() {
+        let shared = combination(&[(1, &[AccessPoint, MeshPoint]), (1, &[AccessPoint])], 2);
+        assert!(shared.allows(&[AccessPoint, MeshPoint]) && shared.allows(&[MeshPoint, AccessPoint]));
+        assert!(!shared.allows(&[MeshPoint, MeshPoint]));
+        assert!(!combination(&[(2, &[AccessPoint, MeshPoint])], 1).allows(&[AccessPoint, MeshPoint]));
+        assert!(!Combination { channels: 0, ..shared }.allows(&[MeshPoint]));
+        assert!(!combination(&[], 9).allows(&[MeshPoint]));
+    }
+
+    #[test]
+    fn channel_numbers_are_frequencies() {
+        let all = [(1, 2412), (13, 2472), (14, 2484), (36, 5180), (165, 5825)];
+        assert!(all.iter().all(|(n, f)| frequency(*n) == Some(*f)));
+        assert_eq!((frequency(0), frequency(20), frequency(200)), (None, None, None));
+    }
+}
