@@ -41,6 +41,15 @@ SETS: dict[str, dict] = {
     },
     # Measured beside mesh-router by `./build.sh bench router`; unpacked, so that none of them runs as a service here.
     "routers": {"packages": ["babeld", "bird2"], "commands": ["babeld", "bird"]},
+    # Other mDNS and DNS-SD implementations, which `./build.sh test namespaces` puts on a link with ours. libc-bin is for
+    # getent: nss-mdns has to match the C library that loads it.
+    "names": {
+        "packages": ["avahi-daemon", "avahi-utils", "dbus-daemon", "libc-bin", "libnss-mdns", "python3-zeroconf", "systemd-resolved"],
+        "commands": ["avahi-daemon", "avahi-browse", "avahi-publish", "avahi-resolve", "dbus-daemon", "getent", "python3", "resolvectl",
+                     "systemd-resolved"],
+        "libraries": ["{root}/usr/lib/{triplet}/systemd"],
+        "environment": {"PYTHONHOME": "{root}/usr", "PYTHONDONTWRITEBYTECODE": "1"},
+    },
     # dash as sh drops variables whose names it could not use itself, such as cargo's CARGO_BIN_EXE_mesh-store.
     "rust": {"shell": "bash"},
 }
@@ -111,11 +120,11 @@ def merge(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _wrap(folder: pathlib.Path, arch: str, name: str, command: str, spec: dict) -> None:
     root = folder / "root"
-    program = next((root / place / command for place in ("usr/bin", "usr/sbin") if os.path.lexists(root / place / command)), None)
+    program = next((root / place / command for place in ("usr/bin", "usr/sbin", "usr/lib/systemd") if os.path.lexists(root / place / command)), None)
     if program is None:
         raise BuildError(f"no {command} in the packages of tool set {folder.name}")
     fill = {"root": root, "triplet": TRIPLETS[arch]}
-    libraries = f"{root}/usr/lib/{TRIPLETS[arch]}:{root}/usr/lib"
+    libraries = ":".join([f"{root}/usr/lib/{TRIPLETS[arch]}", f"{root}/usr/lib", *[f.format(**fill) for f in spec.get("libraries", [])]])
     loader = root / "usr/lib" / TRIPLETS[arch] / LOADERS[arch]
     lines = [f"#!/bin/{spec.get('shell', 'sh')}", "# Made by ci/setup/private.py: runs Debian's program with Debian's libraries."]
     for key, value in spec.get("environment", {}).items():

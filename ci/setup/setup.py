@@ -32,6 +32,14 @@ def qemu_folder() -> str | None:
     return str(private.install("qemu") / "bin")
 
 
+def peers() -> None:
+    """Other mDNS implementations. Without them the tests beside them are skipped; nothing else needs them."""
+    try:
+        private.install("names")
+    except (BuildError, OSError) as error:
+        say(f"other mDNS implementations can't be fetched, tests beside them will be skipped: {error}")
+
+
 def write_environment(folders: list[str], variables: dict[str, str]) -> None:
     """build/env.sh: PATH and a few variables, for bash."""
     BUILD.mkdir(exist_ok=True)
@@ -48,7 +56,7 @@ def main() -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rust-only", action="store_true", help="only what lint and unit tests need: no QEMU, no image tools")
-    parser.add_argument("--tests", action="store_true", help="also the emulator of a PC, which only tests use")
+    parser.add_argument("--tests", action="store_true", help="also the programs that tests compare with")
     chosen = parser.parse_args()
     try:
         say(f"set-up; downloads are kept in {cache_dir()}")
@@ -68,6 +76,8 @@ def main() -> int:
                 folders.append(qemu)
             if chosen.tests and private.host_arch() == "amd64" and not shutil.which("qemu-system-x86_64"):
                 private.install("virtual")
+        if chosen.tests:
+            peers()
         write_environment(folders, variables)
         say(f"set-up done: Rust {chain.version} ({'the host has it' if chain.folder is None else 'private'})")
     except BuildError as error:

@@ -44,7 +44,7 @@ fn pass(core: &mut Names, now: &mut Instant, span: Duration) {
 fuzz_target!(|bytes: &[u8]| {
     let mut now = Instant::from_millis(1);
     let name = NodeName::new("bloor").expect("a name");
-    let web = Service { kind: "_http".into(), tcp: true, port: 80, text: Vec::new() };
+    let web = Service::new("_http", true, 80);
     let me = NodeId::from_digest([5; 32]);
     let mut core = Names::new(Config { name, node: Some(me), services: vec![web] }, 1, now);
     let own = InterfaceAddress { address: [192, 168, 1, 1].into(), prefix_len: 24 };

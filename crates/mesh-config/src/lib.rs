@@ -5,11 +5,12 @@
 //! meaning and advice; the statement it stands in is ignored and **the rest of the file still counts**.
 //!
 //! Where to look: `parse.rs` cuts bytes into statements, `keys.rs` is the one table of keys, `types.rs`
-//! holds what they become. To add a key: a field in `types.rs`, a row and a function in `keys.rs`.
+//! holds what they become; `services.rs` reads the files of services to announce. To add a key: a field in `types.rs`, a row and a function in `keys.rs`.
 
 mod keys;
 mod parse;
 mod problem;
+pub mod services;
 mod types;
 
 use std::fs::File;

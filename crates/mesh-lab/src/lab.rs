@@ -49,6 +49,7 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Re
 pub struct Lab {
     root: PathBuf,
     binaries: PathBuf,
+    peers: Option<PathBuf>,
     nodes: Vec<Node>,
     keep_files: bool,
 }
@@ -61,7 +62,13 @@ impl Lab {
     /// The folder can't be made.
     pub fn new(root: &Path, binaries: &Path) -> Result<Self> {
         fs::create_dir_all(root).map_err(told(&root.display().to_string()))?;
-        Ok(Self { root: root.into(), binaries: binaries.into(), nodes: Vec::new(), keep_files: false })
+        Ok(Self {
+            root: root.into(),
+            binaries: binaries.into(),
+            peers: None,
+            nodes: Vec::new(),
+            keep_files: false,
+        })
     }
 
     /// The number of nodes.
@@ -72,6 +79,16 @@ impl Lab {
     /// True before the first node.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// Says where programs of others are.
+    pub fn set_peers(&mut self, peers: Option<&Path>) {
+        self.peers = peers.map(Path::to_path_buf);
+    }
+
+    /// Where programs of others are, if they are there.
+    pub fn peers(&self) -> Option<&Path> {
+        self.peers.as_deref()
     }
 
     /// The folder of the services.

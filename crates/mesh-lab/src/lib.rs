@@ -8,10 +8,13 @@
 //!
 //! For many nodes: a [`field::Field`] puts a [`graph`] of nodes on [`air`] (or on cables), with a router
 //! ([`daemon`]) on each, follows all their routes ([`watch`]) and sends echoes across ([`stream`]).
+//!
+//! [`foreign`] puts mDNS implementations of others on a link with ours.
 
 pub mod air;
 pub mod daemon;
 pub mod field;
+pub mod foreign;
 pub mod graph;
 pub mod isolate;
 pub mod lab;

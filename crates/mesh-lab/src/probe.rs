@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -76,7 +77,46 @@ pub fn resolve(on: &Node, name: &str) -> Result<Vec<IpAddr>> {
     both.map_err(|e| format!("{name} on {}: {e}", on.name()))
 }
 
-fn query(name: &str, kind: u16) -> Result<Vec<IpAddr>> {
+/// Asks the node's own DNS server whose the address is.
+///
+/// # Errors
+/// No answer, an error code, or no name.
+pub fn reverse(on: &Node, address: IpAddr) -> Result<String> {
+    let asked = match address {
+        IpAddr::V4(a) => {
+            let [a, b, c, d] = a.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(a) => {
+            let digits = a.octets().into_iter().rev().map(|o| format!("{:x}.{:x}.", o & 15, o >> 4));
+            digits.collect::<String>() + "ip6.arpa"
+        }
+    };
+    let packet = on.inside(|| ask(&asked, 12))??;
+    let data = answers(&packet, 12).and_then(|(_, found)| found.into_iter().next());
+    let name = data.and_then(|at| name_at(&packet, at.start));
+    name.ok_or_else(|| format!("no name for {address} on {}", on.name()))
+}
+
+/// The name that starts there, without its last dot (RFC 1035 §4.1.4).
+fn name_at(packet: &[u8], mut at: usize) -> Option<String> {
+    let mut name = Vec::new();
+    for _ in 0..128 {
+        match *packet.get(at)? {
+            0 => return Some(name.join(".")),
+            len if len >= 0xc0 => at = usize::from(len & 0x3f) << 8 | usize::from(*packet.get(at + 1)?),
+            len => {
+                let label = packet.get(at + 1..at + 1 + usize::from(len))?;
+                name.push(String::from_utf8_lossy(label).into_owned());
+                at += usize::from(len) + 1;
+            }
+        }
+    }
+    None
+}
+
+/// The message that answers a question.
+fn ask(name: &str, kind: u16) -> Result<Vec<u8>> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(told("socket"))?;
     socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(told("socket"))?;
     let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -90,17 +130,28 @@ fn query(name: &str, kind: u16) -> Result<Vec<IpAddr>> {
     socket.send_to(&packet, (Ipv4Addr::LOCALHOST, 53)).map_err(told("send"))?;
     let mut buffer = [0u8; 4096];
     let (len, _) = socket.recv_from(&mut buffer).map_err(told("no answer from 127.0.0.1:53"))?;
-    answers(buffer.get(..len).unwrap_or_default(), kind)
-        .ok_or_else(|| "an answer that does not parse".into())
-        .and_then(|(code, found)| match code {
-            0 => Ok(found),
-            3 => Err("no such name (NXDOMAIN)".into()),
-            code => Err(format!("DNS error {code}")),
-        })
+    Ok(buffer.get(..len).unwrap_or_default().to_vec())
 }
 
-/// The code and the addresses of an answer (RFC 1035 §4).
-fn answers(packet: &[u8], kind: u16) -> Option<(u8, Vec<IpAddr>)> {
+fn query(name: &str, kind: u16) -> Result<Vec<IpAddr>> {
+    let packet = ask(name, kind)?;
+    let (code, found) = answers(&packet, kind).ok_or("an answer that does not parse")?;
+    match code {
+        0 => Ok(found.into_iter().filter_map(|data| address(packet.get(data)?)).collect()),
+        3 => Err("no such name (NXDOMAIN)".into()),
+        code => Err(format!("DNS error {code}")),
+    }
+}
+
+fn address(data: &[u8]) -> Option<IpAddr> {
+    match data.len() {
+        4 => <[u8; 4]>::try_from(data).ok().map(|d| IpAddr::V4(Ipv4Addr::from(d))),
+        _ => <[u8; 16]>::try_from(data).ok().map(|d| IpAddr::V6(Ipv6Addr::from(d))),
+    }
+}
+
+/// The code of an answer, and where the data of its records of that type lie (RFC 1035 §4).
+fn answers(packet: &[u8], kind: u16) -> Option<(u8, Vec<Range<usize>>)> {
     let u16_at = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));
     let name_end = |mut at: usize| loop {
         match *packet.get(at)? {
@@ -117,12 +168,10 @@ fn answers(packet: &[u8], kind: u16) -> Option<(u8, Vec<IpAddr>)> {
     for _ in 0..u16_at(6)? {
         at = name_end(at)?;
         let len = usize::from(u16_at(at + 8)?);
-        let data = packet.get(at + 10..at + 10 + len)?;
+        let data = at + 10..at + 10 + len;
+        packet.get(data.clone())?;
         if u16_at(at)? == kind {
-            found.extend(match kind {
-                1 => <[u8; 4]>::try_from(data).ok().map(|d| IpAddr::V4(Ipv4Addr::from(d))),
-                _ => <[u8; 16]>::try_from(data).ok().map(|d| IpAddr::V6(Ipv6Addr::from(d))),
-            });
+            found.push(data);
         }
         at += 10 + len;
     }
@@ -173,7 +222,9 @@ mod tests {
         let mut packet = vec![0x12, 0x34, 0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0];
         packet.extend_from_slice(b"\x01c\x05local\0\0\x01\0\x01");
         packet.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 64, 1, 2]);
-        assert_eq!(answers(&packet, 1), Some((0, vec!["10.64.1.2".parse().unwrap()])));
+        let (code, found) = answers(&packet, 1).unwrap();
+        assert_eq!((code, address(&packet[found[0].clone()])), (0, "10.64.1.2".parse().ok()));
+        assert_eq!(name_at(&packet, 25).unwrap(), "c.local");
         for cut in 0..packet.len() {
             assert_eq!(answers(&packet[..cut], 1), None, "{cut}");
         }

@@ -86,8 +86,11 @@ impl Service {
         poller.add(&signals, SIGNALS, false).map_err(|e| say("poller")(&e))?;
         poller.add(&monitor, MONITOR, false).map_err(|e| say("poller")(&e))?;
         let seed = entropy::seed().map_err(|e| say("randomness")(&e))?;
-        let config =
-            Config { name: settings.name.clone(), node: settings.node.clone().ok(), services: Vec::new() };
+        let config = Config {
+            name: settings.name.clone(),
+            node: settings.node.clone().ok(),
+            services: settings.services.clone(),
+        };
         let mut links = Links::default();
         if let Some(names) = &settings.interfaces {
             links.want(names.iter().map(|n| (n.clone(), Role::Mesh)).collect());

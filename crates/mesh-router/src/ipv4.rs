@@ -113,7 +113,7 @@ mod tests {
 
     fn record(addresses: &[Ipv4Addr]) -> Vec<u8> {
         let addresses = addresses.iter().map(|a| IpAddr::V4(*a)).collect();
-        NameRecord { name: NodeName::new("x").unwrap(), level: 0, addresses }.encode()
+        NameRecord { name: NodeName::new("x").unwrap(), level: 0, addresses, services: Vec::new() }.encode()
     }
 
     fn ours(first: u8) -> Ipv4 {

@@ -7,15 +7,19 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mesh_types::{Duration, NodeId, NodeName};
 
+use crate::service::{MAX_SERVICES, Service};
+
 /// The format's version, the record's first byte.
 const VERSION: u8 = 1;
 /// A record carries at most this many addresses.
 pub const MAX_ADDRESSES: usize = 16;
+/// A record is at most this long, in bytes: the router carries 1 KiB with its own header.
+const MAX_RECORD: usize = 960;
 
 /// A node's claim to a name, as flooded: the owner is known from the signature around it.
 ///
 /// Bytes: version (1) · level · length and text of the name · number of addresses · each as 4 or 6 and its
-/// octets. What follows is for later versions and passed over.
+/// octets · number of services · services (see [`Service`]). What follows is for later versions and passed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameRecord {
     /// Without `.local`.
@@ -24,6 +28,8 @@ pub struct NameRecord {
     pub level: u8,
     /// Where it is reached, best first.
     pub addresses: Vec<IpAddr>,
+    /// What it offers.
+    pub services: Vec<Service>,
 }
 
 /// Why bytes are no name record.
@@ -60,7 +66,7 @@ fn byte(bytes: &mut &[u8]) -> Result<u8, RecordError> {
 }
 
 impl NameRecord {
-    /// As bytes; addresses beyond [`MAX_ADDRESSES`] are left out.
+    /// As bytes; addresses beyond [`MAX_ADDRESSES`] are left out, and services for which there is no room.
     pub fn encode(&self) -> Vec<u8> {
         let name = self.name.as_str().as_bytes();
         let addresses = self.addresses.get(..MAX_ADDRESSES).unwrap_or(&self.addresses);
@@ -79,11 +85,25 @@ impl NameRecord {
                 }
             }
         }
+        let (count_at, mut count) = (out.len(), 0u8);
+        out.push(0);
+        for service in self.services.iter().take(MAX_SERVICES) {
+            let before = out.len();
+            service.encode(&mut out);
+            if out.len() > MAX_RECORD {
+                out.truncate(before);
+            } else {
+                count += 1;
+            }
+        }
+        if let Some(at) = out.get_mut(count_at) {
+            *at = count;
+        }
         out
     }
 
     /// From bytes. Addresses that no other node can use (unspecified, loopback, multicast, link-local) are
-    /// left out, and so are those beyond [`MAX_ADDRESSES`].
+    /// left out, and so are those beyond [`MAX_ADDRESSES`]; services end where one can't be read.
     ///
     /// # Errors
     /// See [`RecordError`].
@@ -110,7 +130,9 @@ impl NameRecord {
                 addresses.push(address);
             }
         }
-        Ok(Self { name, level, addresses })
+        let count = usize::from(byte(at).unwrap_or(0)).min(MAX_SERVICES);
+        let services = (0..count).map_while(|_| Service::decode(at)).collect();
+        Ok(Self { name, level, addresses, services })
     }
 }
 
@@ -155,6 +177,7 @@ pub fn keeps(a: (u8, NodeId), b: (u8, NodeId)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::borrow::ToOwned;
     use alloc::vec;
     use proptest::prelude::*;
 
@@ -164,11 +187,28 @@ mod tests {
             name: NodeName::new("bloor").unwrap(),
             level: 3,
             addresses: vec!["fd01::1".parse().unwrap(), "10.64.1.2".parse().unwrap()],
+            services: vec![Service::new("_http", true, 80), Service::new("_ipfs-gateway", true, 8080)],
         };
         assert_eq!(NameRecord::decode(&record.encode()), Ok(record.clone()));
         let mut longer = record.encode();
         longer.extend([9, 9, 9]);
         assert_eq!(NameRecord::decode(&longer), Ok(record));
+    }
+
+    #[test]
+    fn a_record_has_no_more_services_than_fit() {
+        let long =
+            |n| Service { text: vec!["x=".to_owned() + &"y".repeat(200)], ..Service::new("_http", true, n) };
+        let record = NameRecord {
+            name: NodeName::new("bloor").unwrap(),
+            level: 0,
+            addresses: vec![],
+            services: (1..20).map(long).collect(),
+        };
+        let bytes = record.encode();
+        assert!(bytes.len() <= MAX_RECORD);
+        let read = NameRecord::decode(&bytes).unwrap().services;
+        assert!(read.len() >= 4 && record.services.starts_with(&read));
     }
 
     #[test]

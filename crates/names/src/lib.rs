@@ -5,7 +5,7 @@
 //! time, then drain [`Names::poll_output`] until it is empty, then wait until [`Names::poll_timeout`].
 //!
 //! No mDNS packet ever crosses the mesh: a node's name travels as a signed [`NameRecord`], and each node
-//! answers for the others by unicast DNS.
+//! answers for the others on its access point, by mDNS and by unicast DNS.
 #![no_std]
 
 extern crate alloc;
@@ -17,6 +17,7 @@ mod lookup;
 mod node;
 mod responder;
 mod rng;
+mod service;
 mod table;
 pub mod wire;
 
@@ -25,8 +26,9 @@ pub use claim::{MAX_ADDRESSES, NameRecord, RecordError, is_reachable, keeps, lev
 pub use lookup::{DEADLINE, MAX_LOOKUPS};
 pub use node::{Config, Counters, Datagram, Input, InputError, Known, Names, Output, Provenance};
 pub use responder::{
-    Destination, Event, InterfaceAddress, MAX_LINKS, Rival, Role, Service, TTL_HOST, TTL_OTHER, Transmit,
+    Destination, Event, InterfaceAddress, MAX_LINKS, Rival, Role, TTL_HOST, TTL_OTHER, Transmit,
 };
+pub use service::{MAX_SERVICES, Service};
 pub use table::{Entry, MAX_NODES, NameTable};
 
 /// The port of mDNS.

@@ -13,9 +13,8 @@ use mesh_types::{Duration, Instant, NodeId, NodeName};
 use crate::cache::Cache;
 use crate::claim::{self, MAX_ADDRESSES, NameRecord, RecordError, is_reachable};
 use crate::lookup::Lookups;
-use crate::responder::{
-    Destination, Event, InterfaceAddress, Responder, Rival, Role, Service, Source, Transmit,
-};
+use crate::responder::{Destination, Event, InterfaceAddress, Responder, Rival, Role, Source, Transmit};
+use crate::service::Service;
 use crate::table::NameTable;
 use crate::wire::{self, WireError};
 use crate::{MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT};
@@ -221,7 +220,6 @@ pub struct Names {
     responder: Responder,
     cache: Cache,
     lookups: Lookups<Who>,
-    table: NameTable,
     /// Since when the present name is held.
     held_since: Option<Instant>,
     /// The level of the claim, as last looked at.
@@ -240,7 +238,6 @@ impl Names {
             responder: Responder::new(config.name, config.services, seed),
             cache: Cache::default(),
             lookups: Lookups::default(),
-            table: NameTable::default(),
             held_since: None,
             level: 0,
             published: None,
@@ -275,16 +272,16 @@ impl Names {
                 self.cache.forget_interface(index);
             }
             Input::Identity(node) => {
-                self.table.remove(&node);
+                self.responder.forget_node(&node);
                 self.node = Some(node);
             }
             Input::NodeAddresses(addresses) => self.responder.set_node_addresses(now, addresses),
             Input::Datagram(datagram) => self.datagram(now, datagram)?,
             Input::Dns { client, payload } => self.dns(now, client, payload),
             Input::Record { node, hops, valid, payload } => self.record(now, node, hops, valid, payload)?,
-            Input::RecordGone(node) => drop(self.table.remove(&node)),
+            Input::RecordGone(node) => self.responder.forget_node(&node),
             Input::Router(connected) => {
-                self.table.router_tells = connected;
+                self.responder.table.router_tells = connected;
                 self.published = None;
             }
             Input::Resolve { token, name } => self.resolve_for_person(now, token, name),
@@ -297,7 +294,9 @@ impl Names {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.responder.handle_timeout(now);
         self.cache.expire(now);
-        self.table.expire(now);
+        for node in self.responder.table.expired(now) {
+            self.responder.forget_node(&node);
+        }
         self.settle(now);
     }
 
@@ -322,7 +321,7 @@ impl Names {
             self.responder.poll_timeout(),
             self.cache.next_expiry(),
             self.lookups.next_timeout(),
-            self.table.next_expiry(),
+            self.responder.table.next_expiry(),
             level.filter(|_| self.node.is_some()),
             first_claim,
         ]
@@ -353,7 +352,7 @@ impl Names {
 
     /// The mesh name table.
     pub fn table(&self) -> &NameTable {
-        &self.table
+        &self.responder.table
     }
 
     /// How many records of other responders are remembered.
@@ -406,8 +405,7 @@ impl Names {
     fn rename(&mut self, now: Instant, rival: Rival) {
         self.counters.renames += 1;
         self.held_since = None;
-        let table = &self.table;
-        self.responder.rename(now, rival, |name| table.lookup(name).is_some());
+        self.responder.rename(now, rival);
     }
 
     fn record(
@@ -422,7 +420,7 @@ impl Names {
             return Ok(());
         }
         let record = NameRecord::decode(payload).map_err(InputError::Record)?;
-        self.table.insert(now, node, record, hops, valid);
+        self.responder.learn_node(now, node, record, hops, valid);
         Ok(())
     }
 
@@ -457,7 +455,7 @@ impl Names {
         }
         self.level = self.held_since.map_or(0, |since| claim::level(now.saturating_since(since)));
         let level = self.level;
-        let rival = self.table.lookup(self.responder.name()).map(|(n, e)| (e.record.level, n));
+        let rival = self.responder.table.lookup(self.responder.name()).map(|(n, e)| (e.record.level, n));
         if let Some(rival) = rival.filter(|r| claim::keeps(*r, (level, me))) {
             self.rename(now, Rival::Mesh(rival.1));
             return;
@@ -467,7 +465,8 @@ impl Names {
         }
         let mut addresses = self.own_addresses(|role| role == Role::Mesh);
         addresses.truncate(MAX_ADDRESSES);
-        let payload = NameRecord { name: self.responder.name().clone(), level, addresses }.encode();
+        let (name, services) = (self.responder.name().clone(), self.responder.services().to_vec());
+        let payload = NameRecord { name, level, addresses, services }.encode();
         if self.published.as_ref() != Some(&payload) {
             self.published = Some(payload.clone());
             self.out.push_back(Output::Publish(payload));

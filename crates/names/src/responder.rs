@@ -6,6 +6,7 @@
 mod answer;
 mod conflict;
 mod link;
+mod proxy;
 mod records;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -15,10 +16,10 @@ use core::net::{IpAddr, SocketAddr};
 use mesh_types::{Duration, Instant, NodeName};
 
 use crate::rng::Rng;
+use crate::service::Service;
+use crate::table::NameTable;
 use crate::wire::{Header, Message, Name, local_name};
 use link::{Link, State};
-
-pub use records::Service;
 
 /// Lifetime of records that hold or lead to a host name, in seconds (RFC 6762 §10).
 pub const TTL_HOST: u32 = 120;
@@ -150,6 +151,8 @@ pub(crate) struct Responder {
     host: Name,
     node_addresses: Vec<IpAddr>,
     services: Vec<Service>,
+    /// Nodes that are answered for on access points.
+    pub(crate) table: NameTable,
     links: BTreeMap<u32, Link>,
     /// When the last conflicts were (RFC 6762 §8.1: fifteen in ten seconds).
     conflicts: VecDeque<Instant>,
@@ -174,6 +177,7 @@ impl Responder {
             suffix: 1,
             node_addresses: Vec::new(),
             services,
+            table: NameTable::default(),
             links: BTreeMap::new(),
             conflicts: VecDeque::new(),
             slow: false,
@@ -193,6 +197,10 @@ impl Responder {
 
     pub(crate) fn host(&self) -> &Name {
         &self.host
+    }
+
+    pub(crate) fn services(&self) -> &[Service] {
+        &self.services
     }
 
     pub(crate) fn node_addresses(&self) -> &[IpAddr] {
@@ -290,8 +298,8 @@ impl Responder {
         }
     }
 
-    /// Takes another name because `rival` keeps the present one. `skip` refuses names known to be taken.
-    pub(crate) fn rename(&mut self, now: Instant, rival: Rival, skip: impl Fn(&NodeName) -> bool) {
+    /// Takes another name because `rival` keeps the present one, and none that the mesh knows.
+    pub(crate) fn rename(&mut self, now: Instant, rival: Rival) {
         let lost_on = match rival {
             Rival::Link { interface, .. } => Some(interface),
             Rival::Mesh(_) => None,
@@ -310,7 +318,7 @@ impl Responder {
         loop {
             self.suffix = self.suffix.saturating_add(1);
             self.name = self.configured.with_suffix(self.suffix);
-            if self.suffix == u32::MAX || !skip(&self.name) {
+            if self.suffix == u32::MAX || self.table.lookup(&self.name).is_none() {
                 break;
             }
         }

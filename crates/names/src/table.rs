@@ -1,6 +1,7 @@
 //! Names of nodes out of link range, from the records they flood.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant, NodeId, NodeName};
@@ -32,13 +33,23 @@ pub struct NameTable {
 }
 
 impl NameTable {
-    /// Learns or renews a node's record.
-    pub fn insert(&mut self, now: Instant, node: NodeId, record: NameRecord, hops: u8, valid: Duration) {
+    /// Learns or renews a node's record. Gives the record that it takes the place of: the node's last one, or
+    /// another node's if the table is full.
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        record: NameRecord,
+        hops: u8,
+        valid: Duration,
+    ) -> Option<NameRecord> {
+        let mut evicted = None;
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&node) {
             let first = self.nodes.iter().min_by_key(|(_, e)| e.expires).map(|(n, _)| *n);
-            first.and_then(|n| self.nodes.remove(&n));
+            evicted = first.and_then(|n| self.nodes.remove(&n));
         }
-        self.nodes.insert(node, Entry { record, hops, heard: now, expires: now + valid });
+        let old = self.nodes.insert(node, Entry { record, hops, heard: now, expires: now + valid });
+        old.or(evicted).map(|e| e.record)
     }
 
     /// Forgets a node.
@@ -46,14 +57,13 @@ impl NameTable {
         self.nodes.remove(node)
     }
 
-    /// Forgets what has expired, if the router no longer tells.
-    pub fn expire(&mut self, now: Instant) {
-        if !self.router_tells {
-            self.nodes.retain(|_, e| e.expires > now);
-        }
+    /// The nodes that have expired, if the router no longer tells.
+    pub fn expired(&self, now: Instant) -> Vec<NodeId> {
+        let gone = self.nodes.iter().filter(|(_, e)| !self.router_tells && e.expires <= now);
+        gone.map(|(n, _)| *n).collect()
     }
 
-    /// When [`NameTable::expire`] has something to do.
+    /// When [`NameTable::expired`] has something new.
     pub fn next_expiry(&self) -> Option<Instant> {
         if self.router_tells { None } else { self.nodes.values().map(|e| e.expires).min() }
     }
@@ -99,6 +109,7 @@ mod tests {
             name: NodeName::new(name).unwrap(),
             level,
             addresses: vec![IpAddr::from([10, 64, 0, level])],
+            services: vec![],
         }
     }
     fn node(n: u8) -> NodeId {
@@ -122,12 +133,10 @@ mod tests {
     fn entries_expire_only_when_no_router_tells() {
         let mut t = NameTable { router_tells: true, ..Default::default() };
         t.insert(Instant::ZERO, node(1), record("a", 0), 1, VALID);
-        t.expire(Instant::FAR_FUTURE);
-        assert_eq!(t.len(), 1);
+        assert_eq!(t.expired(Instant::FAR_FUTURE), []);
         t.router_tells = false;
         assert_eq!(t.next_expiry(), Some(Instant::ZERO + VALID));
-        t.expire(Instant::ZERO + VALID);
-        assert!(t.is_empty());
+        assert_eq!(t.expired(Instant::ZERO + VALID), [node(1)]);
     }
 
     #[test]

@@ -209,12 +209,14 @@ impl Record {
         }
     }
 
-    /// The target of a PTR or CNAME record.
+    /// The target of a PTR, CNAME or SRV record.
     pub fn as_target(&self) -> Option<Name> {
-        match self.rtype {
-            rtype::PTR | rtype::CNAME => Name::from_octets(self.rdata.clone()).ok(),
-            _ => None,
-        }
+        let skipped = match self.rtype {
+            rtype::PTR | rtype::CNAME => 0,
+            rtype::SRV => 6,
+            _ => return None,
+        };
+        Name::from_octets(self.rdata.get(skipped..)?.to_vec()).ok()
     }
 
     /// Whether an NSEC record of the restricted form says that the name has `rtype`; `None` if the record

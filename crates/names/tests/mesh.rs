@@ -15,7 +15,8 @@ fn ip(text: &str) -> IpAddr {
 
 fn record(name: &str, level: u8, addresses: &[&str]) -> Vec<u8> {
     let name = NodeName::new(name).unwrap();
-    NameRecord { name, level, addresses: addresses.iter().map(|a| ip(a)).collect() }.encode()
+    NameRecord { name, level, addresses: addresses.iter().map(|a| ip(a)).collect(), services: vec![] }
+        .encode()
 }
 
 fn learn(h: &mut Host, n: u8, hops: u8, payload: &[u8]) {

@@ -451,7 +451,8 @@ fn rfc6762_16_names_are_utf8_and_fold_only_ascii_case() {
 fn names_of_the_mesh_are_never_said_on_a_link() {
     let mut h = Host::established();
     let name = mesh_types::NodeName::new("far").unwrap();
-    let payload = NameRecord { name, level: 0, addresses: vec!["fd09::1".parse().unwrap()] }.encode();
+    let payload =
+        NameRecord { name, level: 0, addresses: vec!["fd09::1".parse().unwrap()], services: vec![] }.encode();
     let valid = mesh_types::Duration::from_secs(30);
     h.input(Input::Record { node: node(9), hops: 5, valid, payload: &payload }).unwrap();
     h.hear(PEER, &ask("far", AAAA)).unwrap();

@@ -5,6 +5,7 @@ mod duplicate;
 mod flows;
 mod gateways;
 mod grid;
+mod interop;
 mod keys;
 mod line;
 mod names;
@@ -24,6 +25,7 @@ pub(crate) type Test = fn(&mut Lab, &mut Report);
 /// Every test, in the order they run.
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("names", names::run),
+    ("interop", interop::run),
     ("pair", pair::run),
     ("routes", routes::run),
     ("gateways", gateways::run),

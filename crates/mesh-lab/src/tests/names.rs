@@ -31,30 +31,33 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
     }
 }
 
-fn ip(text: &str) -> Result<IpAddr> {
+pub(super) fn ip(text: &str) -> Result<IpAddr> {
     text.parse().map_err(|_| format!("{text}: no address"))
 }
 
-fn ask(node: &Node, request: Request<NamesRequest>) -> Result<Response<NamesResponse>> {
+pub(super) fn ask(node: &Node, request: Request<NamesRequest>) -> Result<Response<NamesResponse>> {
     let mut client: Client<NamesRequest, NamesResponse> =
         Client::connect(&node.run_dir(), "mesh-mdns", secs(5)).map_err(told("mesh-mdns"))?;
     client.request(&request).map_err(told("mesh-mdns"))
 }
 
-fn status(node: &Node) -> Result<ServiceStatus> {
+pub(super) fn status(node: &Node) -> Result<ServiceStatus> {
     match ask(node, Request::Status)? {
         Response::Status(status) => Ok(status),
         other => Err(format!("another answer: {other:?}")),
     }
 }
 
-fn serve(node: &mut Node, name: &str) -> Result<()> {
-    node.start("mesh-mdns", &["--interface", "eth0", "--name", name])?;
+pub(super) fn serve(node: &mut Node, name: &str, links: u64) -> Result<()> {
+    let interfaces: Vec<String> = (0..links).map(|i| format!("eth{i}")).collect();
+    let mut flags = vec!["--name", name, "--interface"];
+    flags.extend(interfaces.iter().map(String::as_str));
+    node.start("mesh-mdns", &flags)?;
     wait_for(&format!("the name of {}", node.name()), secs(5), || {
         let s = status(node)?;
         let value = |n: &str| s.counters.iter().find(|(name, _)| name == n).map_or(0, |(_, v)| *v);
         // Probes and two announcements.
-        match value("links") == 1 && value("established") == 1 && value("mdns_sent") >= 4 {
+        match value("links") == links && value("established") == 1 && value("mdns_sent") >= 4 * links {
             true => Ok(()),
             false => Err(format!("{s:?}")),
         }
@@ -69,27 +72,27 @@ fn start(lab: &mut Lab) -> Result<()> {
     for (at, address) in [A, B].into_iter().zip(ADDRESSES) {
         let node = lab.node(at)?;
         bring_up(node, "eth0")?;
-        add_address(node, address)?;
+        add_address(node, "eth0", address)?;
     }
     for at in [A, B] {
         let node = lab.node(at)?;
         let name = node.name().to_owned();
         let started = Instant::now();
-        serve(node, &name)?;
+        serve(node, &name, 1)?;
         say(&format!("    announced after {:.0} ms", started.elapsed().as_secs_f64() * 1e3));
     }
     Ok(())
 }
 
-fn add_address(node: &Node, address: &str) -> Result<()> {
+pub(super) fn add_address(node: &Node, interface: &str, address: &str) -> Result<()> {
     let address = ip(address)?;
     node.kernel(|nl| {
-        let index = nl.link("eth0")?.map_or(0, |l| l.index);
+        let index = nl.link(interface)?.map_or(0, |l| l.index);
         nl.add_address(index, address, 24)
     })
 }
 
-fn resolves(lab: &mut Lab, on: usize, name: &str, to: &str) -> Result<()> {
+pub(super) fn resolves(lab: &mut Lab, on: usize, name: &str, to: &str) -> Result<()> {
     let to = ip(to)?;
     let node = lab.node(on)?;
     wait_for(&format!("{name} on {}", node.name()), secs(5), || {
@@ -114,7 +117,7 @@ fn found(lab: &mut Lab) -> Result<()> {
 }
 
 fn followed(lab: &mut Lab) -> Result<()> {
-    add_address(lab.node(B)?, "192.168.0.1")?;
+    add_address(lab.node(B)?, "eth0", "192.168.0.1")?;
     let added = Instant::now();
     resolves(lab, A, "b.local", "192.168.0.1")?;
     say(&format!("    followed after {:.0} ms", added.elapsed().as_secs_f64() * 1e3));
@@ -124,7 +127,7 @@ fn followed(lab: &mut Lab) -> Result<()> {
 fn renamed(lab: &mut Lab) -> Result<()> {
     lab.node(B)?.stop("mesh-mdns")?;
     let started = Instant::now();
-    serve(lab.node(B)?, "a")?;
+    serve(lab.node(B)?, "a", 1)?;
     resolves(lab, A, "a-2.local", ADDRESSES[B])?;
     say(&format!("    renamed and announced after {:.0} ms", started.elapsed().as_secs_f64() * 1e3));
     resolves(lab, B, "a.local", ADDRESSES[A])?;

@@ -85,7 +85,7 @@ impl Names {
         } else if own {
             Some(self.responder.host().clone())
         } else {
-            self.table.by_address(address).and_then(|(_, e)| local_name(e.record.name.as_str()))
+            self.responder.table.by_address(address).and_then(|(_, e)| local_name(e.record.name.as_str()))
         };
         if let Some(target) = target {
             return Some((rcode::NOERROR, request.pointer(&target, TTL_CLIENT)));
@@ -192,7 +192,7 @@ impl Names {
         if name == self.name() {
             return Some(self.own());
         }
-        self.table.lookup(name).map(|(node, e)| Known {
+        self.responder.table.lookup(name).map(|(node, e)| Known {
             name: name.to_string(),
             node: Some(node),
             addresses: e.record.addresses.clone(),
@@ -225,7 +225,7 @@ impl Names {
     /// Every name known: this node's, the mesh's, and what the links said of themselves.
     pub fn list(&self, now: Instant) -> Vec<Known> {
         let mut out = Vec::from([self.own()]);
-        out.extend(self.table.iter().map(|(node, e)| Known {
+        out.extend(self.responder.table.iter().map(|(node, e)| Known {
             name: e.record.name.to_string(),
             node: Some(*node),
             addresses: e.record.addresses.clone(),
@@ -240,7 +240,7 @@ impl Names {
             .collect();
         heard.sort();
         heard.dedup();
-        heard.retain(|n| n != self.name() && self.table.lookup(n).is_none());
+        heard.retain(|n| n != self.name() && self.responder.table.lookup(n).is_none());
         out.extend(heard.iter().filter_map(|n| self.on_link(now, n)));
         out.truncate(MAX_LISTED);
         out

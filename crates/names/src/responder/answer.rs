@@ -121,7 +121,7 @@ impl Responder {
         known: &[Record],
         proposed: &[Record],
     ) -> Vec<Answer> {
-        let own = self.own_records(source.interface);
+        let own = self.answerable(source.interface, questions.iter().map(|q| &q.name), proposed);
         let mut answers: Vec<Answer> = Vec::new();
         for q in questions {
             // A probe has a record in its authority section that answers its question (RFC 6762 §6).
@@ -205,7 +205,7 @@ impl Responder {
         if keys.is_empty() {
             return;
         }
-        let own = self.own_records(interface);
+        let own = self.answerable(interface, keys.iter().map(|k| &k.name), &[]);
         let answers: Vec<Record> = keys.iter().flat_map(|k| Self::set(&own, k)).collect();
         let multicast = to == Destination::Multicast;
         let Some(link) = self.links.get_mut(&interface) else { return };
@@ -251,10 +251,10 @@ impl Responder {
                 _ => {}
             }
         }
-        let leads_to_host = keys.iter().chain(&extra).any(|k| k.rtype == rtype::SRV);
-        let host = own.iter().find(|o| matches!(o.record.rtype, rtype::A | rtype::AAAA));
-        if let Some(host) = host.filter(|_| leads_to_host) {
-            addresses(&mut extra, &host.record.name);
+        let services: Vec<Key> =
+            keys.iter().chain(&extra).filter(|k| k.rtype == rtype::SRV).cloned().collect();
+        for target in services.iter().flat_map(|k| Self::set(own, k)).filter_map(|r| r.as_target()) {
+            addresses(&mut extra, &target);
         }
         extra
     }
@@ -265,7 +265,7 @@ impl Responder {
         if !source.on_link {
             return;
         }
-        let own = self.own_records(source.interface);
+        let own = self.answerable(source.interface, query.questions.iter().map(|q| &q.name), &[]);
         let mut keys: Vec<Key> = Vec::new();
         for q in &query.questions {
             for (key, _) in Self::matching(&own, q) {

@@ -71,6 +71,7 @@ impl Responder {
         let own = self.own_records(source.interface);
         let all = || response.answers.iter().chain(&response.authority).chain(&response.additional);
         self.note_same_answers(now, source, &own, all());
+        self.note_claims(now, source, response);
         let state = self.links.get(&source.interface)?.state;
         if !all().any(|r| own.iter().any(|o| o.probed && o.record.name == r.name)) {
             return None;

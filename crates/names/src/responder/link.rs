@@ -8,7 +8,7 @@ use mesh_types::{Duration, Instant};
 
 use super::records::Key;
 use super::{InterfaceAddress, Role};
-use crate::wire::{Question, Record};
+use crate::wire::{Name, Question, Record};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// How long an answer may wait to share a message with later ones (RFC 6762 §6.4).
@@ -74,6 +74,8 @@ pub(super) struct Link {
     pub(super) pending: BTreeMap<Key, Pending>,
     pub(super) unicast: Vec<PendingUnicast>,
     pub(super) deferred: Vec<Deferred>,
+    /// Names of other nodes that a host on this link has for itself, and until when.
+    pub(super) claimed: BTreeMap<Name, Instant>,
     /// When each record set was last multicast.
     pub(super) sent: BTreeMap<Key, Instant>,
 }

@@ -1,23 +1,11 @@
 //! The records that this node owns, and how they are referred to.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::{Responder, Role, TTL_HOST, TTL_OTHER};
+use crate::service::Service;
 use crate::wire::{CLASS_IN, Header, Message, Name, Question, Record, name_from_labels, reverse_name, rtype};
-use alloc::string::String;
-
-/// A service to announce (RFC 6763); its instance is called like the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// The type without protocol and domain: `_http`.
-    pub kind: String,
-    /// `_tcp`, or `_udp` for all others.
-    pub tcp: bool,
-    /// Where it listens.
-    pub port: u16,
-    /// `key=value` strings.
-    pub text: Vec<String>,
-}
 
 /// A record set on a link: of unique records all of that name and type, of shared ones a single record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,40 +43,46 @@ fn unique(mut record: Record, probed: bool) -> Own {
     Own { record, shared: false, probed }
 }
 
-impl Service {
-    /// `_http._tcp.local`, and that with the instance in front.
-    pub(crate) fn names(&self, instance: &str) -> Option<(Name, Name)> {
-        let protocol: &[u8] = if self.tcp { b"_tcp" } else { b"_udp" };
-        let kind = self.kind.as_bytes();
-        Some((
-            name_from_labels([kind, protocol, b"local"])?,
-            name_from_labels([instance.as_bytes(), kind, protocol, b"local"])?,
-        ))
+/// The records of a host: its addresses and their reverse mappings, and its services.
+pub(super) fn host_records(node: &str, host: &Name, addresses: &[IpAddr], services: &[Service]) -> Vec<Own> {
+    let mut out = Vec::new();
+    for a in addresses {
+        out.push(unique(Record::address(host.clone(), TTL_HOST, *a), true));
+        if let Some(reverse) = reverse_name(*a) {
+            out.push(unique(Record::ptr(reverse, TTL_HOST, host), false));
+        }
     }
+    for s in services {
+        service_records(s, node, host, &mut out);
+    }
+    out
+}
 
-    fn records(&self, instance: &str, host: &Name, out: &mut Vec<Own>) {
-        let Some((kind, instance)) = self.names(instance) else { return };
-        let Some(all) = name_from_labels([&b"_services"[..], b"_dns-sd", b"_udp", b"local"]) else { return };
-        let shared = |record| Own { record, shared: true, probed: false };
-        out.push(shared(Record::ptr(all, TTL_OTHER, &kind)));
-        out.push(shared(Record::ptr(kind, TTL_OTHER, &instance)));
-        let mut srv = Vec::from([0, 0, 0, 0]);
-        srv.extend(self.port.to_be_bytes());
-        srv.extend_from_slice(host.as_slice());
-        let mut txt = Vec::new();
-        for t in self.text.iter().filter(|t| t.len() < 256) {
-            txt.push(t.len() as u8);
-            txt.extend_from_slice(t.as_bytes());
-        }
-        if txt.is_empty() {
-            txt.push(0);
-        }
-        let record = |rtype, ttl, rdata| {
-            unique(Record { name: instance.clone(), rtype, class: CLASS_IN, flush: true, ttl, rdata }, true)
-        };
-        out.push(record(rtype::SRV, TTL_HOST, srv));
-        out.push(record(rtype::TXT, TTL_OTHER, txt));
+/// RFC 6763 §4, §6, §9. Of two services of the same type and name the first counts.
+fn service_records(s: &Service, node: &str, host: &Name, out: &mut Vec<Own>) {
+    let (Some(kind), Some(instance), Some(all)) = (s.type_name(), s.instance_name(node), all_types()) else {
+        return;
+    };
+    let shared = |record| Own { record, shared: true, probed: false };
+    let pointer = shared(Record::ptr(kind.clone(), TTL_OTHER, &instance));
+    if out.contains(&pointer) {
+        return;
     }
+    let listed = shared(Record::ptr(all, TTL_OTHER, &kind));
+    if !out.contains(&listed) {
+        out.push(listed);
+    }
+    out.push(pointer);
+    let record = |rtype, ttl, rdata| {
+        unique(Record { name: instance.clone(), rtype, class: CLASS_IN, flush: true, ttl, rdata }, true)
+    };
+    out.push(record(rtype::SRV, TTL_HOST, s.srv(host)));
+    out.push(record(rtype::TXT, TTL_OTHER, s.txt()));
+}
+
+/// RFC 6763 §9.
+pub(super) fn all_types() -> Option<Name> {
+    name_from_labels([&b"_services"[..], b"_dns-sd", b"_udp", b"local"])
 }
 
 impl Responder {
@@ -99,22 +93,13 @@ impl Responder {
         };
         let mut addresses = if link.role == Role::Uplink { Vec::new() } else { self.node_addresses.clone() };
         addresses.extend(link.addresses.iter().map(|a| a.address));
-        let mut seen = Vec::new();
-        let mut out = Vec::new();
+        let mut once: Vec<IpAddr> = Vec::new();
         for a in addresses {
-            if seen.contains(&a) {
-                continue;
-            }
-            seen.push(a);
-            out.push(unique(Record::address(self.host.clone(), TTL_HOST, a), true));
-            if let Some(reverse) = reverse_name(a) {
-                out.push(unique(Record::ptr(reverse, TTL_HOST, &self.host), false));
+            if !once.contains(&a) {
+                once.push(a);
             }
         }
-        for s in &self.services {
-            s.records(self.name.as_str(), &self.host, &mut out);
-        }
-        out
+        host_records(self.name.as_str(), &self.host, &once, &self.services)
     }
 
     /// The set's records, or the NSEC that says what its name has (RFC 6762 §6.1).
@@ -133,7 +118,9 @@ impl Responder {
                 && o.record.name == key.name
                 && key.rdata.as_ref().is_none_or(|d| *d == o.record.rdata)
         });
-        members.map(|o| o.record.clone()).collect()
+        // Several hosts may have the same shared record, which is then one.
+        let most = if key.rdata.is_some() { 1 } else { usize::MAX };
+        members.take(most).map(|o| o.record.clone()).collect()
     }
 
     /// The probe for every name that has to be probed (RFC 6762 §8.1, §8.2).

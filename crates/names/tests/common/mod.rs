@@ -60,7 +60,7 @@ pub fn address(text: &str) -> InterfaceAddress {
 }
 
 pub fn http() -> Service {
-    Service { kind: "_http".into(), tcp: true, port: 80, text: vec!["path=/".into()] }
+    Service { text: vec!["path=/".into()], ..Service::new("_http", true, 80) }
 }
 
 pub fn local(label: &str) -> Name {
@@ -198,6 +198,13 @@ impl Host {
     pub fn hear_bytes(&mut self, from: &str, to: IpAddr, payload: &[u8]) -> Result<(), InputError> {
         let source: SocketAddr = from.parse().unwrap();
         self.input(Input::Datagram(Datagram { interface: LINK, source, destination: to, payload }))
+    }
+
+    /// A datagram of `from` to the group, through that interface.
+    pub fn hear_on(&mut self, interface: u32, from: &str, message: &Message) {
+        let payload = wire::emit(message, wire::MAX_SINGLE, false).bytes;
+        let (source, destination) = (from.parse().unwrap(), IpAddr::V4(MDNS_GROUP_V4));
+        self.input(Input::Datagram(Datagram { interface, source, destination, payload: &payload })).unwrap();
     }
 
     /// Takes what was sent so far.
