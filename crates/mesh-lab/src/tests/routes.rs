@@ -68,8 +68,8 @@ fn start(lab: &mut Lab) -> Result<()> {
     let a = addresses(lab.node(A)?)?;
     reach(lab.node(C)?, a, 2)?;
     match rules(lab.node(A)?)? {
-        6 => Ok(()),
-        n => Err(format!("{n} rules instead of three for each family")),
+        14 => Ok(()),
+        n => Err(format!("{n} rules instead of four, and one for each interface, for each family")),
     }
 }
 
