@@ -54,11 +54,15 @@ impl Quality {
 pub struct Limits {
     /// Interfaces.
     pub interfaces: usize,
-    /// Link Tuples per interface. A newcomer pushes out the oldest link that is not symmetric, or nothing.
+    /// Link Tuples per interface. A newcomer pushes out the oldest link that is not symmetric, one that never
+    /// was before one that is lost, and none that had no time yet to become so.
     pub links: usize,
-    /// Addresses one neighbour may claim; a HELLO with more is dropped.
+    /// Addresses one neighbour may claim; a HELLO with more is dropped. Of all neighbours together there are
+    /// at most eight times as many as links, so that a HELLO can name them; once there are half as many, a
+    /// newcomer may have eight.
     pub neighbor_addresses: usize,
-    /// 2-Hop Tuples per link; more are ignored.
+    /// 2-Hop Tuples per link; more are ignored. Of all links together there are at most 96 times as many:
+    /// once there are 64 times as many, every link has an equal part.
     pub two_hops: usize,
     /// Lost Neighbor Tuples and Removed Interface Address Tuples; more are not remembered.
     pub lost: usize,

@@ -403,6 +403,7 @@ impl<X: Extension> Nhdp<X> {
         let before = link.settled;
         let after = link.status_at(now);
         link.settled = after;
+        link.proven |= after == LinkStatus::Symmetric;
         // RFC 7466 §4.3: kept while L_SYM_time lasts, hidden while the link's quality is too low.
         if link.symmetric_until <= now {
             link.two_hops.clear();

@@ -17,6 +17,9 @@ use crate::tables::{LinkId, NeighborId};
 pub const HELLO: u8 = 0;
 /// No HELLO is believed for longer, whatever it says.
 pub const MAX_VALIDITY: Duration = Duration::from_secs(300);
+/// More pairs of addresses and TLVs ([`MessageView::pairs`]) are not read. A HELLO that fills a UDP datagram
+/// with neighbours has a tenth of it.
+pub const MAX_PAIRS: usize = 1 << 18;
 /// LOCAL_IF address block TLV type.
 pub const LOCAL_IF: u8 = 2;
 /// LINK_STATUS address block TLV type.
@@ -175,6 +178,9 @@ impl Hello {
         let header = message.header();
         if header.addr_len() != addr_len {
             return Err(HelloError::AddressLength(header.addr_len()));
+        }
+        if message.pairs() > MAX_PAIRS {
+            return Err(HelloError::TooManyAddresses);
         }
         if header.hop_limit().is_some_and(|n| n != 1) || header.hop_count().is_some_and(|n| n != 0) {
             return Err(HelloError::Hops);

@@ -18,7 +18,7 @@ mod tables;
 pub use crate::core::{Event, Nhdp};
 pub use config::{Config, Limits, Quality};
 pub use hello::{
-    COMPLETE, HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, MAX_VALIDITY,
+    COMPLETE, HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, MAX_PAIRS, MAX_VALIDITY,
     OTHER_NEIGHB, Status,
 };
 pub use liveness::{Liveness, Signs};

@@ -13,6 +13,11 @@ use crate::hello::{Hello, HelloEntry, HelloError, LocalIf, Status};
 use crate::liveness::Signs;
 use crate::tables::{Extension, Link, LinkId, LinkStatus, Neighbor, NeighborId, TwoHop};
 
+/// Addresses a neighbour has at the least when there are many, and neighbours' addresses for each link.
+const EACH: usize = 8;
+/// So many links may have all the 2-Hop Tuples that one may have; with more each has an equal part.
+const TWO_HOPS: usize = 64;
+
 impl<X: Extension> Nhdp<X> {
     /// Processes a HELLO that came from `source` over an interface. Returns the link and the neighbour it
     /// is about, for the protocol on top to read its own TLVs into.
@@ -42,7 +47,7 @@ impl<X: Extension> Nhdp<X> {
         sending.sort_by_key(|a| !a.contains(source));
         let mut all = sending.clone();
         all.extend(local(Some(LocalIf::Other)));
-        self.check(interface, &sending, &all)?;
+        self.check(now, interface, &sending, &all)?;
 
         let (neighbor, removed) = self.update_neighbor(now, &all);
         self.drop_addresses(now, &removed);
@@ -54,10 +59,16 @@ impl<X: Extension> Nhdp<X> {
     }
 
     /// §12.1, the part that needs our tables; makes room for a new link.
-    fn check(&mut self, interface: u32, sending: &[NetAddr], all: &[NetAddr]) -> Result<(), HelloError> {
+    fn check(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        sending: &[NetAddr],
+        all: &[NetAddr],
+    ) -> Result<(), HelloError> {
         let limits = self.config.limits;
         let links = &self.interfaces.get(&interface).ok_or(HelloError::UnknownInterface)?.links;
-        if all.len() > limits.neighbor_addresses {
+        if all.len() > limits.neighbor_addresses || !self.has_room_for(all) {
             self.refused += 1;
             return Err(HelloError::TooManyAddresses);
         }
@@ -66,9 +77,11 @@ impl<X: Extension> Nhdp<X> {
         }
         let matches = |l: &Link<X>| l.addresses.iter().any(|a| sending.contains(a));
         if links.len() >= limits.links && !links.values().any(matches) {
-            let mut weak: Vec<_> = links.iter().filter(|(_, l)| l.settled != LinkStatus::Symmetric).collect();
-            weak.sort_by_key(|(_, l)| l.expires);
-            let oldest = weak.first().map(|(id, _)| **id);
+            // Time for our HELLO and an answer.
+            let stay = self.config.hello_interval.times(2);
+            let weak = links.iter().filter(|(_, l)| l.settled != LinkStatus::Symmetric);
+            let weak = weak.filter(|(_, l)| l.since + stay <= now);
+            let oldest = weak.min_by_key(|(_, l)| (l.proven, l.since)).map(|(id, _)| *id);
             self.refused += 1;
             let id = oldest.ok_or(HelloError::TooManyLinks)?;
             if let Some(i) = self.interfaces.get_mut(&interface) {
@@ -77,6 +90,14 @@ impl<X: Extension> Nhdp<X> {
             self.sweep_neighbors();
         }
         Ok(())
+    }
+
+    /// Whether a HELLO of ours can name all neighbours' addresses with these among them.
+    fn has_room_for(&self, all: &[NetAddr]) -> bool {
+        let links = self.config.limits.links;
+        let others = self.neighbors.values().filter(|n| !n.addresses.iter().any(|a| all.contains(a)));
+        let after = others.map(|n| n.addresses.len()).sum::<usize>() + all.len();
+        after <= links * (EACH / 2) || (after <= links * EACH && all.len() <= EACH)
     }
 
     /// Forgets neighbours no link points to.
@@ -179,7 +200,7 @@ impl<X: Extension> Nhdp<X> {
                     self.detach_and_remove(now, interface, *id);
                 }
                 let id = LinkId(self.new_id());
-                let link = self.new_link(now + hello.validity);
+                let link = self.new_link(now, hello);
                 if let Some(i) = self.interfaces.get_mut(&interface) {
                     i.links.insert(id, link);
                 }
@@ -229,20 +250,22 @@ impl<X: Extension> Nhdp<X> {
         id
     }
 
-    fn new_link(&self, expires: Instant) -> Link<X> {
+    fn new_link(&self, now: Instant, hello: &Hello) -> Link<X> {
         let quality = self.config.quality;
         let pending = quality.initial < quality.accept;
         Link {
             addresses: Vec::new(),
             heard_until: Instant::ZERO,
             symmetric_until: Instant::ZERO,
-            expires,
+            expires: now + hello.validity,
             quality: quality.initial,
             pending,
             lost: false,
             signs: Signs::new(),
             neighbor: None,
             ext: X::Link::default(),
+            since: now,
+            proven: false,
             called_symmetric: false,
             settled: LinkStatus::Pending,
             two_hops: BTreeMap::new(),
@@ -274,7 +297,7 @@ impl<X: Extension> Nhdp<X> {
 
     /// §12.6, with RFC 7466: the neighbours of the sender.
     fn update_two_hops(&mut self, now: Instant, interface: u32, id: LinkId, all: &[NetAddr], hello: &Hello) {
-        let limit = self.config.limits.two_hops;
+        let limit = self.two_hop_limit();
         let news: Vec<(NetAddr, bool)> = hello
             .entries
             .iter()
@@ -302,6 +325,15 @@ impl<X: Extension> Nhdp<X> {
         }
         self.changed |= changed;
         self.refused += refused;
+    }
+
+    /// How many 2-Hop Tuples a link may have now.
+    fn two_hop_limit(&self) -> usize {
+        let limit = self.config.limits.two_hops;
+        let links = || self.interfaces.values().flat_map(|i| i.links.values());
+        let total = limit * TWO_HOPS;
+        let used: usize = links().map(|l| l.two_hops.len()).sum();
+        if used < total { limit } else { limit.min(total / 2 / links().count().max(1)) }
     }
 
     fn is_exactly_ours(&self, address: NetAddr) -> bool {

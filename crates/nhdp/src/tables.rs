@@ -69,6 +69,9 @@ pub struct Link<X: Extension> {
     pub neighbor: Option<NeighborId>,
     /// The extension's part.
     pub ext: X::Link,
+    /// When it was made, and whether it has ever been symmetric: who makes room for others.
+    pub(crate) since: Instant,
+    pub(crate) proven: bool,
     /// Its last HELLO called the link symmetric.
     pub(crate) called_symmetric: bool,
     /// L_status when the consequences of a change were last drawn.

@@ -46,14 +46,29 @@ pub(crate) fn select(candidates: &[Candidate], direct: &[Option<u32>]) -> Vec<bo
         .collect();
     let mut chosen: Vec<bool> = candidates.iter().map(|x| x.will >= WILL_ALWAYS).collect();
     let mut cover = vec![0usize; direct.len()];
+    // How many y that nobody chosen serves each x serves: kept, not counted anew, for N1 and N2 may be large.
+    let mut servers: Vec<Vec<usize>> = vec![Vec::new(); direct.len()];
+    for (i, y) in serves.iter().enumerate().flat_map(|(i, mine)| mine.iter().map(move |y| (i, *y))) {
+        servers.get_mut(y).into_iter().for_each(|all| all.push(i));
+    }
+    let mut gain: Vec<usize> = serves.iter().map(Vec::len).collect();
+    let mut take = |mine: &[usize], gain: &mut [usize]| {
+        for y in mine {
+            let Some(n) = cover.get_mut(*y) else { continue };
+            *n += 1;
+            if *n == 1 {
+                for i in servers.get(*y).into_iter().flatten() {
+                    gain.get_mut(*i).into_iter().for_each(|g| *g -= 1);
+                }
+            }
+        }
+    };
     for (mine, _) in serves.iter().zip(&chosen).filter(|(_, c)| **c) {
-        count(&mut cover, mine, true);
+        take(mine, &mut gain);
     }
     loop {
-        let gain =
-            |i: usize| serves.get(i).map_or(0, |s| s.iter().filter(|y| cover.get(**y) == Some(&0)).count());
-        let next = candidates.iter().enumerate().filter(|(i, _)| chosen.get(*i) == Some(&false));
-        let next = next.map(|(i, x)| (gain(i), i, x)).filter(|(gain, ..)| *gain > 0);
+        let next = candidates.iter().zip(&gain).enumerate().map(|(i, (x, gain))| (*gain, i, x));
+        let next = next.filter(|(gain, i, _)| *gain > 0 && chosen.get(*i) == Some(&false));
         let next = next.max_by_key(|(gain, i, x)| {
             let degree = serves.get(*i).map_or(0, Vec::len);
             (x.will, *gain, x.current, degree, core::cmp::Reverse(*i))
@@ -61,7 +76,7 @@ pub(crate) fn select(candidates: &[Candidate], direct: &[Option<u32>]) -> Vec<bo
         let Some((_, i, _)) = next else { break };
         if let (Some(flag), Some(mine)) = (chosen.get_mut(i), serves.get(i)) {
             *flag = true;
-            count(&mut cover, mine, true);
+            take(mine, &mut gain);
         }
     }
     prune(candidates, &serves, &mut cover, &mut chosen);
@@ -79,14 +94,6 @@ fn lower(best: &mut [u32], y: usize, cost: u32) {
     }
 }
 
-fn count(cover: &mut [usize], mine: &[usize], up: bool) {
-    for y in mine {
-        if let Some(n) = cover.get_mut(*y) {
-            *n = if up { *n + 1 } else { n.saturating_sub(1) };
-        }
-    }
-}
-
 /// Drops members whose every y another member serves too, the least willing first.
 fn prune(candidates: &[Candidate], serves: &[Vec<usize>], cover: &mut [usize], chosen: &mut [bool]) {
     let mut order: Vec<usize> = (0..candidates.len()).collect();
@@ -98,7 +105,9 @@ fn prune(candidates: &[Candidate], serves: &[Vec<usize>], cover: &mut [usize], c
         let spare = mine.iter().all(|y| cover.get(*y).is_some_and(|n| *n > 1));
         if *flag && x.will < WILL_ALWAYS && spare {
             *flag = false;
-            count(cover, mine, false);
+            for y in mine {
+                cover.get_mut(*y).into_iter().for_each(|n| *n = n.saturating_sub(1));
+            }
         }
     }
 }

@@ -385,7 +385,7 @@ fn nhdp_config(config: &Config) -> nhdp::Config {
             links: l.links,
             neighbor_addresses: l.neighbor_addresses,
             two_hops: l.two_hops,
-            lost: l.links * 4,
+            lost: l.links * 2,
         },
     }
 }

@@ -11,6 +11,8 @@ use rfc5444::{
     pack, time_code_at,
 };
 
+use nhdp::MAX_PAIRS;
+
 use crate::ext::{LINK_METRIC, Metrics};
 use crate::scope::Scopes;
 use crate::tunnel::{NOTE, Note};
@@ -84,6 +86,9 @@ impl Tc {
         }
         let originator = header.originator().and_then(|a| a.net_addr()).ok_or(Invalid)?;
         let seq = header.seq().ok_or(Invalid)?;
+        if message.pairs() > MAX_PAIRS {
+            return Err(Invalid);
+        }
         let mut validity = None;
         let mut interval = None;
         let mut ansn = None;

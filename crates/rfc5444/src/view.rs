@@ -235,6 +235,12 @@ impl<'a> MessageView<'a> {
         BlockIter { cursor: self.blocks, addr_len: self.header.addr_len }
     }
 
+    /// How often an address and a TLV of its block have to be looked at together: what it costs to read all.
+    /// 64 kB can hold millions of such pairs.
+    pub fn pairs(&self) -> usize {
+        self.blocks().map(|b| usize::from(b.count()) * b.tlvs().count()).sum()
+    }
+
     /// Hands the message to `part`, piece by piece, as it is without its message TLVs of type `kind`, all
     /// sizes made to fit, and with hop limit and hop count 0: what an ICV covers (RFC 7182 §9.1).
     pub fn without_tlvs(&self, kind: u8, mut part: impl FnMut(&[u8])) {
