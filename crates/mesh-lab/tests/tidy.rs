@@ -34,7 +34,7 @@ const LEVELS: &[(&str, u8)] = &[
 ];
 
 /// Dependencies between crates of one level.
-const WITHIN_A_LEVEL: &[(&str, &str)] = &[("olsrv2", "nhdp")];
+const WITHIN_A_LEVEL: &[(&str, &str)] = &[("olsrv2", "nhdp"), ("mesh-lab", "mesh-sim")];
 
 /// The longest source file, in lines.
 const MAX_LINES: usize = 800;

@@ -8,7 +8,8 @@ use mesh_sys::netlink::wired_bitrate;
 use mesh_sys::poll::Poller;
 use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
 use mesh_types::{Instant, NodeId};
-use olsrv2::{Event, Input, Output, Record, RouteChange, Router};
+use olsrv2::recording::Recorder;
+use olsrv2::{Config, Event, Input, InputError, Output, Record, RouteChange, Router};
 
 use crate::links::Usable;
 use crate::records::check;
@@ -67,7 +68,9 @@ struct Port {
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) family: Family,
+    /// Read from here; what changes it goes through the instance's own functions, so that it is recorded.
     pub(crate) router: Router,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) counters: SocketCounters,
     originator: IpAddr,
     ports: BTreeMap<u32, Port>,
@@ -76,11 +79,12 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(router: Router) -> Self {
-        let originator = router.config().originator;
+    pub(crate) fn new(config: Config, seed: u64, now: Instant, record: bool) -> Self {
+        let originator = config.originator;
         Self {
             family: Family::of(&originator),
-            router,
+            recorder: record.then(|| Recorder::new(&config, seed, now)),
+            router: Router::new(config, seed, now),
             counters: SocketCounters::default(),
             originator,
             ports: BTreeMap::new(),
@@ -186,9 +190,33 @@ impl Instance {
 
     /// Hands the core one input. Refusals are counted by the core; the log keeps the details.
     pub(crate) fn input(&mut self, now: Instant, input: Input<'_>) {
-        if let Err(e) = self.router.handle_input(now, input) {
+        if let Err(e) = self.try_input(now, input) {
             log::debug!("{}: {e}", self.name());
         }
+    }
+
+    /// The same, for those who want to know.
+    pub(crate) fn try_input(&mut self, now: Instant, input: Input<'_>) -> Result<(), InputError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(now, &input);
+        }
+        self.router.handle_input(now, input)
+    }
+
+    /// Lets the core do what is due; true if something was.
+    pub(crate) fn timeout(&mut self, now: Instant) -> bool {
+        let due = self.router.poll_timeout().is_some_and(|t| t <= now);
+        if due {
+            self.recorder.iter_mut().for_each(|r| r.timeout(now));
+            self.router.handle_timeout(now);
+        }
+        due
+    }
+
+    fn output(&mut self) -> Option<Output> {
+        let output = self.router.poll_output()?;
+        self.recorder.iter_mut().for_each(|r| r.output(&output));
+        Some(output)
     }
 
     /// Takes what arrived on an interface. After each packet `done` gets what follows from it.
@@ -224,7 +252,7 @@ impl Instance {
 
     /// Sends what the core gives out, and hands the rest to `done`, until the core is empty.
     pub(crate) fn drain(&mut self, now: Instant, done: &mut impl FnMut(&mut Self, Effect)) {
-        while let Some(output) = self.router.poll_output() {
+        while let Some(output) = self.output() {
             match output {
                 Output::Transmit { interface, bytes } => self.transmit(interface, &bytes),
                 Output::Probe { interface, address } => done(self, Effect::Probe { interface, address }),
@@ -291,7 +319,7 @@ fn from_the_link(source: IpAddr, destination: IpAddr) -> bool {
 mod tests {
     use mesh_sys::identity::Identity;
     use mesh_types::Duration;
-    use olsrv2::{Config, NetAddr};
+    use olsrv2::NetAddr;
 
     use super::*;
     use crate::records::sign;
@@ -332,7 +360,7 @@ mod tests {
         let identity = Identity::from_seed(&[7; 32]);
         let owner = IpAddr::V6(identity.node_id().ula_address());
         let mut sender = Router::new(Config::new(owner), 1, now);
-        let mut us = Instance::new(Router::new(Config::new("fd00::2".parse().unwrap()), 2, now));
+        let mut us = Instance::new(Config::new("fd00::2".parse().unwrap()), 2, now, false);
         let up = |address: &str| [NetAddr::host(address.parse().unwrap())];
         sender.handle_input(now, Input::InterfaceUp { interface: 1, addresses: &up("fe80::1") }).unwrap();
         us.input(now, Input::InterfaceUp { interface: 1, addresses: &up("fe80::2") });

@@ -6,6 +6,7 @@
 //! `uplink` the node's own way to the Internet · `tunnels` to gateways · `ipv4` the IPv4 address and its duplicates · `records`
 //! signed application records · `answers` replies on the control socket · `numbers` sequence numbers over
 //! restarts · `stations` what radios say of neighbours · `service` the driver loop.
+//! `recording` writes down what happens, for a replay.
 //!
 //! Needs `CAP_NET_ADMIN` (addresses, routes, forwarding) and `CAP_NET_BIND_SERVICE` (UDP 269); `CAP_BPF` for
 //! tunnels.
@@ -16,6 +17,7 @@ mod instance;
 mod ipv4;
 mod links;
 mod numbers;
+mod recording;
 mod records;
 mod rules;
 mod service;

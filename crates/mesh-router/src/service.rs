@@ -11,13 +11,14 @@ use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::udp::Family;
 use mesh_sys::{clock, entropy};
 use mesh_types::{Duration, Instant};
-use olsrv2::{Config, Input, MetricMode, Router, Sequences};
+use olsrv2::{Config, Input, MetricMode, Sequences};
 
 use crate::fib::{self, Fib, PROTOCOL};
 use crate::instance::Instance;
 use crate::ipv4::Ipv4;
 use crate::links::Links;
 use crate::numbers::{NumberFile, Numbers};
+use crate::recording::RecordFile;
 use crate::records::Board;
 use crate::rules;
 use crate::settings::Settings;
@@ -85,6 +86,7 @@ pub(crate) struct Service {
     /// What kept them from being saved.
     numbers_unsaved: Option<String>,
     record: u32,
+    recording: Option<RecordFile>,
     /// Which start of the service this is, counted over all runs.
     start: u32,
     started: Instant,
@@ -113,6 +115,7 @@ impl Service {
         if !settings.fixed4 {
             settings.originator4 = ipv4.address();
         }
+        let recording = settings.record.as_deref().map(RecordFile::create).transpose()?;
         let start = found.map_or(0, |n| n.start).saturating_add(1);
         let instances = instances(&settings, found.as_ref(), start, now)?;
         let own_ula = settings.own_prefix.map(|_| settings.identity.node_id().ula_prefix());
@@ -145,6 +148,7 @@ impl Service {
             numbers,
             numbers_unsaved: None,
             start,
+            recording,
             record: found.map_or(0, |n| n.record),
             started: now,
             housekeeping: now,
@@ -208,7 +212,14 @@ impl Service {
                 }
             }
             self.timeouts(now);
+            self.keep_recording();
         }
+    }
+
+    /// Writes down what happened to the cores since the last time.
+    pub(crate) fn keep_recording(&mut self) {
+        let Some(file) = &mut self.recording else { return };
+        file.keep(self.instances.iter_mut().map(|i| &mut i.recorder));
     }
 
     fn next_deadline(&self) -> Instant {
@@ -243,8 +254,7 @@ impl Service {
     fn timeouts(&mut self, now: Instant) {
         for at in 0..self.instances.len() {
             let Some(instance) = self.instances.get_mut(at) else { continue };
-            if instance.router.poll_timeout().is_some_and(|t| t <= now) {
-                instance.router.handle_timeout(now);
+            if instance.timeout(now) {
                 self.drain(now, at);
             }
         }
@@ -310,6 +320,10 @@ impl Service {
         if let Err(e) = self.numbers.write(&numbers) {
             log::warn!("saving sequence numbers: {e}");
         }
+        self.keep_recording();
+        if let Some(file) = &mut self.recording {
+            file.end();
+        }
     }
 
     fn own_addresses(&self) -> [(IpAddr, u8); 2] {
@@ -365,7 +379,7 @@ fn instance(
         counter,
         ..Config::new(originator)
     };
-    Ok(Instance::new(Router::new(config, seed, now)))
+    Ok(Instance::new(config, seed, now, settings.record.is_some()))
 }
 
 #[cfg(test)]

@@ -29,6 +29,12 @@ pub(crate) const FLAGS: &[Flag] = &[
         many: false,
         help: "how many hops successive TCs go, as 255,4,4 (default: all go all the way)",
     },
+    Flag {
+        name: "--record",
+        value: Some("FILE"),
+        many: false,
+        help: "write all that happens to the router there, for mesh-sim --replay; ends at 64 MiB",
+    },
     Flag { name: "--fast", value: None, many: false, help: "short intervals, for small lively meshes" },
 ];
 
@@ -58,6 +64,8 @@ pub(crate) struct Settings {
     config: [PathBuf; 2],
     pub(crate) run_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
+    /// Where inputs are recorded.
+    pub(crate) record: Option<PathBuf>,
     /// What a person should know about the configuration.
     pub(crate) problems: Vec<String>,
 }
@@ -101,6 +109,7 @@ impl Settings {
             config: [args.config.clone(), args.state_dir.join("p2pmesh.toml")],
             run_dir: args.run_dir.clone(),
             state_dir: args.state_dir.join("mesh-router"),
+            record: args.one("--record").map(PathBuf::from),
             problems: Vec::new(),
         };
         let config = settings.read_config();

@@ -1,5 +1,7 @@
 //! Simulator of a mesh: the very router cores, an event queue, radio-like links (test tool, level 5).
 //!
+//! [`replay`] is the other way into the cores: what was recorded on a device happens again.
+//!
 //! Seeded and deterministic: the same seed gives the same packets, on one thread or on several. Start at
 //! [`Sim`]; [`scenario`] is what the `mesh-sim` program runs.
 // Nodes are named by their index; an index out of range is a wrong test, and ends it.
@@ -12,6 +14,7 @@ mod graph;
 mod medium;
 mod node;
 mod place;
+pub mod replay;
 pub mod scenario;
 mod sim;
 

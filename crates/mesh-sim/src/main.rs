@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use mesh_sim::Shape;
+use mesh_sim::replay::{self, Replay};
 use mesh_sim::scenario::{Event, Scenario};
 use mesh_types::Duration;
-use olsrv2::Timing;
+use olsrv2::{Key, Timing};
 
 const USAGE: &str = "usage: mesh-sim [FLAG…]
 
@@ -26,11 +27,23 @@ Simulates a mesh of routers from power-on, prints figures, and checks what must 
   --fast             the fast timers (HELLO 0.5 s, TC 1 s)
   --then E,E…        then: join, cut, mend, told, restart, amnesia, storm, part, heal
   --threads K        no influence on the figures (default: as many as processors)
-Exit status: 0; 1 if an invariant did not hold (the seed and the command are printed); 2 for a wrong flag.";
+Or, with a recording that mesh-router --record made:
+  --replay FILE      run the cores over it, print what they gave out and their routes at its end
+  --trace            print every output, too
+  --keys FILE        secrets of router.key, one a line, where the routers had keys
+Exit status: 0; 1 if an invariant did not hold (the seed and the command are printed), or if
+a recording is broken or the cores depart from it; 2 for a wrong flag.";
+
+/// What the command line asks for.
+enum Task {
+    Simulate(Scenario),
+    Replay { recording: String, keys: Option<String>, trace: bool },
+}
 
 fn main() -> ExitCode {
     let scenario = match options() {
-        Ok(scenario) => scenario,
+        Ok(Task::Simulate(scenario)) => scenario,
+        Ok(Task::Replay { recording, keys, trace }) => return replay(&recording, keys.as_deref(), trace),
         Err(text) => {
             let _ = writeln!(std::io::stderr(), "mesh-sim: {text}");
             return ExitCode::from(2);
@@ -49,9 +62,33 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn options() -> Result<Scenario, String> {
+fn replay(path: &str, keys: Option<&str>, trace: bool) -> ExitCode {
+    let mut out = std::io::stdout();
+    let complain = |text: &dyn std::fmt::Display| {
+        let _ = writeln!(std::io::stderr(), "mesh-sim: {text}");
+    };
+    let read = |path: &str| std::fs::read(path).map_err(|e| complain(&format!("{path}: {e}")));
+    let Ok(bytes) = read(path) else { return ExitCode::from(2) };
+    let Ok(secrets) = keys.map_or(Ok(Vec::new()), read) else { return ExitCode::from(2) };
+    let secrets = String::from_utf8_lossy(&secrets);
+    let keys: Vec<Key> = secrets.lines().map(|l| Key::new(l.trim().as_bytes())).collect();
+    let (replay, result) = Replay::run(&bytes, &keys, |who, now, output| {
+        if trace {
+            let _ = writeln!(out, "{now} router {who} {}", replay::line(output));
+        }
+    });
+    let _ = write!(std::io::stdout(), "{replay}");
+    if let Err(e) = &result {
+        complain(&format!("{path}: {e}"));
+    }
+    let same = replay.routers.values().all(|r| r.departs.is_none());
+    if result.is_ok() && same { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn options() -> Result<Task, String> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
     let mut s = Scenario { threads, ..Scenario::new(Shape::from_str("rgg")?, 50, 1, 120) };
+    let (mut recording, mut keys, mut trace) = (None, None, false);
     let mut words = std::env::args().skip(1);
     while let Some(flag) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{flag} needs a value\n{USAGE}"));
@@ -70,14 +107,20 @@ fn options() -> Result<Scenario, String> {
             "--steady" => s.timing = Timing::STEADY,
             "--then" => s.then = value()?.split(',').map(event).collect::<Result<_, _>>()?,
             "--threads" => s.threads = number(&flag, &value()?)?,
+            "--replay" => recording = Some(value()?),
+            "--keys" => keys = Some(value()?),
+            "--trace" => trace = true,
             "--help" | "-h" => return Err(USAGE.into()),
             _ => return Err(format!("unknown flag {flag}\n{USAGE}")),
         }
     }
+    if let Some(recording) = recording {
+        return Ok(Task::Replay { recording, keys, trace });
+    }
     if s.nodes == 0 || s.nodes >= usize::from(u16::MAX) {
         return Err("--nodes: from 1 to 65534".into());
     }
-    Ok(s)
+    Ok(Task::Simulate(s))
 }
 
 fn number<T: FromStr>(flag: &str, text: &str) -> Result<T, String> {

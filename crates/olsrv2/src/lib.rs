@@ -21,6 +21,7 @@ mod mpr;
 mod names;
 mod outbox;
 mod receive;
+pub mod recording;
 mod records;
 mod relay;
 mod replay;

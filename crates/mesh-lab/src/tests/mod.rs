@@ -11,6 +11,7 @@ mod line;
 mod names;
 mod pair;
 mod radio;
+mod recorded;
 mod records;
 mod restart;
 mod ring;
@@ -32,6 +33,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("flows", flows::run),
     ("duplicate", duplicate::run),
     ("records", records::run),
+    ("replayed", recorded::run),
     ("restart", restart::run),
     ("keys", keys::run),
     ("ring", ring::run),

@@ -9,6 +9,7 @@ use mesh_types::Instant;
 use super::Service;
 use crate::answers;
 use crate::instance::Instance;
+use crate::recording::RecordFile;
 
 impl Service {
     pub(super) fn serve(&mut self, now: Instant, event: poll::Event) {
@@ -78,6 +79,7 @@ impl Service {
         status.problems.extend(self.node_problems());
         let broken = self.instances.iter().flat_map(Instance::problems);
         status.problems.extend(broken.chain(self.fib.problems()).take(20).map(str::to_owned));
+        status.problems.extend(self.recording.as_ref().and_then(RecordFile::problem).map(str::to_owned));
         answers::counters(&self.instances, &mut status);
         if let Some(e) = &self.numbers_unsaved {
             status.problems.push(format!(

@@ -87,6 +87,7 @@ impl Service {
             log::warn!("keeping the IPv4 address for the next start: {e}");
         }
         self.put_addresses().map_err(|e| e.to_string())?;
+        self.keep_recording();
         let room = self.instances.get_mut(V4).ok_or("no IPv4")?;
         let (sequences, counter) = (Some(room.router.sequences()), room.router.counter());
         let gone: Vec<NetAddr> = room.router.routes().map(|r| r.prefix).collect();

@@ -72,7 +72,7 @@ impl Service {
         let payload = records::sign(&self.settings.identity, kind, sequence, &content);
         let instance = self.instances.get_mut(V6).ok_or("no IPv6")?;
         let input = Input::Publish { kind, sequence, payload: &payload, validity };
-        instance.router.handle_input(now, input).map_err(|e| e.to_string())?;
+        instance.try_input(now, input).map_err(|e| e.to_string())?;
         self.record = sequence;
         let own = Own { client, sequence, content, validity };
         let shown = own_record(&self.settings, kind, &own);
