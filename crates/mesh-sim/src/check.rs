@@ -75,6 +75,32 @@ impl Sim {
         (0..self.len()).rev().filter(|i| self.node(*i).up).all(|from| self.has_shortest_paths(from, &graph))
     }
 
+    /// The router has a route to everyone to whom its own links and the costs that others advertise lead, and
+    /// it costs no more than that way (it may know a better one: 2-hop neighbours say more than TCs).
+    pub fn uses_what_it_knows(&self, from: usize) -> bool {
+        let router = &self.node(from).router;
+        let mut graph: Vec<Vec<(usize, u32)>> = vec![Vec::new(); self.len()];
+        let usable = |n: &olsrv2::NeighborView| n.status == LinkStatus::Symmetric;
+        for n in router.neighbors().filter(usable) {
+            let to = n.originator.and_then(|o| self.medium.owner(o));
+            graph[from].extend(to.map(|to| (to, n.metric_out.value())));
+        }
+        for edge in router.topology() {
+            let ends = self.medium.owner(edge.from).zip(self.medium.owner(edge.to));
+            let foreign = ends.filter(|(a, _)| *a != from);
+            foreign.into_iter().for_each(|(a, b)| graph[a].push((b, edge.metric.value())));
+        }
+        graph[from].retain(|(_, cost)| *cost != u32::MAX);
+        let mut have = vec![u32::MAX; self.len()];
+        for route in router.routes() {
+            if let Some(to) = self.node_of(&route) {
+                have[to] = route.metric.value();
+            }
+        }
+        let known = shortest(from, &graph);
+        (0..self.len()).filter(|to| *to != from).all(|to| known[to].is_none_or(|cost| have[to] <= cost))
+    }
+
     fn has_shortest_paths(&self, from: usize, graph: &[Vec<(usize, u32)>]) -> bool {
         let node = self.node(from);
         let want = shortest(from, graph);

@@ -8,7 +8,7 @@ use mesh_sim::Shape;
 use mesh_sim::replay::{self, Replay};
 use mesh_sim::scenario::{Event, Scenario};
 use mesh_types::Duration;
-use olsrv2::{Key, Timing};
+use olsrv2::Key;
 
 const USAGE: &str = "usage: mesh-sim [FLAG…]
 
@@ -23,8 +23,10 @@ Simulates a mesh of routers from power-on, prints figures, and checks what must 
   --mobility V       nodes move at V ranges per second, rgg only
   --skew PPM         clocks differ by up to so many parts per million
   --power-on T       nodes are switched on within T seconds, not at once
-  --steady           mesh-router's own timers (RFC 7181's, but repetitions are rarer)
-  --fast             the fast timers (HELLO 0.5 s, TC 1 s)
+  --timers T         steady (mesh-router's own: RFC 7181's, but repetitions are rarer; default), rfc or
+                     fast (HELLO 0.5 s, TC 1 s)
+  --metric M         dat (RFC 7779, mesh-router's own; default) or hop (all links cost the same)
+  --tc-scopes H,H…   how many hops successive TCs go, as 255,4,4 (default: all go all the way)
   --then E,E…        then: join, cut, mend, told, restart, amnesia, storm, part, heal
   --threads K        no influence on the figures (default: as many as processors)
 Or, with a recording that mesh-router --record made:
@@ -36,7 +38,7 @@ a recording is broken or the cores depart from it; 2 for a wrong flag.";
 
 /// What the command line asks for.
 enum Task {
-    Simulate(Scenario),
+    Simulate(Box<Scenario>),
     Replay { recording: String, keys: Option<String>, trace: bool },
 }
 
@@ -103,9 +105,21 @@ fn options() -> Result<Task, String> {
             "--mobility" => s.speed = number(&flag, &value()?)?,
             "--skew" => s.skew_ppm = number(&flag, &value()?)?,
             "--power-on" => s.power_on = Duration::from_secs(number(&flag, &value()?)?),
-            "--fast" => s.timing = Timing::FAST,
-            "--steady" => s.timing = Timing::STEADY,
-            "--then" => s.then = value()?.split(',').map(event).collect::<Result<_, _>>()?,
+            "--timers" => s.timing = named(&flag, &value()?, &Scenario::TIMERS)?,
+            "--metric" => s.metric = named(&flag, &value()?, &Scenario::METRICS)?,
+            "--tc-scopes" => {
+                let text = value()?;
+                s.tc_scopes = text.split(',').map(|t| number(&flag, t)).collect::<Result<_, _>>()?;
+                if !olsrv2::is_regular(&s.tc_scopes) {
+                    return Err(format!("--tc-scopes {text}: no pattern that RFC 7181 §5.4.7 allows"));
+                }
+            }
+            "--then" => {
+                s.then = value()?
+                    .split(',')
+                    .map(|name| named(&flag, name, &Event::NAMES))
+                    .collect::<Result<_, _>>()?
+            }
             "--threads" => s.threads = number(&flag, &value()?)?,
             "--replay" => recording = Some(value()?),
             "--keys" => keys = Some(value()?),
@@ -120,14 +134,14 @@ fn options() -> Result<Task, String> {
     if s.nodes == 0 || s.nodes >= usize::from(u16::MAX) {
         return Err("--nodes: from 1 to 65534".into());
     }
-    Ok(Task::Simulate(s))
+    Ok(Task::Simulate(Box::new(s)))
 }
 
 fn number<T: FromStr>(flag: &str, text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{flag}: {text} is no number\n{USAGE}"))
 }
 
-fn event(name: &str) -> Result<Event, String> {
-    let found = Event::NAMES.iter().find(|(n, _)| *n == name);
-    found.map(|(_, e)| *e).ok_or_else(|| format!("--then: unknown event {name}\n{USAGE}"))
+fn named<T: Copy>(flag: &str, name: &str, all: &[(&str, T)]) -> Result<T, String> {
+    let found = all.iter().find(|(n, _)| *n == name);
+    found.map(|(_, v)| *v).ok_or_else(|| format!("{flag}: {name} is not known\n{USAGE}"))
 }

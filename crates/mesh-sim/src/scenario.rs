@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Instant as Wall;
 
 use mesh_types::Duration;
-use olsrv2::{Input, Timing};
+use olsrv2::{Config, Input, MetricMode, Timing};
 
 use crate::{Field, Sample, Settings, Shape, Sim, Traffic};
 
@@ -31,6 +31,10 @@ pub struct Scenario {
     pub power_on: Duration,
     /// Timers.
     pub timing: Timing,
+    /// How links are measured.
+    pub metric: MetricMode,
+    /// Hop limits of successive TCs; empty: all go all the way.
+    pub tc_scopes: Vec<u8>,
     /// Threads; no influence on the outcome.
     pub threads: usize,
     /// What happens when the quiet phase is over, one after the other; each must settle.
@@ -123,7 +127,14 @@ const LASTING: Duration = Duration::from_secs(25);
 const KIND: u8 = 99;
 
 impl Scenario {
-    /// Standing, lossless, RFC 7181's timers, one thread.
+    /// Timers by their names on the command line; the first is what nodes have.
+    pub const TIMERS: [(&'static str, Timing); 3] =
+        [("steady", Timing::STEADY), ("rfc", Timing::RFC7181), ("fast", Timing::FAST)];
+    /// Metrics by their names on the command line; the first is what nodes have.
+    pub const METRICS: [(&'static str, MetricMode); 2] =
+        [("dat", MetricMode::Dat), ("hop", MetricMode::HopCount)];
+
+    /// Standing, lossless, with the settings that nodes have, one thread.
     pub fn new(shape: Shape, nodes: usize, seed: u64, seconds: u64) -> Self {
         Self {
             nodes,
@@ -135,7 +146,9 @@ impl Scenario {
             speed: 0.0,
             skew_ppm: 0,
             power_on: Duration::ZERO,
-            timing: Timing::RFC7181,
+            timing: Timing::STEADY,
+            metric: MetricMode::Dat,
+            tc_scopes: Vec::new(),
             threads: 1,
             then: Vec::new(),
         }
@@ -162,14 +175,26 @@ impl Scenario {
         if self.power_on > Duration::ZERO {
             text += &format!(" --power-on {}", self.power_on.as_secs());
         }
-        for (timing, flag) in [(Timing::FAST, " --fast"), (Timing::STEADY, " --steady")] {
-            text += if self.timing == timing { flag } else { "" };
+        let timers = Self::TIMERS.iter().skip(1).find(|(_, t)| *t == self.timing);
+        text += &timers.map_or(String::new(), |(name, _)| format!(" --timers {name}"));
+        let metric = Self::METRICS.iter().skip(1).find(|(_, m)| *m == self.metric);
+        text += &metric.map_or(String::new(), |(name, _)| format!(" --metric {name}"));
+        if !self.tc_scopes.is_empty() {
+            let hops: Vec<String> = self.tc_scopes.iter().map(u8::to_string).collect();
+            text += &format!(" --tc-scopes {}", hops.join(","));
         }
         if !self.then.is_empty() {
             let names: Vec<&str> = self.then.iter().map(|e| e.name()).collect();
             text += &format!(" --then {}", names.join(","));
         }
         text
+    }
+
+    /// What a node is told.
+    fn configure(&self, config: &mut Config) {
+        config.timing = self.timing;
+        config.metric = self.metric;
+        config.tc_scopes.clone_from(&self.tc_scopes);
     }
 
     /// Runs it.
@@ -214,7 +239,7 @@ impl<'a> Run<'a> {
         let steps = scenario.nodes.max(1) as u64;
         for i in 0..scenario.nodes {
             sim.run_until(first + Duration::from_micros(scenario.power_on.as_micros() * i as u64 / steps));
-            sim.add(|c| c.timing = scenario.timing);
+            sim.add(|c| scenario.configure(c));
             sim.attach(i);
         }
         let field = sim.lay_out(scenario.shape, scenario.loss);
@@ -282,6 +307,7 @@ impl<'a> Run<'a> {
         let floods = self.publish();
         self.pass(left.saturating_sub(left.divided_by(2)), true);
         self.check_floods(&floods);
+        self.check_knowledge();
         if self.scenario.is_still() {
             if !self.settled() {
                 self.report.broken.push("routes are not the shortest paths at the end".into());
@@ -338,6 +364,21 @@ impl<'a> Run<'a> {
         from
     }
 
+    /// Whatever gets lost: what a router knows it makes the best of, a moment later at the latest.
+    fn check_knowledge(&mut self) {
+        let step = (self.sim.len() / 50).max(1);
+        let mut behind: Vec<usize> = (0..self.sim.len()).step_by(step).collect();
+        for _ in 0..4 {
+            behind.retain(|i| !self.sim.uses_what_it_knows(*i));
+            if behind.is_empty() {
+                return;
+            }
+            self.step(Duration::from_millis(500));
+        }
+        let text = format!("routes of nodes {behind:?} are not the shortest paths that they know of");
+        self.report.broken.push(text);
+    }
+
     fn check_floods(&mut self, from: &[usize]) {
         let mut missing = 0;
         for i in from {
@@ -362,8 +403,8 @@ impl<'a> Run<'a> {
         let neighbor = self.sim.first_neighbor(0).unwrap_or(1);
         match event {
             Event::Join => {
-                let timing = self.scenario.timing;
-                let late = self.sim.add(|c| c.timing = timing);
+                let scenario = self.scenario;
+                let late = self.sim.add(|c| scenario.configure(c));
                 self.sim.attach(late);
                 self.sim.connect(late, 0);
             }

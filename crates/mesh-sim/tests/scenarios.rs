@@ -4,7 +4,7 @@
 use mesh_sim::scenario::{Event, Report, Scenario};
 use mesh_sim::{Field, RADIO, Settings, Shape, Sim};
 use mesh_types::Duration;
-use olsrv2::Timing;
+use olsrv2::{MetricMode, Timing};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RGG: Shape = Shape::Geometric { degree: 9.0 };
@@ -28,9 +28,15 @@ fn every_shape_settles_and_stays_on_shortest_paths() {
 
 #[test]
 fn every_event_settles() {
-    for (shape, timing) in [(RGG, Timing::RFC7181), (RGG, Timing::STEADY), (Shape::Grid, Timing::FAST)] {
+    let (dat, hop) = (MetricMode::Dat, MetricMode::HopCount);
+    for (shape, timing, metric) in [
+        (RGG, Timing::STEADY, dat),
+        (RGG, Timing::RFC7181, hop),
+        (Shape::Ring, Timing::STEADY, hop),
+        (Shape::Grid, Timing::FAST, dat),
+    ] {
         let then = Event::NAMES.iter().map(|(_, e)| *e).collect();
-        let report = sound(&Scenario { timing, then, ..Scenario::new(shape, 16, 3, 30) });
+        let report = sound(&Scenario { timing, metric, then, ..Scenario::new(shape, 16, 3, 30) });
         assert!(report.settled.iter().all(|(_, took, _)| took.is_some()));
     }
 }
