@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lab::{Node, Result, told, wait_for};
 
@@ -72,6 +72,28 @@ impl Foreign {
     /// # Errors
     /// It does not start.
     pub fn start_as(node: &mut Node, tools: &Path, kind: Kind, name: &str, last: &str) -> Result<Self> {
+        let host = Self::at(tools);
+        Self::start_daemon(node, tools, kind, name)?;
+        wait_for(&format!("{kind:?}"), Duration::from_secs(20), || {
+            if let [ended, ..] = node.ended().as_slice() {
+                return Err(ended.clone());
+            }
+            match kind {
+                Kind::Avahi => host.run(node, "avahi-resolve", &["-n", &format!("{last}.local")]),
+                Kind::Resolved => host.run(node, "resolvectl", &["status"]),
+                Kind::Zeroconf => Ok(String::new()),
+            }
+        })?;
+        Ok(host)
+    }
+
+    /// Starts it without waiting; gives the time just before its daemon starts.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_daemon(node: &mut Node, tools: &Path, kind: Kind, name: &str) -> Result<Instant> {
+        let ready = node.file("ready");
+        let _ = fs::remove_file(&ready); // of an earlier start
         let file = |what: &str, text: &str| {
             let path = node.file(what);
             fs::write(&path, text).map_err(told(what)).map(|()| path.display().to_string())
@@ -109,26 +131,21 @@ impl Foreign {
              echo {name} > /proc/sys/kernel/hostname\n\
              {} --config-file={bus} --nofork --nopidfile &\n\
              until [ -S /run/dbus/system_bus_socket ]; do sleep 0.05; done\n\
+             : > {}\n\
              {start}\n",
-            tool("dbus-daemon")
+            tool("dbus-daemon"),
+            ready.display()
         );
         let script = file("host.sh", &script)?;
         let mut command = Command::new("unshare");
         // The shell becomes the daemon; the bus ends with the lab's process namespace.
         command.args(["--mount", "--uts", "--propagation", "private", "sh", &script]);
         node.spawn(HOST, command)?;
-        let host = Self { tools: tools.into() };
-        wait_for(&format!("{kind:?}"), Duration::from_secs(20), || {
-            if let [ended, ..] = node.ended().as_slice() {
-                return Err(ended.clone());
-            }
-            match kind {
-                Kind::Avahi => host.run(node, "avahi-resolve", &["-n", &format!("{last}.local")]),
-                Kind::Resolved => host.run(node, "resolvectl", &["status"]),
-                Kind::Zeroconf => Ok(String::new()),
-            }
+        let bus = "its message bus";
+        wait_for(bus, Duration::from_secs(10), || {
+            if ready.exists() { Ok(()) } else { Err("not ready".into()) }
         })?;
-        Ok(host)
+        Ok(Instant::now())
     }
 
     /// A command on that host, not started yet.

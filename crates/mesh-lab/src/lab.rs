@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,11 +13,11 @@ use mesh_ipc::router::{RouterRequest, RouterResponse};
 use mesh_ipc::{Request, Response};
 use mesh_sys::control::Client;
 use mesh_sys::identity;
-use mesh_sys::netlink::{NetNamespace, Rtnetlink};
+use mesh_sys::netlink::{NetNamespace, Route, RouteKind, Rtnetlink, TABLE_MAIN};
 use mesh_types::NodeId;
 
 /// Where routing daemons put their routes: mesh-router's table, and the main one of all others.
-pub const ROUTE_TABLES: [u32; 2] = [107, mesh_sys::netlink::TABLE_MAIN];
+pub const ROUTE_TABLES: [u32; 2] = [107, TABLE_MAIN];
 
 /// An error for people.
 pub type Result<T> = std::result::Result<T, String>;
@@ -397,6 +398,30 @@ impl Node {
         work: impl FnOnce(&mut Rtnetlink) -> std::result::Result<T, mesh_sys::netlink::Error> + Send,
     ) -> Result<T> {
         self.inside(|| work(&mut Rtnetlink::new()?))?.map_err(told("kernel"))
+    }
+
+    /// Puts an interface on a network of 24 bits, as a host would: up, with that address and a route.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn join(&self, interface: &str, address: Ipv4Addr) -> Result<()> {
+        let [a, b, c, _] = address.octets();
+        self.kernel(|nl| {
+            let index = nl.link(interface)?.map_or(0, |l| l.index);
+            nl.set_up(index, true)?;
+            nl.add_address(index, address.into(), 24)?;
+            nl.replace_route(&Route {
+                kind: RouteKind::Unicast,
+                prefix: Ipv4Addr::new(a, b, c, 0).into(),
+                prefix_len: 24,
+                gateway: None,
+                index,
+                source: Some(address.into()),
+                metric: 0,
+                table: TABLE_MAIN,
+                protocol: 4,
+            })
+        })
     }
 
     fn logs(&self) -> Vec<PathBuf> {

@@ -9,7 +9,7 @@
 //! For many nodes: a [`field::Field`] puts a [`graph`] of nodes on [`air`] (or on cables), with a router
 //! ([`daemon`]) on each, follows all their routes ([`watch`]) and sends echoes across ([`stream`]).
 //!
-//! [`foreign`] puts mDNS implementations of others on a link with ours.
+//! [`foreign`] puts mDNS implementations of others on a link with ours; [`mdns`] hears what is said there.
 
 pub mod air;
 pub mod daemon;
@@ -18,6 +18,7 @@ pub mod foreign;
 pub mod graph;
 pub mod isolate;
 pub mod lab;
+pub mod mdns;
 pub mod probe;
 pub mod report;
 pub mod stream;

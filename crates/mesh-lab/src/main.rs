@@ -1,6 +1,6 @@
 //! `mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [NAME…]`: the tests on many nodes.
 //! `mesh-lab radio …`: those that need radios.
-//! `mesh-lab bench …`: figures on many nodes.
+//! `mesh-lab bench …`: figures on many nodes. `mesh-lab names …`: those of the name service.
 
 mod bench;
 mod tests;
@@ -22,7 +22,7 @@ Runs the tests whose names contain one of NAME (default: all), each with real se
   --peers DIR    where other mDNS implementations are (`ci/setup/private.py names`); without it they are skipped
 Works as root, or without where user namespaces are allowed.
 mesh-lab radio takes the same flags and runs the tests that need simulated radios (ci/radio/vm.py has them).
-Figures: mesh-lab bench --help";
+Figures: mesh-lab bench --help, mesh-lab names --help";
 
 struct Options {
     binaries: PathBuf,
@@ -35,6 +35,7 @@ struct Options {
 enum Work {
     Test(Options),
     Bench(bench::Bench),
+    Names(bench::names::Bench),
 }
 
 fn work() -> Result<Work, String> {
@@ -46,6 +47,8 @@ fn work() -> Result<Work, String> {
         Some("radio") => options(binaries, words, tests::RADIO).map(Work::Test),
         Some("bench") if std::env::args().any(|w| w == "--help") => Err(bench::USAGE.into()),
         Some("bench") => bench::Bench::new(binaries, words).map(Work::Bench),
+        Some("names") if std::env::args().any(|w| w == "--help") => Err(bench::names::USAGE.into()),
+        Some("names") => bench::names::Bench::new(binaries, words).map(Work::Names),
         _ => Err(USAGE.into()),
     }
 }
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
     let limit = match &work {
         Work::Test(_) => 900,
         Work::Bench(_) => 3 * 3600,
+        Work::Names(_) => 1800,
     };
     if let Err(e) = isolate::watch(Duration::from_secs(limit)) {
         complain(&format!("mesh-lab: signals: {e}"));
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
     let good = match work {
         Work::Test(options) => test(&options),
         Work::Bench(bench) => bench.run(),
+        Work::Names(bench) => bench.run(),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -9,6 +9,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::{Node, Result, told};
 
+/// Where a node's own programs ask.
+const OWN_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
+
 /// One echo request (RFC 792, RFC 4443 §4) and its answer: the time it took.
 ///
 /// # Errors
@@ -70,11 +73,20 @@ pub fn checksum(bytes: &[u8]) -> u16 {
 /// No answer, an error code, or no address.
 pub fn resolve(on: &Node, name: &str) -> Result<Vec<IpAddr>> {
     let both = on.inside(|| -> Result<Vec<IpAddr>> {
-        let mut found = query(name, 28)?;
-        found.extend(query(name, 1)?);
+        let mut found = query(OWN_SERVER, name, 28)?;
+        found.extend(query(OWN_SERVER, name, 1)?);
         Ok(found)
     })?;
     both.map_err(|e| format!("{name} on {}: {e}", on.name()))
+}
+
+/// Asks a DNS server from a node for addresses, as type 1 (IPv4) or 28 (IPv6).
+///
+/// # Errors
+/// No answer, an error code, or an answer that does not parse.
+pub fn resolve_at(from: &Node, server: SocketAddr, name: &str, kind: u16) -> Result<Vec<IpAddr>> {
+    let found = from.inside(|| query(server, name, kind))?;
+    found.map_err(|e| format!("{name} from {}: {e}", from.name()))
 }
 
 /// Asks the node's own DNS server whose the address is.
@@ -92,7 +104,7 @@ pub fn reverse(on: &Node, address: IpAddr) -> Result<String> {
             digits.collect::<String>() + "ip6.arpa"
         }
     };
-    let packet = on.inside(|| ask(&asked, 12))??;
+    let packet = on.inside(|| ask(OWN_SERVER, &asked, 12))??;
     let data = answers(&packet, 12).and_then(|(_, found)| found.into_iter().next());
     let name = data.and_then(|at| name_at(&packet, at.start));
     name.ok_or_else(|| format!("no name for {address} on {}", on.name()))
@@ -116,8 +128,8 @@ fn name_at(packet: &[u8], mut at: usize) -> Option<String> {
 }
 
 /// The message that answers a question.
-fn ask(name: &str, kind: u16) -> Result<Vec<u8>> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(told("socket"))?;
+fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(told("socket"))?;
     socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(told("socket"))?;
     let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
@@ -127,14 +139,14 @@ fn ask(name: &str, kind: u16) -> Result<Vec<u8>> {
     packet.push(0);
     packet.extend_from_slice(&kind.to_be_bytes());
     packet.extend_from_slice(&[0, 1]);
-    socket.send_to(&packet, (Ipv4Addr::LOCALHOST, 53)).map_err(told("send"))?;
+    socket.send_to(&packet, server).map_err(told("send"))?;
     let mut buffer = [0u8; 4096];
-    let (len, _) = socket.recv_from(&mut buffer).map_err(told("no answer from 127.0.0.1:53"))?;
+    let (len, _) = socket.recv_from(&mut buffer).map_err(|e| format!("no answer from {server}: {e}"))?;
     Ok(buffer.get(..len).unwrap_or_default().to_vec())
 }
 
-fn query(name: &str, kind: u16) -> Result<Vec<IpAddr>> {
-    let packet = ask(name, kind)?;
+fn query(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<IpAddr>> {
+    let packet = ask(server, name, kind)?;
     let (code, found) = answers(&packet, kind).ok_or("an answer that does not parse")?;
     match code {
         0 => Ok(found.into_iter().filter_map(|data| address(packet.get(data)?)).collect()),

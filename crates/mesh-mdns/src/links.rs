@@ -167,11 +167,18 @@ impl Links {
         }
     }
 
-    /// Whether the address is this machine's or in a prefix of a served interface.
-    pub(crate) fn is_near(&self, address: IpAddr) -> bool {
-        address.is_loopback()
+    /// Whether the address is in a prefix of that interface (`None`: of any that is served), or this machine's.
+    pub(crate) fn is_near(&self, index: Option<u32>, address: IpAddr) -> bool {
+        let mut served = self.served.iter().filter(|(i, _)| index.is_none_or(|wanted| wanted == **i));
+        served.any(|(_, s)| s.addresses.iter().any(|a| a.covers(address)))
+            || (index.is_none() && address.is_loopback())
             || self.own.contains(&address)
-            || self.served.values().any(|s| s.addresses.iter().any(|a| a.covers(address)))
+    }
+
+    /// The interfaces on which clients are served, if they have an address.
+    pub(crate) fn access_points(&self) -> Vec<(u32, String)> {
+        let serving = |s: &Served| s.role == Role::AccessPoint && !s.addresses.is_empty();
+        self.served.iter().filter(|(_, s)| serving(s)).map(|(i, s)| (*i, s.name.clone())).collect()
     }
 
     pub(crate) fn name_of(&self, index: u32) -> &str {

@@ -14,7 +14,8 @@ use mesh_types::{Duration, Instant};
 use names::{Config, Datagram, Input, Names, Output, Rival, Role};
 
 use crate::answers;
-use crate::dns::Dns;
+use crate::dns::{Dns, Query};
+use crate::forward::Forwarder;
 use crate::links::{Change, Links};
 use crate::router::Router;
 use crate::settings::{self, Settings};
@@ -23,8 +24,10 @@ const SIGNALS: u64 = 0;
 const MONITOR: u64 = 1;
 const RADIO: u64 = 2;
 const ROUTER: u64 = 3;
-/// One for each address of `--dns`.
-const DNS: u64 = 16;
+/// One for each address of `--dns`, two for each access point.
+const DNS: u64 = 1 << 40;
+/// One for each question on its way to an uplink's server.
+const FORWARD: u64 = 1 << 44;
 /// Two for each interface index, IPv6 and IPv4.
 const LINKS: u64 = 1 << 16;
 const CONTROL: u64 = 1 << 48;
@@ -62,6 +65,7 @@ pub(crate) struct Service {
     router: Option<Router>,
     links: Links,
     dns: Dns,
+    forwarder: Forwarder,
     core: Names,
     /// Who asked for a name on the control socket, by the core's token.
     asked: BTreeMap<u64, ClientId>,
@@ -93,7 +97,7 @@ impl Service {
         };
         let mut links = Links::default();
         if let Some(names) = &settings.interfaces {
-            links.want(names.iter().map(|n| (n.clone(), Role::Mesh)).collect());
+            links.want(names.clone());
         }
         for p in settings.problems.iter().chain(settings.node.as_ref().err()) {
             log::warn!("{p}");
@@ -108,6 +112,7 @@ impl Service {
             router: None,
             links,
             dns: Dns::new(&settings.dns),
+            forwarder: Forwarder::new(settings.run_dir.join("resolv.conf")),
             core: Names::new(config, seed, now),
             asked: BTreeMap::new(),
             next_token: 0,
@@ -129,7 +134,8 @@ impl Service {
         }
         let mut events = Vec::new();
         loop {
-            let deadline = self.core.poll_timeout().into_iter().chain(self.next_retry()).min();
+            let others = self.next_retry().into_iter().chain(self.forwarder.next_timeout());
+            let deadline = self.core.poll_timeout().into_iter().chain(others).min();
             self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
             for event in events.drain(..) {
@@ -143,13 +149,17 @@ impl Service {
                     RADIO => self.hear_radio(now, event),
                     ROUTER => self.hear_router(now, event),
                     token if self.control.owns(token) => self.serve(now, event),
-                    token if token >= LINKS => self.receive(now, token - LINKS),
-                    token => self.receive_dns(now, (token - DNS) as usize),
+                    token if token >= FORWARD => self.receive_forwarded(now, token - FORWARD),
+                    token if token >= DNS => self.receive_dns(now, token - DNS),
+                    token => self.receive(now, token.saturating_sub(LINKS)),
                 }
             }
             if self.core.poll_timeout().is_some_and(|t| t <= now) {
                 self.core.handle_timeout(now);
                 self.drain(now);
+            }
+            for (client, reply) in self.forwarder.expire(&self.poller, FORWARD, now) {
+                self.dns.reply(client, &reply);
             }
             if self.next_retry().is_some_and(|t| t <= now) {
                 self.retry(now);
@@ -210,6 +220,12 @@ impl Service {
             match output {
                 Output::Transmit(t) => self.links.send(&t),
                 Output::DnsReply { client, payload } => self.dns.reply(client, &payload),
+                Output::Forward { client, payload } => {
+                    let failed = self.forwarder.ask(&self.poller, FORWARD, clock::now(), client, payload);
+                    if let Some((client, reply)) = failed {
+                        self.dns.reply(client, &reply);
+                    }
+                }
                 Output::Publish(payload) => {
                     let lost =
                         self.router.as_mut().is_some_and(|r| r.publish(&self.poller, payload).is_err());
@@ -252,6 +268,7 @@ impl Service {
                 return;
             }
         };
+        self.dns.serve_links(self.links.access_points(), &self.poller, DNS);
         for change in changes {
             let input = match change {
                 Change::Present { index, addresses, role } => Input::Interface { index, addresses, role },
@@ -318,18 +335,27 @@ impl Service {
         }
     }
 
-    fn receive_dns(&mut self, now: Instant, at: usize) {
+    fn receive_dns(&mut self, now: Instant, number: u64) {
+        let upstream = self.forwarder.has_servers(now);
+        self.input(now, Input::Upstream(upstream));
         for _ in 0..BURST {
             let mut buffer = std::mem::take(&mut self.buffer);
             let links = &self.links;
-            let query = self.dns.receive(at, &mut buffer, |ip| links.is_near(ip));
-            if let Some((client, len)) = query {
+            let query = self.dns.receive(number, &mut buffer, |index, ip| links.is_near(index, ip));
+            if let Some(Query { client, len }) = query {
                 self.input(now, Input::Dns { client, payload: buffer.get(..len).unwrap_or_default() });
             }
             self.buffer = buffer;
             if query.is_none() {
                 return;
             }
+        }
+    }
+
+    fn receive_forwarded(&mut self, now: Instant, number: u64) {
+        let reply = self.forwarder.receive(&self.poller, FORWARD, now, number, &mut self.buffer);
+        if let Some((client, reply)) = reply {
+            self.dns.reply(client, &reply);
         }
     }
 

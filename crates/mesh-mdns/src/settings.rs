@@ -1,13 +1,13 @@
 //! The command line, the configuration and the node's identity, as one set of decisions.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use mesh_sys::identity;
 use mesh_sys::service::{Args, Flag};
 use mesh_types::{NodeId, NodeName};
-use names::Service;
+use names::{Role, Service};
 
 /// The flags beyond those of every service.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -16,6 +16,12 @@ pub(crate) const FLAGS: &[Flag] = &[
         value: Some("IF"),
         many: true,
         help: "interfaces to serve (default: those mesh-radio names)",
+    },
+    Flag {
+        name: "--access-point",
+        value: Some("IF"),
+        many: true,
+        help: "interfaces of clients, who find the whole mesh there (default: those mesh-radio names)",
     },
     Flag { name: "--name", value: Some("NAME"), many: false, help: "the name (default: the host name)" },
     Flag {
@@ -30,7 +36,7 @@ pub(crate) const FLAGS: &[Flag] = &[
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// `None`: as mesh-radio says.
-    pub(crate) interfaces: Option<BTreeSet<String>>,
+    pub(crate) interfaces: Option<BTreeMap<String, Role>>,
     pub(crate) name: NodeName,
     /// Or why it is not known yet.
     pub(crate) node: Result<NodeId, String>,
@@ -62,10 +68,10 @@ impl Settings {
                 })
                 .collect::<Result<_, _>>()?,
         };
-        let interfaces = match args.all("--interface") {
-            [] => None,
-            names => Some(names.iter().cloned().collect()),
-        };
+        let flagged = |flag, role| args.all(flag).iter().map(move |name| (name.clone(), role));
+        let interfaces: BTreeMap<String, Role> =
+            flagged("--interface", Role::Mesh).chain(flagged("--access-point", Role::AccessPoint)).collect();
+        let interfaces = Some(interfaces).filter(|i| !i.is_empty());
         let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());
         let services = services(&state_dir, &mut problems);
         Ok(Self { interfaces, name, node, state_dir, services, dns, run_dir, problems })

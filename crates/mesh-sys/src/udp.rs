@@ -69,6 +69,19 @@ pub struct MulticastConfig<'a> {
     pub traffic_class: u8,
 }
 
+/// A UDP socket on `address`, which sockets tied to one interface may share its port with.
+///
+/// # Errors
+/// The kernel's: the address is not ours, the port is taken or below 1024, …
+pub fn bind_shared(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
 /// What came with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {

@@ -13,6 +13,7 @@ use mesh_ipc::router::{
 };
 use mesh_ipc::supervisor::{Service, ServiceState, SupervisorRequest, SupervisorResponse};
 use mesh_ipc::update::{Slot, Slots, UpdateRequest, UpdateResponse};
+use mesh_types::NodeId;
 
 fn router(node: &mut Node) {
     node.service("mesh-router", |request: RouterRequest| {
@@ -72,7 +73,7 @@ fn names(node: &mut Node) {
     node.service("mesh-mdns", |request: NamesRequest| {
         let name = |name: &str, address: &str, hops, source| Name {
             name: name.into(),
-            node: None,
+            node: (hops > 0).then(|| NodeId::from_digest([7; 32])),
             addresses: vec![address.parse().unwrap()],
             hops: Some(hops),
             age_ms: 2000,
@@ -149,9 +150,9 @@ fn names_are_listed_and_resolved() {
     names(&mut node);
     assert_eq!(
         node.good(&["names"]),
-        "NAME          HOPS  FROM  HEARD    ADDRESSES\n\
-         bloor.local   0     own   -        fd01::1\n\
-         queen?.local  1     mesh  2 s ago  fd02::1\n"
+        "NAME          NODE      HOPS  FROM  HEARD    ADDRESSES\n\
+         bloor.local   -         0     own   -        fd01::1\n\
+         queen?.local  07070707  1     mesh  2 s ago  fd02::1\n"
     );
     assert_eq!(node.good(&["resolve", "queen.local"]), "fd02::1\n");
     assert!(node.good(&["--json", "resolve", "queen.local"]).contains("\"name\": \"queen\\u001b\""));

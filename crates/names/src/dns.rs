@@ -109,6 +109,26 @@ pub(crate) fn never_exists(name: &Name) -> bool {
     special.iter().any(|s| ends_with(name, &[s])) || name.label_count() <= 2
 }
 
+/// What devices look up to find out whether a network leads to the Internet or to a page of its own; such a page
+/// is what there is here.
+const PORTAL_PROBES: [&[&[u8]]; 10] = [
+    &[b"captive", b"apple", b"com"],
+    &[b"connectivitycheck", b"gstatic", b"com"],
+    &[b"connectivitycheck", b"android", b"com"],
+    &[b"clients3", b"google", b"com"],
+    &[b"www", b"msftconnecttest", b"com"],
+    &[b"ipv6", b"msftconnecttest", b"com"],
+    &[b"detectportal", b"firefox", b"com"],
+    &[b"nmcheck", b"gnome", b"org"],
+    &[b"network-test", b"debian", b"org"],
+    &[b"connectivity-check", b"ubuntu", b"com"],
+];
+
+/// Whether the name is one of those by which devices look for a captive portal.
+pub(crate) fn is_portal_probe(name: &Name) -> bool {
+    PORTAL_PROBES.iter().any(|p| name.label_count() == p.len() + 1 && ends_with(name, p))
+}
+
 /// Whether the name is `localhost` or below it (RFC 6761 §6.3).
 pub(crate) fn is_localhost(name: &Name) -> bool {
     ends_with(name, &[b"localhost"])

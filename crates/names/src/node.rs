@@ -88,6 +88,8 @@ pub enum Input<'a> {
     RecordGone(NodeId),
     /// The router is connected and tells what expires, or is not.
     Router(bool),
+    /// Whether there is anyone to ask about names beyond the mesh.
+    Upstream(bool),
     /// A person asks for a name, without `.local`.
     Resolve {
         /// Comes back with the answer.
@@ -106,6 +108,13 @@ pub enum Output {
     Transmit(Transmit),
     /// Answer a unicast DNS client.
     DnsReply {
+        /// As given with the query.
+        client: u64,
+        /// The message.
+        payload: Vec<u8>,
+    },
+    /// Hand a unicast DNS client's query on to the uplink's servers.
+    Forward {
         /// As given with the query.
         client: u64,
         /// The message.
@@ -225,6 +234,7 @@ pub struct Names {
     /// The level of the claim, as last looked at.
     level: u8,
     published: Option<Vec<u8>>,
+    upstream: bool,
     counters: Counters,
     out: VecDeque<Output>,
 }
@@ -241,6 +251,7 @@ impl Names {
             held_since: None,
             level: 0,
             published: None,
+            upstream: false,
             counters: Counters::default(),
             out: VecDeque::new(),
         }
@@ -284,6 +295,7 @@ impl Names {
                 self.responder.table.router_tells = connected;
                 self.published = None;
             }
+            Input::Upstream(any) => self.upstream = any,
             Input::Resolve { token, name } => self.resolve_for_person(now, token, name),
             Input::Shutdown => self.responder.shut_down(),
         }

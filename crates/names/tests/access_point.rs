@@ -162,6 +162,47 @@ fn identical_answers_of_two_overlapping_access_points_are_no_conflict() {
 }
 
 #[test]
+fn dns_of_the_world_is_forwarded_with_an_uplink_and_refused_without() {
+    let mut h = bloor();
+    let name = |labels: &[&str]| names::wire::name_from_labels(labels.iter().map(|l| l.as_bytes())).unwrap();
+    let world = name(&["www", "example", "org"]);
+    assert_eq!(h.dns(&world, rtype::A).header.rcode, 5);
+    h.input(Input::Upstream(true)).unwrap();
+    let mut asked = query(vec![question(&world, rtype::A)]);
+    asked.header.id = 7;
+    let payload = names::wire::emit(&asked, 512, true).bytes;
+    h.input(Input::Dns { client: 1, payload: &payload }).unwrap();
+    assert_eq!(h.forwarded, [(1, payload)]);
+    assert!(h.replies.is_empty());
+    // What is ours to know, or nobody's, is never asked outside.
+    h.forwarded.clear();
+    let private = names::wire::reverse_name("192.168.77.1".parse().unwrap()).unwrap();
+    for name in [
+        name(&["nobody", "local"]),
+        name(&["a", "b", "local"]),
+        name(&["x", "test"]),
+        name(&["host"]),
+        private,
+    ] {
+        assert_eq!(h.dns(&name, rtype::A).header.rcode, 3, "{name}");
+    }
+    assert_eq!(h.dns(&local("far"), rtype::A).answers.len(), 1);
+    assert!(h.forwarded.is_empty());
+}
+
+#[test]
+fn probes_for_a_captive_portal_find_this_node() {
+    let mut h = bloor();
+    h.input(Input::Upstream(true)).unwrap();
+    let name = names::wire::name_from_labels([&b"Captive"[..], b"apple", b"com"]).unwrap();
+    let answer = h.dns(&name, rtype::A);
+    assert_eq!(answer.answers.iter().filter_map(Record::as_address).collect::<Vec<_>>(), ips(&["10.0.0.1"]));
+    let below = names::wire::name_from_labels([&b"x"[..], b"captive", b"apple", b"com"]).unwrap();
+    h.input(Input::Upstream(false)).unwrap();
+    assert_eq!(h.dns(&below, rtype::A).header.rcode, 5);
+}
+
+#[test]
 fn what_was_said_of_a_node_is_taken_back_when_it_is_gone_or_changes() {
     let mut h = bloor();
     h.hear_on(AP, CLIENT, &query(ask("far", rtype::A)));

@@ -124,7 +124,7 @@ fn cve_2009_0758_a_reflector_of_our_own_packets_makes_no_storm() {
 }
 
 #[test]
-fn cve_2021_3502_and_2023_38469_to_38473_odd_records_and_names() {
+fn cve_2021_3502_2023_38469_to_38473_2025_68276_odd_records_and_names() {
     let mut h = Host::established();
     let root = wire::Name::root_vec();
     let record = |rtype, rdata: Vec<u8>| Record {

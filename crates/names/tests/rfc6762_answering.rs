@@ -367,7 +367,7 @@ fn rfc6762_7_4_the_same_answer_of_another_replaces_ours() {
 }
 
 #[test]
-fn rfc6762_11_and_5_5_unicast_from_off_link_is_ignored() {
+fn cve_2017_6519_rfc6762_11_and_5_5_unicast_from_off_link_is_ignored() {
     let mut h = Host::established();
     let me: IpAddr = [192, 168, 1, 1].into();
     assert_eq!(h.hear_at("8.8.8.8:5353", me, &ask("bloor", A)), Err(InputError::OffLink));

@@ -1,5 +1,6 @@
 //! The tests, each a list of steps on nodes of its own.
 
+mod across;
 mod common;
 mod duplicate;
 mod flows;
@@ -27,6 +28,7 @@ pub(crate) type Test = fn(&mut Lab, &mut Report);
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("names", names::run),
     ("interop", interop::run),
+    ("across", across::run),
     ("pair", pair::run),
     ("routes", routes::run),
     ("gateways", gateways::run),

@@ -204,11 +204,20 @@ fn joined(addresses: &[IpAddr]) -> String {
 
 pub(crate) fn names(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
     let list = fetch_names(ctx)?;
-    let mut table = Table::new(&["NAME", "HOPS", "FROM", "HEARD", "ADDRESSES"]);
+    let mut table = Table::new(&["NAME", "NODE", "HOPS", "FROM", "HEARD", "ADDRESSES"]);
     for n in &list {
         let hops = n.hops.map_or("?".into(), |h| h.to_string());
         let heard = if n.source == Source::Own { "-".into() } else { format!("{} ago", span(n.age_ms)) };
-        table.row([format!("{}.local", n.name), hops, source(n.source).into(), heard, joined(&n.addresses)]);
+        // The whole is in --json; so much of it tells nodes apart.
+        let node = n.node.map_or("-".into(), |id| id.to_string().chars().take(8).collect());
+        table.row([
+            format!("{}.local", n.name),
+            node,
+            hops,
+            source(n.source).into(),
+            heard,
+            joined(&n.addresses),
+        ]);
     }
     show(ctx, out, || Json::list(&list, name_json), &table, "no names known yet")
 }

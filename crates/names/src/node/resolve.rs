@@ -7,8 +7,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use mesh_types::{Duration, Instant, NodeName};
 
 use super::{Known, Names, Output, Provenance, Who};
+use crate::claim::is_reachable;
 use crate::dns::{self, Request, TTL_CLIENT};
 use crate::lookup::Outcome;
+use crate::responder::Role;
 use crate::wire::{Name, Record, is_local, local_label, local_name, rcode, reverse_address, rtype};
 
 /// At most this many names in one list.
@@ -38,11 +40,16 @@ impl Names {
             self.answer_reverse(now, &request, address)
         } else if dns::never_exists(&name) {
             Some((rcode::NXDOMAIN, Vec::new()))
+        } else if dns::is_portal_probe(&name) {
+            Some((rcode::NOERROR, request.addresses(self.portal_addresses().into_iter(), TTL_CLIENT)))
         } else {
             // Not ours to know, and nobody to ask.
             Some((rcode::REFUSED, Vec::new()))
         };
         match answer {
+            Some((rcode::REFUSED, _)) if self.upstream && request.in_class() => {
+                self.out.push_back(Output::Forward { client, payload: payload.to_vec() });
+            }
             Some((code, answers)) => {
                 self.out.push_back(Output::DnsReply { client, payload: request.reply(code, answers) });
             }
@@ -52,6 +59,14 @@ impl Names {
             }
             None => self.ask_links(now, &name, Who::Dns { client, request }),
         }
+    }
+
+    /// Where clients find this node's pages: the access point's addresses, or any.
+    fn portal_addresses(&self) -> Vec<IpAddr> {
+        let access_points = self.responder.interfaces().filter(|(_, role, _)| *role == Role::AccessPoint);
+        let addresses = access_points.flat_map(|(.., a)| a).map(|a| a.address);
+        let of_access_point: Vec<IpAddr> = addresses.filter(|a| is_reachable(*a)).collect();
+        if of_access_point.is_empty() { self.own().addresses } else { of_access_point }
     }
 
     /// The answer, or `None` if the links have to be asked.

@@ -46,6 +46,7 @@ pub struct Host {
     pub sent: Vec<Sent>,
     pub events: Vec<Event>,
     pub replies: Vec<(u64, Message)>,
+    pub forwarded: Vec<(u64, Vec<u8>)>,
     pub published: Vec<Vec<u8>>,
     pub resolved: Vec<(u64, Option<names::Known>)>,
 }
@@ -94,6 +95,7 @@ impl Host {
             sent: Vec::new(),
             events: Vec::new(),
             replies: Vec::new(),
+            forwarded: Vec::new(),
             published: Vec::new(),
             resolved: Vec::new(),
         }
@@ -154,6 +156,7 @@ impl Host {
                 Output::DnsReply { client, payload } => {
                     self.replies.push((client, wire::parse(&payload).expect("what is sent parses")));
                 }
+                Output::Forward { client, payload } => self.forwarded.push((client, payload)),
                 Output::Publish(p) => self.published.push(p),
                 Output::Resolved { token, known } => self.resolved.push((token, known)),
             }

@@ -1,0 +1,174 @@
+//! What is said on a link by mDNS, heard without any of the product's own code: a listener, one-shot questions, and
+//! a count of packets that hold a name.
+
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::lab::{Node, Result, told};
+
+const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+const PORT: u16 = 5353;
+/// Every packet, as `socket(AF_PACKET, …)` wants it: in network byte order.
+const ALL_PACKETS: i32 = 0x0003_u16.to_be() as i32;
+
+/// A label as it stands in a message, in lower case.
+fn label(name: &str) -> Vec<u8> {
+    let mut bytes = vec![name.len() as u8];
+    bytes.extend(name.to_ascii_lowercase().bytes());
+    bytes
+}
+
+fn holds(message: &[u8], label: &[u8]) -> bool {
+    message.to_ascii_lowercase().windows(label.len()).any(|w| w == label)
+}
+
+/// Hears the group on one link of a node.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+}
+
+impl Listener {
+    /// On the link of that node that has `address`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(node: &Node, address: Ipv4Addr) -> Result<Self> {
+        let socket = node.inside(|| -> std::io::Result<Socket> {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&SocketAddr::from((GROUP, PORT)).into())?;
+            socket.join_multicast_v4(&GROUP, &address)?;
+            socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+            Ok(socket)
+        })?;
+        Ok(Self { socket: socket.map_err(told("listener"))? })
+    }
+
+    /// When the next response that holds that name came.
+    ///
+    /// # Errors
+    /// None came within `patience`.
+    pub fn response(&self, name: &str, patience: Duration) -> Result<Instant> {
+        let (start, label) = (Instant::now(), label(name));
+        let mut buffer = [0u8; 9000];
+        while start.elapsed() < patience {
+            let len = match (&self.socket).read(&mut buffer) {
+                Ok(len) => len,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(e) => return Err(e.to_string()),
+            };
+            let message = buffer.get(..len).unwrap_or_default();
+            if message.get(2).is_some_and(|b| b & 0x80 != 0) && holds(message, &label) {
+                return Ok(Instant::now());
+            }
+        }
+        Err(format!("no response about {name} within {} s", patience.as_secs()))
+    }
+}
+
+/// Asks for the IPv4 address of `<name>.local` on the link that has `address`, as a simple resolver does (RFC 6762
+/// §6.7), and gives the time until each of `times` answers, in microseconds.
+///
+/// # Errors
+/// One of them did not come within a second.
+pub fn ask(node: &Node, address: Ipv4Addr, name: &str, times: usize) -> Result<Vec<u64>> {
+    node.inside(|| -> Result<Vec<u64>> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(told("socket"))?;
+        socket.bind(&SocketAddr::from((address, 0)).into()).map_err(told("bind"))?;
+        socket.set_multicast_if_v4(&address).map_err(told("interface"))?;
+        socket.set_read_timeout(Some(Duration::from_secs(1))).map_err(told("socket"))?;
+        let mut query = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend(label(name));
+        query.extend(b"\x05local\0\0\x01\0\x01");
+        let to = SocketAddr::from((GROUP, PORT)).into();
+        let mut took = Vec::new();
+        for number in 0..times {
+            let id = (number as u16).to_be_bytes();
+            query.iter_mut().zip(id).for_each(|(q, i)| *q = i);
+            let start = Instant::now();
+            socket.send_to(&query, &to).map_err(told("send"))?;
+            let mut buffer = [0u8; 1500];
+            // Some answer twice; what comes late is of an earlier question.
+            while !buffer.starts_with(&[&id[..], &[0x84]].concat()) {
+                let _ = (&socket).read(&mut buffer).map_err(|e| format!("no answer about {name}: {e}"))?;
+            }
+            took.push(start.elapsed().as_micros() as u64);
+        }
+        Ok(took)
+    })?
+}
+
+/// Counts the mDNS packets on all links of a node that hold a name.
+#[derive(Debug)]
+pub struct Sniffer {
+    stop: Arc<AtomicBool>,
+    /// All mDNS packets, and those with the name.
+    seen: Arc<(AtomicUsize, AtomicUsize)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sniffer {
+    /// Starts to count.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn start(node: &Node, name: &str) -> Result<Self> {
+        let opened = node.inside(|| {
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL_PACKETS)))?;
+            socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+            Ok::<_, std::io::Error>(socket)
+        })?;
+        let mut socket = opened.map_err(told("packet socket"))?;
+        let (stop, seen, label) = (Arc::new(AtomicBool::new(false)), Arc::default(), label(name));
+        let (until, count): (_, Arc<(AtomicUsize, AtomicUsize)>) = (stop.clone(), Arc::clone(&seen));
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0u8; 9100];
+            while !until.load(Ordering::Relaxed) {
+                let Ok(len) = socket.read(&mut buffer) else { continue };
+                let frame = buffer.get(..len).unwrap_or_default();
+                if is_mdns(frame) {
+                    count.0.fetch_add(1, Ordering::Relaxed);
+                    if holds(frame, &label) {
+                        count.1.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        Ok(Self { stop, seen, thread: Some(thread) })
+    }
+
+    /// How many mDNS packets there were, and how many with the name.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.seen.0.load(Ordering::Relaxed), self.seen.1.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Sniffer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether an Ethernet frame is UDP from or to port 5353, without options or extension headers before it.
+fn is_mdns(frame: &[u8]) -> bool {
+    let ports = match frame.get(12..14) {
+        Some([0x08, 0x00]) if frame.get(23) == Some(&17) => {
+            let header = usize::from(frame.get(14).map_or(0, |b| b & 15)) * 4;
+            frame.get(14 + header..18 + header)
+        }
+        Some([0x86, 0xdd]) if frame.get(20) == Some(&17) => frame.get(54..58),
+        _ => None,
+    };
+    ports.is_some_and(|p| p.chunks(2).any(|port| port == PORT.to_be_bytes()))
+}
