@@ -37,7 +37,8 @@ Sets up, then runs all tests (--quick: lint, unit and provider tests). Logs are 
 names:  the name service: memory, start, answers, conflicts beside avahi; names five hops away (3 minutes).
 image:  sizes by part, build times, boot phases on the emulated Pi, memory.
 router: convergence, outages, control traffic, CPU and memory beside babeld and BIRD, on 25, 49 and 100 nodes in network
-        namespaces (about 70 minutes; --quick: 3 minutes). Scenarios: cold idle cut death crash storm heal gateway carrier loss mobility.
+        namespaces (about 70 minutes; --quick: 3 minutes). Scenarios: cold idle cut death crash storm heal gateway carrier loss mobility
+        memory.
         Routers: p2pmesh p2pmesh-fast babeld bird-babel bird-ospf." ;;
     lint) echo "usage: ./build.sh lint
 rustfmt, clippy, shellcheck, Python syntax, licences and advisories of the crates." ;;

@@ -18,6 +18,9 @@ from common import TREE, BuildError, cache_dir, locked, say, versions
 from debs import Apt
 
 TARGET = "aarch64-unknown-linux-musl"
+# Debian's name of an architecture: the target of its static binaries, musl's folder and gcc's.
+TARGETS = {"arm64": (TARGET, "aarch64-linux-musl", "aarch64-linux-gnu"),
+           "amd64": ("x86_64-unknown-linux-musl", "x86_64-linux-musl", "x86_64-linux-gnu")}
 PRIVATE_PACKAGES = ["rustc", "cargo", "rust-clippy", "rustfmt", "rust-src", "libstd-rust-dev"]
 PRIVATE_COMMANDS = ["rustc", "rustdoc", "cargo", "cargo-clippy", "clippy-driver", "cargo-fmt", "rustfmt"]
 # libgcc's unwinder asks glibc for this function; musl has none. All bits set is its "not found": the unwinder then
@@ -126,9 +129,9 @@ def _sysroot(chain: Toolchain) -> pathlib.Path:
     return pathlib.Path(chain.run("rustc", "--print", "sysroot").strip())
 
 
-def _installed(chain: Toolchain) -> bool:
+def _installed(chain: Toolchain, target: str = TARGET) -> bool:
     """Whether the toolchain brings std for the target itself."""
-    return (_sysroot(chain) / "lib/rustlib" / TARGET / "lib").is_dir()
+    return (_sysroot(chain) / "lib/rustlib" / target / "lib").is_dir()
 
 
 def _std_source(chain: Toolchain) -> pathlib.Path | None:
@@ -153,24 +156,25 @@ def _std_source(chain: Toolchain) -> pathlib.Path | None:
     return kept.resolve() / f"usr/src/rustc-{chain.version}/library"
 
 
-def cross(chain: Toolchain) -> tuple[dict[str, str], list[str]]:
-    """(environment, cargo arguments) that build a static binary for the image."""
+def cross(chain: Toolchain, arch: str = "arm64") -> tuple[dict[str, str], list[str]]:
+    """(environment, cargo arguments) that build a static binary as those of the image are, for that architecture of Debian's."""
+    target = TARGETS[arch][0]
     home = pathlib.Path(os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo"))).absolute()
     flags = [f"--remap-path-prefix={TREE}=/p2pmesh", f"--remap-path-prefix={home}=/cargo",
              # +crc is in every supported board; aes and sha2 are not (Pi 3, Pi 4), whatever an emulator says.
-             "-Ctarget-feature=+crc,+crt-static",
+             "-Ctarget-feature=+crc,+crt-static" if arch == "arm64" else "-Ctarget-feature=+crt-static",
              # Nothing unwinds: the tables for it are a tenth of a binary.
              "-Cpanic=abort", "-Cforce-unwind-tables=no",
              "-Clink-self-contained=no", "-Crelocation-model=static", "-Clinker-flavor=ld.lld"]
-    key = "CARGO_TARGET_" + TARGET.upper().replace("-", "_")
+    key = "CARGO_TARGET_" + target.upper().replace("-", "_")
     environment = {**chain.environment(), f"{key}_LINKER": "rust-lld"}
-    if _installed(chain):
+    if _installed(chain, target):
         environment[f"{key}_RUSTFLAGS"] = " ".join(flags[:5] + ["-Clink-self-contained=yes", "-Clinker-flavor=ld.lld"])
-        return environment, ["--target", TARGET]
+        return environment, ["--target", target]
     source = _std_source(chain)
     if source is None:
-        raise BuildError(f"no source of std {chain.version} for {TARGET}")
-    place = _link_inputs(chain)
+        raise BuildError(f"no source of std {chain.version} for {target}")
+    place = _link_inputs(chain, arch)
     flags += [f"--remap-path-prefix={source}=/rust-src", f"--remap-path-prefix={place}=/cross", f"-Lnative={place}",
               f"-Zpre-link-args={place}/crt1.o", f"-Zpre-link-args={place}/crti.o",
               f"-Clink-arg={place}/find-object.o", f"-Clink-arg={place}/crtn.o"]
@@ -179,39 +183,43 @@ def cross(chain: Toolchain) -> tuple[dict[str, str], list[str]]:
     environment["RUSTC_BOOTSTRAP"] = "1"
     environment["__CARGO_TESTS_ONLY_SRC_ROOT"] = str(source)
     # No std features: without symbols a backtrace says nothing, and it costs 175 KB a binary. Panics keep their messages.
-    return environment, ["--target", TARGET, "-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]
+    return environment, ["--target", target, "-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]
 
 
-def _link_inputs(chain: Toolchain) -> pathlib.Path:
-    """A folder with libc, its start files, the unwinder and our stub, all for arm64."""
-    folder = cache_dir() / "cross" / f"link-{chain.version}"
+def _link_inputs(chain: Toolchain, arch: str) -> pathlib.Path:
+    """A folder with libc, its start files, the unwinder and our stub, all for that architecture."""
+    target, musl_folder, gcc_folder = TARGETS[arch]
+    folder = cache_dir() / "cross" / ("link-" + chain.version if target == TARGET else f"link-{chain.version}-{arch}")
     with locked(cache_dir() / "cross/lock"):
         if (folder / ".complete").exists():
             return folder
-        apt = Apt("arm64")
+        apt = Apt(arch)
+        with locked(apt.home / "lock"):
+            apt.update()
         musl, gcc = (apt.unpack(deb) for deb in apt.fetch(["musl-dev", "libgcc-14-dev"]))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for file in ("crt1.o", "crti.o", "crtn.o", "libc.a"):
-            shutil.copy(musl / "usr/lib/aarch64-linux-musl" / file, folder)
-        shutil.copy(gcc / "usr/lib/gcc/aarch64-linux-gnu/14/libgcc_eh.a", folder / "libunwind.a")
+            shutil.copy(musl / "usr/lib" / musl_folder / file, folder)
+        shutil.copy(gcc / "usr/lib/gcc" / gcc_folder / "14/libgcc_eh.a", folder / "libunwind.a")
         (folder / "find-object.rs").write_text(STUB)
-        chain.run("rustc", "--edition", "2021", "--target", TARGET, "-O", "-Cpanic=abort", "--emit", "obj",
+        chain.run("rustc", "--edition", "2021", "--target", target, "-O", "-Cpanic=abort", "--emit", "obj",
                   "-o", str(folder / "find-object.o"), str(folder / "find-object.rs"), env={"RUSTC_BOOTSTRAP": "1"})
         (folder / ".complete").touch()
     return folder
 
 
 def main() -> int:
-    """`rust.py env`: shell lines for PATH; `rust.py cross CARGO_ARGS…`: cargo for the image's target."""
+    """`rust.py env`: shell lines for PATH; `rust.py cross CARGO_ARGS…`: cargo for the image's target; `rust.py static …`: for the
+    same kind of binary on this machine."""
     try:
         chain = toolchain()
         if sys.argv[1:2] == ["env"]:
             for name, value in chain.environment().items():
                 print(f"export {name}='{value}'")
             return 0
-        if sys.argv[1:2] == ["cross"]:
-            environment, arguments = cross(chain)
+        if sys.argv[1:2] in (["cross"], ["static"]):
+            environment, arguments = cross(chain, "arm64" if sys.argv[1] == "cross" else private.host_arch())
             # The options go behind cargo's verb.
             return subprocess.run(["cargo", sys.argv[2], *arguments, *sys.argv[3:]], check=False,
                                   env={**os.environ, **environment}).returncode

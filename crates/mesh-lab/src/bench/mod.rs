@@ -1,6 +1,7 @@
 //! `mesh-lab bench`: figures of the router beside those of others, same run, same graphs.
 
 pub(crate) mod names;
+mod remotes;
 mod scenarios;
 mod table;
 
@@ -22,10 +23,13 @@ Measures mesh-router beside babeld and BIRD on grids of N nodes (default 25,49,1
   --bin-dir DIR    where mesh-router is (default: beside mesh-lab)
   --peers DIR      where babeld and bird are (default: the path)
   --quick          one grid of 25 (or --nodes), fewer rounds, shorter times: 3 minutes at most
-  --scenario NAME  only these: cold idle cut death crash storm heal gateway carrier loss mobility
+  --scenario NAME  only these: cold idle cut death crash storm heal gateway carrier loss mobility,
+                   and memory: what each router of a large mesh costs
   --router NAME    only these: p2pmesh p2pmesh-fast babeld bird-babel bird-ospf
 The whole run takes about 70 minutes.";
 
+/// A scenario of our router alone.
+const REMOTES: &str = "memory";
 /// The seed of the geometric graphs.
 const SEED: u64 = 1;
 /// No scenario is started after this with --quick.
@@ -162,6 +166,7 @@ impl Bench {
         if !self.quick || !self.scenarios.is_empty() {
             self.measure(&Graph::geometric(50, SEED), false, AT_RANDOM);
         }
+        self.remotes();
         self.say_memory();
         say(&format!("\nmeasured in {} s", self.start.elapsed().as_secs()));
         !self.failed
@@ -179,6 +184,27 @@ impl Bench {
                     "memory for each further node (goal 0.6), {name}: {each:.2} KiB ({few} to {many} nodes)"
                 ));
             }
+        }
+    }
+
+    /// Memory of our router as the mesh grows.
+    fn remotes(&mut self) {
+        let wanted = match self.scenarios.is_empty() {
+            true => !self.quick,
+            false => self.scenarios.iter().any(|n| n == REMOTES),
+        };
+        if !wanted || !self.routers.contains(&Daemon::Mesh) {
+            return;
+        }
+        let binaries = self.binaries.clone();
+        let lab = || {
+            let root =
+                std::env::temp_dir().join(format!("mesh-bench-{}", mesh_sys::clock::now().as_micros()));
+            Lab::new(&root, &binaries)
+        };
+        if let Err(why) = remotes::measure(lab) {
+            self.failed = true;
+            say(&format!("FAILED: {REMOTES}: {why}"));
         }
     }
 
@@ -300,7 +326,11 @@ fn count(text: &str) -> Result<usize> {
 
 fn scenario(name: String) -> Result<String> {
     let all = [ON_GRIDS, ON_CABLES, AT_RANDOM].concat();
-    if all.iter().any(|s| s.name() == name) { Ok(name) } else { Err(format!("no scenario {name}\n{USAGE}")) }
+    if name == REMOTES || all.iter().any(|s| s.name() == name) {
+        Ok(name)
+    } else {
+        Err(format!("no scenario {name}\n{USAGE}"))
+    }
 }
 
 fn router(name: &str) -> Result<Daemon> {
