@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use mesh_types::{Duration, Instant};
 
 use crate::shares::{Giver, Room, Shares};
+use crate::tick::{Tick, ticks};
 
 /// What names a message: type, originator, sequence number.
 pub(crate) type MessageKey = (u8, IpAddr, u16);
@@ -70,19 +71,6 @@ impl Seen {
         let news = self.received & bit == 0;
         self.received |= bit;
         news
-    }
-}
-
-/// Time in steps of 2^14 µs, 16 ms; wraps after two years, entries live for seconds.
-#[derive(Clone, Copy, Debug)]
-struct Tick(u32);
-
-impl Tick {
-    fn of(now: Instant) -> Self {
-        Self((now.as_micros() >> 14) as u32)
-    }
-    fn age(self, now: Self) -> u32 {
-        now.0.wrapping_sub(self.0)
     }
 }
 
@@ -182,10 +170,6 @@ impl SeenSet {
     fn len(&self) -> usize {
         self.originators.values().map(Vec::len).sum()
     }
-}
-
-fn ticks(span: Duration) -> u32 {
-    u32::try_from(span.as_micros() >> 14).unwrap_or(u32::MAX)
 }
 
 /// Forgets those that are to go.

@@ -162,7 +162,7 @@ fn kept(
     first_hops: &[FirstHop],
 ) -> Option<Kept> {
     let (name, prefix) = (topology.names.find(NetAddr::host(gateway))?, topology.names.find(nearest.prefix)?);
-    let network = topology.get(name)?.networks.iter().find(|n| n.prefix == prefix)?;
+    let network = topology.get(name)?.network(prefix)?;
     let hop = first_hops.iter().find(|h| (h.interface, h.next_hop) == (to.interface, to.next_hop))?;
     let metric = to.metric.plus(network.metric);
     let route = Route {

@@ -31,6 +31,7 @@ mod scope;
 mod security;
 mod shares;
 mod tc;
+mod tick;
 mod topology;
 mod tunnel;
 mod update;

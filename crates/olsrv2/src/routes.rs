@@ -1,12 +1,12 @@
 //! Routing Set calculation (RFC 7181 §19): from what is known to routes, and what changes in the kernel.
 //!
-//! Shortest paths between routers are kept with each one's predecessor. After TCs that changed a few
-//! routers only what hangs on these is computed anew; the outcome is the same as that of a full run.
+//! One entry for each address: how a router is reached, with the router before it, or the best route to
+//! another prefix. After TCs that changed a little only what hangs on that is computed anew; the outcome is
+//! the same as that of a full run.
 
-use alloc::collections::BinaryHeap;
-use alloc::vec;
+mod search;
+
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant, Metric};
@@ -16,6 +16,7 @@ use crate::names::{Name, Names};
 use crate::tc::is_routable;
 use crate::topology::Topology;
 use crate::{Route, RouteChange};
+use search::{Old, Run};
 
 /// A symmetric neighbour with a usable link: edges X → Y and X → S.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,9 @@ struct Hop {
     interface: u32,
     next_hop: IpAddr,
     metric: Metric,
+    /// In order.
     addresses: Vec<Name>,
+    /// By name.
     two_hops: Vec<(Name, Metric)>,
 }
 
@@ -56,8 +59,6 @@ struct Hop {
 struct Path(u64);
 
 impl Path {
-    const NONE: Self = Self(u64::MAX);
-
     fn new(metric: Metric, hops: u8, first: u16) -> Self {
         Self(u64::from(metric.value()) << 32 | u64::from(hops) << 16 | u64::from(first))
     }
@@ -75,31 +76,53 @@ impl Path {
     }
 }
 
-/// Of a path that begins here.
+/// Before the first hop.
 const ROOT: Name = Name::MAX;
 
-/// A Routing Tuple; its prefix is the index.
+/// How an address is reached; the address is the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
+struct Entry {
     metric: Metric,
-    router: Name,
+    /// Of a path: the router before this one. Of a route: the router that tells of the prefix.
+    via: Name,
+    /// What it is, and the index of the first hop.
     first: u16,
     hops: u8,
     dist: u8,
 }
 
-const NO_ROUTE: Slot = Slot { metric: Metric::UNKNOWN, router: 0, first: u16::MAX, hops: 0, dist: 0 };
+/// Of [`Entry::first`]: the address is a router's, and this the path to it. Such a route is never replaced by
+/// one of another source (§19.2).
+const PATH: u16 = 1 << 15;
+/// The address is ours, or of a kind that gets no route; the path counts all the same.
+const HIDDEN: u16 = 1 << 14;
+const INDEX: u16 = HIDDEN - 1;
 
-/// Where a route may come from; one of a higher source is never replaced (§19.2): a 2-hop neighbour known
-/// from HELLOs only fills a gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
-    Nothing,
-    LastResort,
-    Other,
-    Backbone,
-    /// The prefix is ours and needs no route.
-    Ours,
+const NOTHING: Entry =
+    Entry { metric: Metric::UNKNOWN, via: ROOT, first: HIDDEN | INDEX, hops: u8::MAX, dist: u8::MAX };
+
+impl Entry {
+    /// The path to a router.
+    fn path(self) -> Option<Path> {
+        let path = Path::new(self.metric, self.hops, self.first & INDEX);
+        (self.first & PATH != 0).then_some(path)
+    }
+
+    /// The index of a route's first hop.
+    fn route(self) -> Option<u16> {
+        (self.first & HIDDEN == 0).then_some(self.first & INDEX)
+    }
+
+    /// Whether they give the same route to that address, first hops aside.
+    fn is_like(&self, other: &Self, name: Name) -> bool {
+        let rest = |e: &Self| (e.metric, e.teller(name), e.hops, e.dist);
+        rest(self) == rest(other)
+    }
+
+    /// Who tells of the prefix; `itself` if it is a router's own address.
+    fn teller(&self, itself: Name) -> Name {
+        if self.first & PATH == 0 { self.via } else { itself }
+    }
 }
 
 /// The Routing Set and the paths it comes from.
@@ -108,11 +131,9 @@ pub(crate) struct Routes {
     hops: Vec<Hop>,
     /// Names the first hops hold.
     held: Vec<Name>,
-    /// By router: the best path, and the router before it.
-    paths: Vec<Path>,
-    parents: Vec<Name>,
-    /// By prefix.
-    slots: Vec<Slot>,
+    entries: Vec<Entry>,
+    /// Names that need no route, in order.
+    ours: Vec<Name>,
     /// When they are computed next, if something changed, and the earliest time for changes that can wait.
     wanted: Option<Wanted>,
     not_before: Instant,
@@ -147,31 +168,49 @@ impl Routes {
     }
 
     /// Computes the routes. `first_hops`: the neighbours in a stable order if they are not those of the
-    /// last run; `ours`: prefixes that need no route; `choose` may put another route into the new set.
+    /// last run; `ours`: prefixes that need no route; `choose` may put another route to `everywhere` into the
+    /// new set.
     pub(crate) fn update(
         &mut self,
         own: IpAddr,
         topology: &mut Topology,
         first_hops: Option<&[FirstHop]>,
         ours: impl Iterator<Item = NetAddr>,
+        everywhere: NetAddr,
         choose: impl FnOnce(&RoutingSet<'_>) -> Option<Route>,
     ) -> Vec<RouteChange> {
-        let changed = topology.take_changed().filter(|_| first_hops.is_none());
+        let links = topology.take_changed().filter(|_| first_hops.is_none());
         let old_hops = first_hops.map(|hops| {
             let old_held = core::mem::take(&mut self.held);
-            let new = hops.iter().map(|hop| self.name(hop, &mut topology.names)).collect();
-            old_held.into_iter().for_each(|name| topology.names.release(name));
+            let names = &mut topology.names;
+            let new = hops.iter().take(INDEX.into()).map(|hop| self.name(hop, names)).collect();
+            old_held.into_iter().for_each(|name| names.release(name));
             core::mem::replace(&mut self.hops, new)
         });
-        let own = topology.names.find(NetAddr::host(own)).unwrap_or(ROOT);
-        self.shortest_paths(own, topology, changed);
-        let ours = ours.filter_map(|a| topology.names.find(a)).collect::<Vec<_>>();
-        let mut new = self.fill(topology, &ours);
-        if let Some(chosen) = choose(&RoutingSet { slots: &new, hops: &self.hops, topology }) {
-            self.put(&mut new, &chosen, &topology.names);
+        let mut ours: Vec<Name> = ours.filter_map(|a| topology.names.find(a)).collect();
+        ours.sort_unstable();
+        let links = links.filter(|_| ours == self.ours);
+        self.ours = ours;
+        let room = topology.names.len();
+        if self.entries.len() < room {
+            self.entries.reserve_exact(room - self.entries.len() + room / 16);
+            self.entries.resize(room, NOTHING);
         }
-        let changes = self.diff(old_hops.as_deref(), &new, &topology.names);
-        self.slots = new;
+        let own = topology.names.find(NetAddr::host(own)).unwrap_or(ROOT);
+        let default = topology.names.find(everywhere);
+        let run = Run { own, topology, hops: &self.hops, ours: &self.ours };
+        let mut old = match links {
+            Some(links) => run.mend(&mut self.entries, &links, default),
+            None => {
+                let new = run.full(room);
+                Old::All(core::mem::replace(&mut self.entries, new))
+            }
+        };
+        let set = RoutingSet { entries: &self.entries, hops: &self.hops, topology };
+        if let Some((chosen, name)) = choose(&set).zip(default) {
+            self.put(name, &chosen, &topology.names, &mut old);
+        }
+        let changes = self.changes(old_hops.as_deref(), old, &topology.names);
         topology.names.sweep();
         changes
     }
@@ -182,138 +221,68 @@ impl Routes {
             self.held.push(name);
             name
         };
-        Hop {
-            router: hold(NetAddr::host(hop.router)),
-            interface: hop.interface,
-            next_hop: hop.next_hop,
-            metric: hop.metric,
-            addresses: hop.addresses.iter().filter(|a| is_routable(a.ip())).map(|a| hold(*a)).collect(),
-            two_hops: hop
-                .two_hops
-                .iter()
-                .filter(|(a, _)| is_routable(a.ip()))
-                .map(|(a, metric)| (hold(*a), *metric))
-                .collect(),
-        }
+        let good = |a: &NetAddr| is_routable(a.ip());
+        let router = hold(NetAddr::host(hop.router));
+        let mut addresses: Vec<Name> = hop.addresses.iter().filter(|a| good(a)).map(|a| hold(*a)).collect();
+        let two_hops = hop.two_hops.iter().filter(|(a, _)| good(a));
+        let mut two_hops: Vec<(Name, Metric)> = two_hops.map(|(a, metric)| (hold(*a), *metric)).collect();
+        addresses.sort_unstable();
+        two_hops.sort_unstable();
+        let FirstHop { interface, next_hop, metric, .. } = *hop;
+        Hop { router, interface, next_hop, metric, addresses, two_hops }
     }
 
-    /// Paths over edges X → Y and W → U (Dijkstra), for all routers or for what hangs on the changed ones.
-    fn shortest_paths(&mut self, own: Name, topology: &Topology, changed: Option<Vec<Name>>) {
-        let n = topology.names.len();
-        self.paths.resize(n, Path::NONE);
-        self.parents.resize(n, ROOT);
-        let (paths, parents) = (&mut self.paths, &mut self.parents);
-        let mut search = Search { own, topology, paths, parents, queue: BinaryHeap::new() };
-        match changed {
-            None => {
-                search.paths.fill(Path::NONE);
-                search.start(&self.hops);
-            }
-            Some(changed) => {
-                if search.cut(&changed) {
-                    search.start(&self.hops);
-                    topology.routers().for_each(|(router, _)| search.relax(router));
-                }
-                changed.iter().for_each(|router| search.relax(*router));
-            }
-        }
-        search.run();
-    }
-
-    /// The Routing Set (§19.3 to §19.6).
-    fn fill(&self, topology: &Topology, ours: &[Name]) -> Vec<Slot> {
-        let mut set = Offers {
-            slots: vec![NO_ROUTE; topology.names.len()],
-            sources: vec![Source::Nothing; topology.names.len()],
-        };
-        for name in ours {
-            if let Some(source) = set.sources.get_mut(*name as usize) {
-                *source = Source::Ours;
-            }
-        }
-        let reached = || {
-            let all = self.paths.iter().enumerate().filter(|(_, p)| **p != Path::NONE);
-            all.map(|(name, path)| (name as Name, *path))
-        };
-        for (router, path) in reached() {
-            if topology.names.address(router).is_some_and(|a| is_routable(a.ip())) {
-                set.offer(Source::Backbone, router, router, path, path.hops());
-            }
-        }
-        for (name, path) in reached() {
-            let Some(router) = topology.get(name) else { continue };
-            for edge in router.neighbors.iter().filter(|e| e.is_routable()) {
-                let path = path.then(edge.metric);
-                set.offer(Source::Other, edge.to, name, path, path.hops());
-            }
-            for network in &router.networks {
-                let metric = path.metric().plus(network.metric);
-                let path = Path::new(metric, path.hops(), path.first());
-                set.offer(
-                    Source::Other,
-                    network.prefix,
-                    name,
-                    path,
-                    path.hops().saturating_add(network.dist),
-                );
-            }
-        }
-        for (first, hop) in (0u16..).zip(&self.hops) {
-            let path = Path::new(hop.metric, 1, first);
-            for address in &hop.addresses {
-                set.offer(Source::Other, *address, hop.router, path, 1);
-            }
-            for (address, metric) in &hop.two_hops {
-                set.offer(Source::LastResort, *address, *address, path.then(*metric), 2);
-            }
-        }
-        set.slots
-    }
-
-    fn put(&self, slots: &mut [Slot], route: &Route, names: &Names) {
+    fn put(&mut self, name: Name, route: &Route, names: &Names, old: &mut Old) {
         let way = |hop: &Hop| (hop.interface, hop.next_hop) == (route.interface, route.next_hop);
         let first = self.hops.iter().position(way).and_then(|i| u16::try_from(i).ok());
-        let name = names.find(route.prefix).zip(names.find(NetAddr::host(route.router)));
-        let Some(((prefix, router), first)) = name.zip(first) else { return };
-        if let Some(slot) = slots.get_mut(prefix as usize) {
+        let Some((first, via)) = first.zip(names.find(NetAddr::host(route.router))) else { return };
+        if let Some(entry) = self.entries.get_mut(name as usize) {
             let Route { metric, hops, dist, .. } = *route;
-            *slot = Slot { metric, router, first, hops, dist };
+            old.note(name, *entry);
+            *entry = Entry { metric, via, first, hops, dist };
         }
     }
 
-    /// What turns the present routes into `new`, make before break: near routes first so that next hops are
-    /// there when far ones need them, removals last and far ones first.
-    fn diff(&self, old_hops: Option<&[Hop]>, new: &[Slot], names: &Names) -> Vec<RouteChange> {
+    /// What turns the old routes into the present ones, make before break: near routes first so that next
+    /// hops are there when far ones need them, removals last and far ones first.
+    fn changes(&self, old_hops: Option<&[Hop]>, old: Old, names: &Names) -> Vec<RouteChange> {
         // Old first hops by their new index.
         let same = |a: &Hop, b: &Hop| (a.next_hop, a.interface) == (b.next_hop, b.interface);
-        let index =
-            |old: &Hop| self.hops.iter().position(|new| same(old, new)).map_or(u16::MAX, |i| i as u16);
-        let moved: Vec<u16> = match old_hops {
-            Some(old) => old.iter().map(index).collect(),
-            None => (0..).take(self.hops.len()).collect(),
+        let index = |old: &Hop| self.hops.iter().position(|new| same(old, new)).map(|i| i as u16);
+        let moved: Option<Vec<Option<u16>>> = old_hops.map(|old| old.iter().map(index).collect());
+        let now = |first: u16| match &moved {
+            Some(moved) => moved.get(usize::from(first)).copied().flatten(),
+            None => Some(first),
         };
         let old_hops = old_hops.unwrap_or(&self.hops);
-        // Removals?, rank, prefix: sorted before they are spelt out.
-        let mut changes: Vec<(bool, Metric, Name)> = Vec::new();
-        let before = |name: Name| self.slots.get(name as usize).copied().unwrap_or(NO_ROUTE);
-        for (name, new) in (0..).zip(new) {
-            let old = before(name);
-            let first = moved.get(usize::from(old.first)).copied().unwrap_or(u16::MAX);
-            if (Slot { first, ..old }) == *new {
-                continue;
+        let present = |name: Name| self.entries.get(name as usize).copied().unwrap_or(NOTHING);
+        // Removals?, rank, prefix, what was: sorted before they are spelt out.
+        let change = |(name, old): (Name, Entry)| {
+            let new = present(name);
+            match (old.route(), new.route()) {
+                (None, None) => return None,
+                (Some(was), Some(is)) if now(was) == Some(is) && old.is_like(&new, name) => return None,
+                _ => {}
             }
-            let gone = new.first == u16::MAX;
+            let gone = new.route().is_none();
             let rank = if gone { Metric::new(u32::MAX - old.metric.value()) } else { new.metric };
-            changes.push((gone, rank, name));
-        }
-        changes.sort_unstable();
-        let spell_out = |(_, _, name): (bool, Metric, Name)| {
-            let new = new.get(name as usize).copied().unwrap_or(NO_ROUTE);
-            match (route(name, before(name), old_hops, names), route(name, new, &self.hops, names)) {
-                (None, new) => new.map(RouteChange::Add),
-                (Some(old), Some(new)) => Some(RouteChange::Replace { old, new }),
-                (Some(old), None) => Some(RouteChange::Remove(old)),
+            Some((gone, rank, name, old))
+        };
+        let mut changes: Vec<(bool, Metric, Name, Entry)> = match old {
+            Old::All(all) => {
+                let padded = all.into_iter().chain(core::iter::repeat(NOTHING));
+                (0..).zip(padded.take(self.entries.len())).filter_map(change).collect()
             }
+            Old::Some(some) => some.into_iter().filter_map(change).collect(),
+        };
+        changes.sort_unstable_by_key(|(gone, rank, name, _)| (*gone, *rank, *name));
+        let spell_out = |(_, _, name, old): (bool, Metric, Name, Entry)| match (
+            route(name, old, old_hops, names),
+            route(name, present(name), &self.hops, names),
+        ) {
+            (None, new) => new.map(RouteChange::Add),
+            (Some(old), Some(new)) => Some(RouteChange::Replace { old, new }),
+            (Some(old), None) => Some(RouteChange::Remove(old)),
         };
         changes.into_iter().filter_map(spell_out).collect()
     }
@@ -323,22 +292,22 @@ impl Routes {
         let host = NetAddr::host(address);
         (0..=host.prefix_len()).rev().find_map(|len| {
             let name = names.find(NetAddr::new(address, len).network())?;
-            route(name, *self.slots.get(name as usize)?, &self.hops, names)
+            route(name, *self.entries.get(name as usize)?, &self.hops, names)
         })
     }
 
     /// All routes by prefix.
     pub(crate) fn iter<'a>(&'a self, names: &'a Names) -> impl Iterator<Item = Route> + 'a {
         names.iter().filter_map(|(name, _)| {
-            let slot = self.slots.get(name as usize)?;
-            route(name, *slot, &self.hops, names)
+            let entry = self.entries.get(name as usize)?;
+            route(name, *entry, &self.hops, names)
         })
     }
 }
 
 /// Routes about to be taken, to look at.
 pub(crate) struct RoutingSet<'a> {
-    slots: &'a [Slot],
+    entries: &'a [Entry],
     hops: &'a [Hop],
     pub(crate) topology: &'a Topology,
 }
@@ -346,147 +315,21 @@ pub(crate) struct RoutingSet<'a> {
 impl RoutingSet<'_> {
     pub(crate) fn get(&self, prefix: NetAddr) -> Option<Route> {
         let name = self.topology.names.find(prefix)?;
-        route(name, *self.slots.get(name as usize)?, self.hops, &self.topology.names)
+        route(name, *self.entries.get(name as usize)?, self.hops, &self.topology.names)
     }
 }
 
-fn route(prefix: Name, slot: Slot, hops: &[Hop], names: &Names) -> Option<Route> {
-    let hop = hops.get(usize::from(slot.first))?;
+fn route(prefix: Name, entry: Entry, hops: &[Hop], names: &Names) -> Option<Route> {
+    let hop = hops.get(usize::from(entry.route()?))?;
     Some(Route {
         prefix: names.address(prefix)?,
         next_hop: hop.next_hop,
         interface: hop.interface,
-        metric: slot.metric,
-        hops: slot.hops,
-        dist: slot.dist,
-        router: names.address(slot.router)?.ip(),
+        metric: entry.metric,
+        hops: entry.hops,
+        dist: entry.dist,
+        router: names.address(entry.teller(prefix))?.ip(),
     })
-}
-
-/// Routes being collected: the best of each prefix' best source.
-struct Offers {
-    slots: Vec<Slot>,
-    sources: Vec<Source>,
-}
-
-impl Offers {
-    fn offer(&mut self, source: Source, prefix: Name, router: Name, path: Path, dist: u8) {
-        let at = prefix as usize;
-        let (Some(slot), Some(present)) = (self.slots.get_mut(at), self.sources.get_mut(at)) else { return };
-        if *present > source {
-            return;
-        }
-        let new = Slot { metric: path.metric(), router, first: path.first(), hops: path.hops(), dist };
-        let rank = |s: &Slot| (s.metric, s.dist, s.hops, s.first, s.router);
-        if *present < source || rank(&new) < rank(slot) {
-            (*present, *slot) = (source, new);
-        }
-    }
-}
-
-/// One search for shortest paths.
-struct Search<'a> {
-    own: Name,
-    topology: &'a Topology,
-    paths: &'a mut [Path],
-    parents: &'a mut [Name],
-    queue: BinaryHeap<Reverse<(Path, Name)>>,
-}
-
-impl Search<'_> {
-    fn path(&self, name: Name) -> Path {
-        self.paths.get(name as usize).copied().unwrap_or(Path::NONE)
-    }
-
-    fn better(&mut self, name: Name, path: Path, parent: Name) {
-        let at = name as usize;
-        let (Some(known), Some(before)) = (self.paths.get_mut(at), self.parents.get_mut(at)) else { return };
-        if path < *known {
-            (*known, *before) = (path, parent);
-            self.queue.push(Reverse((path, name)));
-        }
-    }
-
-    /// From here to the neighbours.
-    fn start(&mut self, hops: &[Hop]) {
-        for (first, hop) in (0u16..).zip(hops) {
-            self.better(hop.router, Path::new(hop.metric, 1, first), ROOT);
-        }
-    }
-
-    /// From a router to those it advertises.
-    fn relax(&mut self, router: Name) {
-        let (path, own, topology) = (self.path(router), self.own, self.topology);
-        let Some(known) = topology.get(router).filter(|_| path != Path::NONE) else { return };
-        for edge in known.neighbors.iter().filter(|e| e.is_router() && e.to != own) {
-            self.better(edge.to, path.then(edge.metric), router);
-        }
-    }
-
-    fn run(&mut self) {
-        while let Some(Reverse((path, name))) = self.queue.pop() {
-            if path == self.path(name) {
-                self.relax(name);
-            }
-        }
-    }
-
-    /// Forgets paths that went over an edge which is no more as it was, and all that hang on them; whether
-    /// there were any.
-    fn cut(&mut self, changed: &[Name]) -> bool {
-        let n = self.paths.len();
-        let mut suspect = vec![false; n];
-        for name in changed {
-            if let Some(flag) = suspect.get_mut(*name as usize) {
-                *flag = true;
-            }
-        }
-        let stands = |search: &Self, name: usize| {
-            let (Some(path), Some(parent)) = (search.paths.get(name), search.parents.get(name)) else {
-                return true;
-            };
-            if *path == Path::NONE || suspect.get(*parent as usize) != Some(&true) {
-                return true;
-            }
-            let before = search.path(*parent);
-            let edges = search.topology.get(*parent).into_iter().flat_map(|r| &r.neighbors);
-            let mut same = edges.filter(|e| e.to as usize == name && e.is_router());
-            same.next().is_some_and(|e| before.then(e.metric) == *path)
-        };
-        let broken: Vec<usize> = (0..n).filter(|name| !stands(self, *name)).collect();
-        if broken.is_empty() {
-            return false;
-        }
-        let mut fate = vec![None; n];
-        for name in broken {
-            if let Some(f) = fate.get_mut(name) {
-                *f = Some(true);
-            }
-        }
-        let mut chain = Vec::new();
-        for name in 0..n {
-            let mut at = name;
-            chain.clear();
-            let lost = loop {
-                match fate.get(at).copied() {
-                    Some(Some(lost)) => break lost,
-                    Some(None) if self.paths.get(at) != Some(&Path::NONE) => chain.push(at),
-                    // At the root, or where no path is.
-                    _ => break false,
-                }
-                at = self.parents.get(at).map_or(n, |p| *p as usize);
-            };
-            for at in &chain {
-                if let Some(f) = fate.get_mut(*at) {
-                    *f = Some(lost);
-                }
-            }
-        }
-        for (path, _) in self.paths.iter_mut().zip(&fate).filter(|(_, lost)| **lost == Some(true)) {
-            *path = Path::NONE;
-        }
-        true
-    }
 }
 
 #[cfg(test)]
@@ -499,6 +342,10 @@ mod tests {
 
     fn ip(n: u8) -> IpAddr {
         IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n.into()])
+    }
+
+    fn any() -> NetAddr {
+        NetAddr::new(IpAddr::from([0u16; 8]), 0)
     }
 
     fn net(n: u8) -> NetAddr {
@@ -569,7 +416,7 @@ mod tests {
             hops.iter().enumerate().for_each(|(i, hop)| offer(hop.router, (hop.metric, 1, i)));
             for (from, router) in topology.routers() {
                 let Some((metric, n, first)) = before.get(&address(from)).copied() else { continue };
-                for e in router.neighbors.iter().filter(|e| e.is_router() && address(e.to) != own) {
+                for e in router.edges().filter(|e| e.is_router() && address(e.to) != own) {
                     offer(address(e.to), (metric.plus(e.metric), n + 1, first));
                 }
             }
@@ -630,11 +477,11 @@ mod tests {
                     Step::Update => {
                         let ours = || [NetAddr::host(own), net(0)].into_iter();
                         let news = core::mem::take(&mut fresh).then_some(&hops[..]);
-                        apply(&mut kernel, routes.update(own, &mut topology, news, ours(), |_| None));
+                        apply(&mut kernel, routes.update(own, &mut topology, news, ours(), any(), |_| None));
                         let all: Vec<Route> = routes.iter(&topology.names).collect();
                         prop_assert!(kernel.values().copied().eq(all.iter().copied()));
                         let mut full = Routes::default();
-                        full.update(own, &mut topology, Some(&hops), ours(), |_| None);
+                        full.update(own, &mut topology, Some(&hops), ours(), any(), |_| None);
                         let full_all: Vec<Route> = full.iter(&topology.names).collect();
                         prop_assert_eq!(&all, &full_all);
                         for (router, (metric, n, first)) in plain(own, &topology, &hops) {
@@ -662,7 +509,7 @@ mod tests {
         );
         topology.apply(Instant::ZERO, &tc(2, 1, &[], &[(1, 1)]), &ANYONE, |_| false);
         let hops = [hop(1, 10, &[(2, 1), (3, 4)])];
-        routes.update(ip(0), &mut topology, Some(&hops), [net(9)].into_iter(), |_| None);
+        routes.update(ip(0), &mut topology, Some(&hops), [net(9)].into_iter(), any(), |_| None);
         let got: Vec<_> =
             routes.iter(&topology.names).map(|r| (r.prefix, r.metric.value(), r.hops, r.router)).collect();
         let host = |n| NetAddr::host(ip(n));

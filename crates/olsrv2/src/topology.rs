@@ -1,16 +1,22 @@
 //! The Topology Information Base (RFC 7181 §9, §16.3.3, §16.3.4).
+//!
+//! It is most of what a large mesh costs in memory, so it is packed: an Advertising Remote Router Tuple and
+//! all that hangs on it are one list of small tuples that name addresses by number. The way back, from an
+//! address to those who advertise it, is found through what it advertises itself, as most links are
+//! advertised by both ends; where they are not, a set remembers it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant, Metric};
 use rfc5444::NetAddr;
 
-use crate::names::{Name, Names};
+use crate::names::{Name, Names, make_room};
 use crate::shares::{Giver, Room, Shares};
 use crate::tc::{ORIGINATOR, ROUTABLE, Tc, newer};
+use crate::tick::Tick;
 use crate::tunnel::{MAX_NOTES, Note, NoteView};
 
 /// An Advertising Remote Router Tuple and all that hangs on it.
@@ -23,16 +29,45 @@ pub(crate) struct Router {
     /// When it came, counted in routers.
     born: u32,
     /// AR_time.
-    expires: Instant,
-    /// Router Topology and Routable Address Topology Tuples, by name.
-    pub(crate) neighbors: Vec<Edge>,
-    /// Attached Network Tuples, by name.
-    pub(crate) networks: Vec<Network>,
+    expires: Tick,
+    /// Router Topology, Routable Address Topology and Attached Network Tuples, in the order of
+    /// [`Tuple::key`].
+    tuples: Box<[Tuple]>,
 }
 
 impl Router {
-    fn tuples(&self) -> usize {
-        self.neighbors.len() + self.networks.len()
+    /// Router Topology and Routable Address Topology Tuples, by name.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = Edge> + '_ {
+        self.tuples.iter().filter_map(|t| t.edge())
+    }
+
+    /// Attached Network Tuples, by name.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = Network> + '_ {
+        self.tuples.iter().filter_map(|t| t.network())
+    }
+
+    /// All it tells of.
+    pub(crate) fn names(&self) -> impl Iterator<Item = Name> + '_ {
+        self.tuples.iter().map(|t| t.name())
+    }
+
+    /// What it advertises of an address.
+    pub(crate) fn edge(&self, to: Name) -> Option<Edge> {
+        self.tuple(to).and_then(|t| t.edge())
+    }
+
+    /// What it announces of a network.
+    pub(crate) fn network(&self, prefix: Name) -> Option<Network> {
+        self.tuple(prefix | NETWORK).and_then(|t| t.network())
+    }
+
+    fn tuple(&self, key: u32) -> Option<&Tuple> {
+        self.tuples.get(find(&self.tuples, key).ok()?)
+    }
+
+    /// Whether it advertises an address or announces a network.
+    fn tells_of(&self, name: Name) -> bool {
+        self.tuple(name).is_some() || self.tuple(name | NETWORK).is_some()
     }
 }
 
@@ -41,8 +76,7 @@ impl Router {
 pub(crate) struct Edge {
     pub(crate) to: Name,
     pub(crate) metric: Metric,
-    expires: Instant,
-    pub(crate) kind: u8,
+    kind: u8,
 }
 
 impl Edge {
@@ -61,40 +95,44 @@ impl Edge {
 pub(crate) struct Network {
     pub(crate) prefix: Name,
     pub(crate) metric: Metric,
-    expires: Instant,
     pub(crate) dist: u8,
 }
 
-/// What an Edge and a Network have in common.
-trait Tuple: Copy {
-    fn name(&self) -> Name;
-    fn expires(&self) -> Instant;
-    /// All but the time.
-    fn same(&self, other: &Self) -> bool;
+/// One of them as it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Tuple {
+    /// A name, and [`NETWORK`].
+    key: u32,
+    expires: Tick,
+    /// The metric, and in the lowest octet the kind or the distance.
+    value: u32,
 }
 
-impl Tuple for Edge {
-    fn name(&self) -> Name {
-        self.to
+/// Of a key: the tuple is an Attached Network Tuple.
+const NETWORK: u32 = 1 << 31;
+
+impl Tuple {
+    fn edge(self) -> Option<Edge> {
+        let edge = Edge { to: self.key, metric: Metric::new(self.value >> 8), kind: self.value as u8 };
+        (self.key & NETWORK == 0).then_some(edge)
     }
-    fn expires(&self) -> Instant {
-        self.expires
+
+    fn network(self) -> Option<Network> {
+        let (prefix, metric) = (self.key & !NETWORK, Metric::new(self.value >> 8));
+        (self.key & NETWORK != 0).then_some(Network { prefix, metric, dist: self.value as u8 })
     }
-    fn same(&self, other: &Self) -> bool {
-        (self.kind, self.metric) == (other.kind, other.metric)
+
+    fn name(self) -> Name {
+        self.key & !NETWORK
     }
 }
 
-impl Tuple for Network {
-    fn name(&self) -> Name {
-        self.prefix
-    }
-    fn expires(&self) -> Instant {
-        self.expires
-    }
-    fn same(&self, other: &Self) -> bool {
-        (self.dist, self.metric) == (other.dist, other.metric)
-    }
+fn value(metric: Metric, octet: u8) -> u32 {
+    metric.min(Metric::MAX_LINK).value() << 8 | u32::from(octet)
+}
+
+fn find(tuples: &[Tuple], key: u32) -> Result<usize, usize> {
+    tuples.binary_search_by_key(&key, |t| t.key)
 }
 
 /// What a TC did.
@@ -114,19 +152,24 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct Topology {
     pub(crate) names: Names,
-    /// By the originator's name.
-    routers: Vec<Option<Box<Router>>>,
+    /// By name: the place in `routers`.
+    places: Vec<u32>,
+    routers: Vec<Option<Router>>,
+    free: Vec<u32>,
+    /// Whom a router tells of that does not tell of it: (to, from).
+    one_way: BTreeSet<(Name, Name)>,
     shares: Shares,
     born: u32,
     /// By originator, [`MAX_NOTES`] each: only gateways have any.
     notes: BTreeMap<Name, Vec<(NetAddr, Note)>>,
     next_expiry: Instant,
-    /// Routers of which something changed; `None`: of many.
-    changed: Option<Vec<Name>>,
+    /// What changed, from whom and to whom; `None`: more than is worth noting.
+    changed: Option<Vec<(Name, Name)>>,
 }
 
-/// More changed routers than this are not told one by one.
-const MANY: usize = 64;
+/// More changes than this are not told one by one.
+const MANY: usize = 512;
+const NOWHERE: u32 = u32::MAX;
 /// Tuples that every router has room for.
 const TUPLES: usize = 16;
 /// What a router weighs beside its tuples.
@@ -150,35 +193,60 @@ pub(crate) struct Brought<'a> {
 impl Topology {
     /// Room for `limit` routers with [`TUPLES`] tuples each, or for fewer larger ones.
     pub(crate) fn new(limit: usize) -> Self {
-        let (names, routers) = (Names::default(), Vec::new());
         let capacity = weight(0).saturating_mul(u32::try_from(limit).unwrap_or(u32::MAX));
-        let shares = Shares::new(capacity);
-        let notes = BTreeMap::new();
-        Self { names, routers, shares, notes, born: 0, next_expiry: Instant::FAR_FUTURE, changed: None }
+        Self {
+            names: Names::default(),
+            places: Vec::new(),
+            routers: Vec::new(),
+            free: Vec::new(),
+            one_way: BTreeSet::new(),
+            shares: Shares::new(capacity),
+            born: 0,
+            notes: BTreeMap::new(),
+            next_expiry: Instant::FAR_FUTURE,
+            changed: None,
+        }
     }
 
     /// All routers, by name.
     pub(crate) fn routers(&self) -> impl Iterator<Item = (Name, &Router)> {
-        self.routers.iter().enumerate().filter_map(|(name, r)| Some((name as Name, &**r.as_ref()?)))
+        (0..).zip(&self.places).filter_map(|(name, place)| Some((name, self.at(*place)?)))
     }
 
     pub(crate) fn get(&self, originator: Name) -> Option<&Router> {
-        self.routers.get(originator as usize)?.as_deref()
+        self.at(*self.places.get(originator as usize)?)
+    }
+
+    fn at(&self, place: u32) -> Option<&Router> {
+        self.routers.get(place as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, originator: Name) -> Option<&mut Router> {
+        self.routers.get_mut(*self.places.get(originator as usize)? as usize)?.as_mut()
+    }
+
+    /// All that advertise an address or announce a network.
+    pub(crate) fn tellers_of(&self, name: Name) -> impl Iterator<Item = (Name, &Router)> {
+        let own = self.get(name).into_iter().flat_map(|r| &r.tuples).map(|t| t.name());
+        let back = own.filter_map(move |n| Some((n, self.get(n).filter(|r| r.tells_of(name))?)));
+        let others = self.one_way.range((name, 0)..=(name, Name::MAX)).map(|(_, from)| *from);
+        back.chain(others.filter_map(|n| Some((n, self.get(n)?))))
     }
 
     /// Who announces a network.
     pub(crate) fn announcers(&self, prefix: NetAddr) -> impl Iterator<Item = Name> {
-        let wanted = self.names.find(prefix);
-        let announces = move |r: &Router| r.networks.iter().any(|n| Some(n.prefix) == wanted);
-        self.routers().filter(move |(_, r)| announces(r)).map(|(name, _)| name)
+        let tellers = self.names.find(prefix).into_iter().flat_map(|prefix| {
+            self.tellers_of(prefix).filter(move |(_, router)| router.network(prefix).is_some())
+        });
+        tellers.map(|(name, _)| name)
     }
 
     /// What is said of networks that are announced now.
     pub(crate) fn notes(&self) -> impl Iterator<Item = NoteView> {
         self.notes.iter().flat_map(move |(name, notes)| {
-            let (router, networks) = (self.names.address(*name), self.get(*name).map(|r| &r.networks));
+            let (router, known) = (self.names.address(*name), self.get(*name));
             notes.iter().filter_map(move |(prefix, note)| {
-                networks?.iter().find(|n| self.names.address(n.prefix) == Some(*prefix))?;
+                known?.network(self.names.find(*prefix)?)?;
                 Some(NoteView { router: router?.ip(), prefix: *prefix, note: *note })
             })
         })
@@ -199,12 +267,12 @@ impl Topology {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let Some((ansn, complete)) = tc.ansn else { return outcome };
-        let expires = now + tc.validity.min(MAX_VALIDITY);
+        let expires = Tick::not_before(now + tc.validity.min(MAX_VALIDITY));
         let known = self.names.find(NetAddr::host(tc.originator)).filter(|n| self.get(*n).is_some());
         if known.and_then(|n| self.get(n)).is_some_and(|r| newer(r.ansn, ansn)) {
             // Somebody tells another story. If that is the router itself, what is believed was forged, and
             // keeps the truth out no longer than the router's own word holds.
-            known.into_iter().for_each(|name| self.doubt(name, expires));
+            known.into_iter().for_each(|name| self.doubt(now, name, expires));
             return outcome;
         }
         let giver = self.shares.giver(brought.by);
@@ -212,47 +280,34 @@ impl Topology {
             outcome.refused = true;
             return outcome;
         };
-        self.next_expiry = self.next_expiry.min(expires);
-        let Some(router) = self.routers.get_mut(name as usize).and_then(Option::as_mut) else {
-            return outcome;
-        };
-        let before = weight(router.tuples());
+        self.next_expiry = self.next_expiry.min(expires.instant(now));
+        let Some(router) = self.get_mut(name) else { return outcome };
         (router.ansn, router.expires) = (ansn, expires);
+        let giver = router.giver;
+        let tuples = core::mem::take(&mut router.tuples).into_vec();
+        let before = weight(tuples.len());
+        let mut list = List { tuples, most, told: Vec::new(), full: false, expires, names: &mut self.names };
         if complete {
-            // What it does not name goes.
-            router.neighbors.iter_mut().for_each(|e| e.expires = Instant::ZERO);
-            router.networks.iter_mut().for_each(|n| n.expires = Instant::ZERO);
+            list.doubt_all();
         }
-        let names = &mut self.names;
         for n in tc.neighbors.iter().filter(|n| !skip(n.address)) {
-            let full = router.tuples() >= most;
-            let edge = |to| Some(Edge { to, metric: n.metric?, expires, kind: n.kind });
-            match put(&mut router.neighbors, names, n.address, full, edge) {
-                Put::Changed => outcome.changed = true,
-                Put::NoRoom => outcome.full = true,
-                Put::Same => {}
-            }
+            list.put(n.address, 0, n.metric.map(|m| value(m, n.kind)));
         }
         for g in tc.gateways.iter().filter(|g| !skip(g.prefix)) {
-            let full = router.tuples() >= most;
-            let network = |prefix| Some(Network { prefix, metric: g.metric?, expires, dist: g.dist });
-            match put(&mut router.networks, names, g.prefix, full, network) {
-                Put::Changed => outcome.changed = true,
-                Put::NoRoom => outcome.full = true,
-                Put::Same => {}
-            }
+            list.put(g.prefix, NETWORK, g.metric.map(|m| value(m, g.dist)));
         }
         if complete {
-            outcome.changed |= keep(&mut router.neighbors, names, |t| t != Instant::ZERO);
-            outcome.changed |= keep(&mut router.networks, names, |t| t != Instant::ZERO);
+            list.drop_doubtful();
         }
-        self.shares.change(router.giver, before, weight(router.tuples()));
-        outcome.changed |= note(&mut self.notes, name, tc, complete);
-        if outcome.changed {
-            router.neighbors.shrink_to_fit();
-            router.networks.shrink_to_fit();
-            self.touch(name);
+        let List { tuples, told, full, .. } = list;
+        outcome.full |= full;
+        outcome.changed |= !told.is_empty();
+        self.shares.change(giver, before, weight(tuples.len()));
+        outcome.changed |= take_notes(&mut self.notes, name, tc, complete);
+        if let Some(router) = self.get_mut(name) {
+            router.tuples = tuples.into_boxed_slice();
         }
+        told.into_iter().for_each(|(to, what)| self.note(name, to, what));
         outcome
     }
 
@@ -281,7 +336,7 @@ impl Topology {
             self.vouch(name, giver, brought);
         }
         let router = self.get(name)?;
-        let (giver, before) = (router.giver, router.tuples());
+        let (giver, before) = (router.giver, router.tuples.len());
         let after = if complete { said } else { said + before };
         let more = weight(after).saturating_sub(weight(before));
         let room = if more == 0 { Room::Free } else { self.shares.room(giver, more, own, brought.alive) };
@@ -293,14 +348,13 @@ impl Topology {
     /// A router counts for its giver's share until that one is gone, or has too much already and another
     /// neighbour, which brings it as well, has not.
     fn vouch(&mut self, name: Name, giver: Giver, brought: &Brought<'_>) {
-        let Some(router) = self.routers.get_mut(name as usize).and_then(Option::as_mut) else { return };
-        let (old, weight) = (router.giver, weight(router.tuples()));
+        let Some((old, weight)) = self.get(name).map(|r| (r.giver, weight(r.tuples.len()))) else { return };
         if old == giver {
             return;
         }
         let lost = !self.shares.is_alive(old, brought.alive);
         if lost || (self.shares.is_greedy(old) && self.shares.can_vouch(giver, weight)) {
-            router.giver = giver;
+            self.get_mut(name).into_iter().for_each(|router| router.giver = giver);
             self.shares.change(old, weight, 0);
             self.shares.change(giver, 0, weight);
         }
@@ -318,40 +372,55 @@ impl Topology {
     }
 
     /// What is known of a router holds until then at the most.
-    fn doubt(&mut self, name: Name, until: Instant) {
-        if let Some(router) = self.routers.get_mut(name as usize).and_then(Option::as_mut) {
-            router.expires = router.expires.min(until);
-            self.next_expiry = self.next_expiry.min(until);
+    fn doubt(&mut self, now: Instant, name: Name, until: Tick) {
+        if let Some(router) = self.get_mut(name) {
+            if until.after(router.expires) < 0 {
+                router.expires = until;
+                self.next_expiry = self.next_expiry.min(until.instant(now));
+            }
         }
     }
 
-    fn touch(&mut self, name: Name) {
+    /// A tuple from one to the other came, went or changed.
+    fn note(&mut self, from: Name, to: Name, what: What) {
+        let tells = |a: Name, b: Name| self.get(a).is_some_and(|r| r.tells_of(b));
+        // With two tuples for one name the other one may still be there.
+        match (what, tells(from, to), tells(to, from)) {
+            (What::Changed, ..) | (What::Gone, true, _) => {}
+            (What::New, _, false) => drop(self.one_way.insert((to, from))),
+            (What::New, _, true) => drop(self.one_way.remove(&(from, to))),
+            (What::Gone, false, false) => drop(self.one_way.remove(&(to, from))),
+            (What::Gone, false, true) => drop(self.one_way.insert((from, to))),
+        }
         match &mut self.changed {
-            Some(changed) if changed.contains(&name) => {}
-            Some(changed) if changed.len() < MANY => changed.push(name),
+            Some(changed) if changed.len() < MANY => changed.push((from, to)),
             changed => *changed = None,
         }
     }
 
-    /// Routers of which something changed since the last call; `None`: it may be all.
-    pub(crate) fn take_changed(&mut self) -> Option<Vec<Name>> {
+    /// What changed since the last call, from whom and to whom; `None`: it may be all.
+    pub(crate) fn take_changed(&mut self) -> Option<Vec<(Name, Name)>> {
         self.changed.replace(Vec::new())
     }
 
     fn add(&mut self, originator: IpAddr, giver: Giver) -> Name {
         let name = self.names.hold(NetAddr::host(originator));
-        self.routers.resize(self.names.len().max(self.routers.len()), None);
+        let room = self.names.len();
+        if self.places.len() < room {
+            self.places.reserve_exact(room - self.places.len() + room / 16);
+            self.places.resize(room, NOWHERE);
+        }
+        let place = self.free.pop().unwrap_or_else(|| {
+            make_room(&mut self.routers);
+            self.routers.push(None);
+            (self.routers.len() - 1) as u32
+        });
         self.born = self.born.wrapping_add(1);
-        let router = Router {
-            ansn: 0,
-            giver,
-            born: self.born,
-            expires: Instant::ZERO,
-            neighbors: Vec::new(),
-            networks: Vec::new(),
-        };
-        if let Some(slot) = self.routers.get_mut(name as usize) {
-            *slot = Some(Box::new(router));
+        let expires = Tick::of(Instant::ZERO);
+        let router = Router { ansn: 0, giver, born: self.born, expires, tuples: Box::default() };
+        if let Some((at, slot)) = self.places.get_mut(name as usize).zip(self.routers.get_mut(place as usize))
+        {
+            (*at, *slot) = (place, Some(router));
             self.shares.change(giver, 0, weight(0));
         }
         name
@@ -366,7 +435,7 @@ impl Topology {
         };
         let theirs = self.routers().filter(|(name, r)| r.giver == from && Some(*name) != but);
         let mut theirs: Vec<(u32, Name, u32)> =
-            theirs.map(|(name, r)| (r.born, name, weight(r.tuples()))).collect();
+            theirs.map(|(name, r)| (r.born, name, weight(r.tuples.len()))).collect();
         theirs.sort_unstable();
         // Looking at all costs the same for one as for many.
         let enough = least.max(self.shares.share() / 64).min(most);
@@ -379,12 +448,16 @@ impl Topology {
     }
 
     fn remove(&mut self, name: Name) {
-        let Some(router) = self.routers.get_mut(name as usize).and_then(Option::take) else { return };
-        self.shares.change(router.giver, weight(router.tuples()), 0);
+        let Some(place) = self.places.get_mut(name as usize) else { return };
+        let place = core::mem::replace(place, NOWHERE);
+        let Some(router) = self.routers.get_mut(place as usize).and_then(Option::take) else { return };
+        self.free.push(place);
+        self.shares.change(router.giver, weight(router.tuples.len()), 0);
         self.notes.remove(&name);
-        self.touch(name);
-        router.neighbors.iter().for_each(|e| self.names.release(e.to));
-        router.networks.iter().for_each(|n| self.names.release(n.prefix));
+        for tuple in &router.tuples {
+            self.names.release(tuple.name());
+            self.note(name, tuple.name(), What::Gone);
+        }
         self.names.release(name);
     }
 
@@ -392,23 +465,24 @@ impl Topology {
     pub(crate) fn unlink(&mut self, from: IpAddr, to: impl Iterator<Item = NetAddr>) -> bool {
         let Some(name) = self.names.find(NetAddr::host(from)) else { return false };
         let gone: Vec<Name> = to.filter_map(|address| self.names.find(address)).collect();
-        let Some(router) = self.routers.get_mut(name as usize).and_then(Option::as_mut) else { return false };
-        let before = router.neighbors.len();
-        let weighed = weight(router.tuples());
-        let names = &mut self.names;
-        router.neighbors.retain(|e| {
-            let lost = gone.contains(&e.to);
-            if lost {
-                names.release(e.to);
-            }
-            !lost
-        });
-        let changed = router.neighbors.len() != before;
-        if changed {
-            self.shares.change(router.giver, weighed, weight(router.tuples()));
-            self.touch(name);
+        self.retain(name, |t| !gone.contains(&t.key))
+    }
+
+    /// Keeps a router's tuples that are good; `true` if one was not.
+    fn retain(&mut self, name: Name, good: impl Fn(&Tuple) -> bool) -> bool {
+        let Some(router) = self.get_mut(name).filter(|r| !r.tuples.iter().all(&good)) else { return false };
+        let mut tuples = core::mem::take(&mut router.tuples).into_vec();
+        let gone: Vec<Name> = tuples.iter().filter(|t| !good(t)).map(|t| t.name()).collect();
+        let before = weight(tuples.len());
+        tuples.retain(|t| good(t));
+        let (giver, after) = (router.giver, weight(tuples.len()));
+        router.tuples = tuples.into_boxed_slice();
+        self.shares.change(giver, before, after);
+        for to in gone {
+            self.names.release(to);
+            self.note(name, to, What::Gone);
         }
-        changed
+        true
     }
 
     /// Removes what has expired (§17.5); `true` if anything was.
@@ -416,28 +490,41 @@ impl Topology {
         if self.next_expiry > now {
             return false;
         }
-        let gone: Vec<Name> = self.routers().filter(|(_, r)| r.expires <= now).map(|(n, _)| n).collect();
+        let tick = Tick::of(now);
+        let gone: Vec<Name> =
+            self.routers().filter(|(_, r)| r.expires.is_past(tick)).map(|(n, _)| n).collect();
         let mut changed = !gone.is_empty();
         gone.into_iter().for_each(|name| self.remove(name));
-        let mut next = Instant::FAR_FUTURE;
-        let mut thinner = Vec::new();
-        for (name, router) in (0..).zip(&mut self.routers) {
-            let Some(router) = router else { continue };
-            let weighed = weight(router.tuples());
-            let fewer = keep(&mut router.neighbors, &mut self.names, |t| t > now);
-            if keep(&mut router.networks, &mut self.names, |t| t > now) || fewer {
-                thinner.push(name);
-                self.shares.change(router.giver, weighed, weight(router.tuples()));
-            }
-            let edges = router.neighbors.iter().map(|e| e.expires);
-            let times = edges.chain(router.networks.iter().map(|n| n.expires));
-            next = times.fold(router.expires.min(next), Instant::min);
+        let old = |r: &Router| r.tuples.iter().any(|t| t.expires.is_past(tick));
+        let thinner: Vec<Name> = self.routers().filter(|(_, r)| old(r)).map(|(n, _)| n).collect();
+        for name in thinner {
+            changed |= self.retain(name, |t| !t.expires.is_past(tick));
         }
-        self.next_expiry = next;
-        changed |= !thinner.is_empty();
-        thinner.into_iter().for_each(|name| self.touch(name));
+        let times = self.routers().flat_map(|(_, r)| r.tuples.iter().map(|t| t.expires).chain([r.expires]));
+        let next = times.min_by_key(|t| t.after(tick));
+        self.next_expiry = next.map_or(Instant::FAR_FUTURE, |t| t.instant(now));
         changed
     }
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    New,
+    Changed,
+    Gone,
+}
+
+/// A router's tuples while its TC is read.
+struct List<'a> {
+    tuples: Vec<Tuple>,
+    /// The list takes no more than that.
+    most: usize,
+    /// What became of which name.
+    told: Vec<(Name, What)>,
+    /// Something found no room.
+    full: bool,
+    expires: Tick,
+    names: &'a mut Names,
 }
 
 /// For tests that are not about who brought what.
@@ -447,7 +534,12 @@ pub(crate) const ANYONE: Brought<'static> =
 
 /// Keeps what a TC says of networks; `true` if that is news. What it does not say of one it names is taken
 /// back, a complete TC takes back all else.
-fn note(notes: &mut BTreeMap<Name, Vec<(NetAddr, Note)>>, router: Name, tc: &Tc, complete: bool) -> bool {
+fn take_notes(
+    notes: &mut BTreeMap<Name, Vec<(NetAddr, Note)>>,
+    router: Name,
+    tc: &Tc,
+    complete: bool,
+) -> bool {
     let before = notes.remove(&router).unwrap_or_default();
     let stays = |(prefix, _): &&(NetAddr, Note)| !complete && tc.gateways.iter().all(|g| g.prefix != *prefix);
     let kept = before.iter().filter(stays).chain(&tc.notes);
@@ -462,63 +554,60 @@ fn note(notes: &mut BTreeMap<Name, Vec<(NetAddr, Note)>>, router: Name, tc: &Tc,
 /// Up to here looking at each is faster than searching.
 const FEW: usize = 16;
 
-/// What [`put`] did.
-enum Put {
-    Same,
-    Changed,
-    NoRoom,
-}
-
-/// Puts what `make` makes of the address' name into the list, or removes what is there if it makes
-/// nothing. A `full` list takes nothing new.
-fn put<T: Tuple>(
-    list: &mut Vec<T>,
-    names: &mut Names,
-    address: NetAddr,
-    full: bool,
-    make: impl Fn(Name) -> Option<T>,
-) -> Put {
-    let at = if list.len() <= FEW {
-        list.iter().position(|t| names.address(t.name()) == Some(address))
-    } else {
-        names.find(address).and_then(|name| list.binary_search_by_key(&name, T::name).ok())
-    };
-    let name = at.and_then(|at| list.get(at)).map_or(0, T::name);
-    match (at, make(name)) {
-        (Some(at), Some(new)) => {
-            let same = list.get_mut(at).is_none_or(|old| {
-                let same = old.same(&new);
-                *old = new;
-                same
-            });
-            if same { Put::Same } else { Put::Changed }
+impl List<'_> {
+    /// Where the address' tuple is, if it has one. `kind`: [`NETWORK`] or zero.
+    fn position(&self, address: NetAddr, kind: u32) -> Option<usize> {
+        if self.tuples.len() <= FEW {
+            let fits = |t: &Tuple| t.key & NETWORK == kind && self.names.is(t.name(), address);
+            return self.tuples.iter().position(fits);
         }
-        (None, Some(_)) if full => Put::NoRoom,
-        (None, Some(_)) => {
-            let name = names.hold(address);
-            let at = list.binary_search_by_key(&name, T::name).unwrap_or_else(|at| at);
-            make(name).into_iter().for_each(|new| list.insert(at, new));
-            Put::Changed
-        }
-        (Some(at), None) => {
-            names.release(list.remove(at).name());
-            Put::Changed
-        }
-        (None, None) => Put::Same,
+        find(&self.tuples, self.names.find(address)? | kind).ok()
     }
-}
 
-/// Keeps the tuples whose time is good; `true` if one was not.
-fn keep<T: Tuple>(list: &mut Vec<T>, names: &mut Names, good: impl Fn(Instant) -> bool) -> bool {
-    let before = list.len();
-    list.retain(|t| {
-        let good = good(t.expires());
-        if !good {
-            names.release(t.name());
+    /// Marks all tuples, with a time that none can have.
+    fn doubt_all(&mut self) {
+        self.tuples.iter_mut().for_each(|t| t.expires = self.expires.opposite());
+    }
+
+    /// What was not put since [`List::doubt_all`] goes.
+    fn drop_doubtful(&mut self) {
+        let doubtful = self.expires.opposite();
+        self.tuples.retain(|t| {
+            let good = t.expires != doubtful;
+            if !good {
+                self.names.release(t.name());
+                self.told.push((t.name(), What::Gone));
+            }
+            good
+        });
+    }
+
+    /// Puts a value in, or takes out what is there.
+    fn put(&mut self, address: NetAddr, kind: u32, value: Option<u32>) {
+        match (self.position(address, kind), value) {
+            (Some(at), Some(value)) => {
+                let Some(tuple) = self.tuples.get_mut(at) else { return };
+                tuple.expires = self.expires;
+                if core::mem::replace(&mut tuple.value, value) != value {
+                    self.told.push((tuple.name(), What::Changed));
+                }
+            }
+            (None, Some(_)) if self.tuples.len() >= self.most => self.full = true,
+            (None, Some(value)) => {
+                let name = self.names.hold(address);
+                let key = name | kind;
+                let at = find(&self.tuples, key).unwrap_or_else(|at| at);
+                self.tuples.insert(at, Tuple { key, expires: self.expires, value });
+                self.told.push((name, What::New));
+            }
+            (Some(at), None) => {
+                let name = self.tuples.remove(at).name();
+                self.names.release(name);
+                self.told.push((name, What::Gone));
+            }
+            (None, None) => {}
         }
-        good
-    });
-    list.len() != before
+    }
 }
 
 #[cfg(test)]
@@ -544,8 +633,11 @@ mod tests {
         }
     }
 
+    /// Times are no finer.
+    const TICK: Duration = Duration::from_millis(2);
+
     fn edges(t: &Topology) -> usize {
-        t.routers().map(|(_, r)| r.neighbors.len()).sum()
+        t.routers().map(|(_, r)| r.edges().count()).sum()
     }
 
     #[test]
@@ -580,8 +672,9 @@ mod tests {
         with_net.gateways.push(Gateway { prefix: net("fd01::"), dist: 0, metric: Some(Metric::MIN) });
         t.apply(Instant::ZERO, &with_net, &ANYONE, |_| false);
         assert!(!t.expire(Instant::from_millis(14_999)));
-        assert_eq!(t.next_expiry(), Some(Instant::from_millis(15_000)));
-        assert!(t.expire(Instant::from_millis(15_000)));
+        let end = t.next_expiry().unwrap();
+        assert!(end >= Instant::from_millis(15_000) && end <= Instant::from_millis(15_000) + TICK);
+        assert!(t.expire(end));
         assert_eq!((t.routers().count(), t.next_expiry()), (0, None));
     }
 
@@ -667,7 +760,7 @@ mod tests {
         let mut t = Topology::new(10);
         let long = Tc { validity: Duration::from_secs(4_000_000), ..tc(5, true, &["fd00::1"]) };
         t.apply(Instant::ZERO, &long, &ANYONE, |_| false);
-        assert!(t.expire(Instant::ZERO + MAX_VALIDITY) && t.routers().count() == 0);
+        assert!(t.expire(Instant::ZERO + MAX_VALIDITY + TICK) && t.routers().count() == 0);
     }
 
     #[test]
@@ -681,7 +774,8 @@ mod tests {
             let own = tc(6, true, &["fd00::1"]);
             assert!(!t.apply(Instant::from_millis(ms), &own, &ANYONE, |_| false).changed, "{ms}");
         }
-        assert!(t.expire(Instant::from_millis(20_000)));
-        assert!(t.apply(Instant::from_millis(20_000), &tc(6, true, &["fd00::1"]), &ANYONE, |_| false).new);
+        let end = Instant::from_millis(20_000) + TICK;
+        assert!(t.expire(end));
+        assert!(t.apply(end, &tc(6, true, &["fd00::1"]), &ANYONE, |_| false).new);
     }
 }

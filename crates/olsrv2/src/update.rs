@@ -227,7 +227,8 @@ impl Router {
             let (nearest, to) = (set.get(everywhere), |router| set.get(router));
             self.gateways.settle(now, nearest, to, set.topology, &self.first_hops)
         };
-        let changes = self.routes.update(self.config.originator, &mut self.topology, hops, ours, choose);
+        let own = self.config.originator;
+        let changes = self.routes.update(own, &mut self.topology, hops, ours, everywhere, choose);
         self.counters.route_changes += changes.len() as u64;
         self.outputs.extend(changes.into_iter().map(Output::Route));
         self.routes.done(now, self.config.timing.trigger_jitter);

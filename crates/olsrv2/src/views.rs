@@ -69,7 +69,7 @@ impl Router {
         let names = &self.topology.names;
         let edges = self.topology.routers().flat_map(|(from, router)| {
             let from = names.address(from).map(|a| a.ip());
-            router.neighbors.iter().filter(|e| e.is_router()).filter_map(move |e| {
+            router.edges().filter(|e| e.is_router()).filter_map(move |e| {
                 Some(TopologyEdge { from: from?, to: names.address(e.to)?.ip(), metric: e.metric })
             })
         });
@@ -82,7 +82,7 @@ impl Router {
     pub fn attached_networks(&self) -> impl Iterator<Item = AttachedView> + '_ {
         let names = &self.topology.names;
         self.topology.routers().flat_map(move |(router, known)| {
-            known.networks.iter().filter_map(move |n| {
+            known.networks().filter_map(move |n| {
                 let prefix = names.address(n.prefix)?;
                 let network = AttachedNetwork { prefix, dist: n.dist, metric: n.metric };
                 Some(AttachedView { router: names.address(router)?.ip(), network })
