@@ -373,11 +373,9 @@ impl Topology {
 
     /// What is known of a router holds until then at the most.
     fn doubt(&mut self, now: Instant, name: Name, until: Tick) {
-        if let Some(router) = self.get_mut(name) {
-            if until.after(router.expires) < 0 {
-                router.expires = until;
-                self.next_expiry = self.next_expiry.min(until.instant(now));
-            }
+        if let Some(router) = self.get_mut(name).filter(|r| until.after(r.expires) < 0) {
+            router.expires = until;
+            self.next_expiry = self.next_expiry.min(until.instant(now));
         }
     }
 

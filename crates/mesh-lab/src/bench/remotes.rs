@@ -187,7 +187,7 @@ impl Mesh {
     /// A HELLO each second; after the first ones, which make the link, a share of the TCs.
     fn turn(&mut self, link: Link, turn: usize) -> Vec<Message> {
         let mut messages = Vec::new();
-        messages.extend((turn % 10 == 0).then(|| self.hello(link)));
+        messages.extend(turn.is_multiple_of(10).then(|| self.hello(link)));
         if turn >= FIRST_TC {
             let share = |at: usize| 1 + at * (self.nodes - 1) / STEPS;
             let (first, end) = (share(turn % STEPS), share(turn % STEPS + 1));
