@@ -207,7 +207,7 @@ impl Router {
         self.tc.repeats = if news { 0 } else { self.tc.repeats.saturating_add(1) };
         self.tc.turn = turn.wrapping_add(1);
         let hop_limit = self.scopes.hop_limit(turn);
-        let message = tc.to_message(self.addr_len(), hop_limit, timing.tc_interval, &self.scopes);
+        let message = tc.to_message(hop_limit, timing.tc_interval, &self.scopes);
         self.counters.tcs_out += 1;
         self.counters.tcs_triggered += u64::from(news);
         self.queue(now, None, &message);
@@ -285,8 +285,9 @@ impl Router {
     fn relay_tcs(&mut self, now: Instant, interface: u32, since: Instant) {
         let limit = self.config.limits.forward_queue;
         let own = self.config.originator;
-        let messages = self.relay.missed_by(now, interface, since);
         let Some(port) = self.ports.get_mut(&interface) else { return };
+        let fresh = self.config.timing.message_hold.divided_by(2);
+        let messages = self.topology.missed_by(now, port.slot, since, fresh);
         for bytes in messages {
             self.counters.relayed += 1;
             if !port.push(bytes, now, limit, Some(own)) {

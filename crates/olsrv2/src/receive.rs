@@ -228,7 +228,7 @@ impl Router {
             let verdict = self.process_flooded(now, interface, by, &message, key);
             forward &= verdict == Verdict::Good;
             if self.counters.tcs_in != tcs {
-                self.relay.keep(now, interface, (originator.ip(), seq), raw);
+                self.topology.keep_last(now, slot, originator.ip(), &message);
             }
             if self.counters.tc_changes != changes {
                 // News travel fast, what is only repeated waits for company.
@@ -243,7 +243,7 @@ impl Router {
         } else if raw.kind() == RECORD_MESSAGE {
             self.records.heard(now, interface, originator.ip(), seq);
         } else {
-            self.relay.heard(now, interface, (originator.ip(), seq));
+            self.topology.heard_last(now, slot, originator.ip(), seq);
             let alive = alive(&self.nhdp);
             self.topology.heard(originator.ip(), &Brought { by, alive: &alive });
         }

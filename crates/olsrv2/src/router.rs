@@ -13,7 +13,6 @@ use crate::flood::SeenSet;
 use crate::gateway::Gateways;
 use crate::outbox::Outbox;
 use crate::records::Records;
-use crate::relay::Relay;
 use crate::routes::{FirstHop, Routes};
 use crate::scope::Scopes;
 use crate::security::Security;
@@ -37,7 +36,6 @@ pub struct Router {
     pub(crate) nhdp: Nhdp<Olsr>,
     pub(crate) topology: Topology,
     pub(crate) records: Records,
-    pub(crate) relay: Relay,
     pub(crate) security: Security,
     /// Per interface: its queue and its Received Set.
     pub(crate) ports: BTreeMap<u32, Port>,
@@ -138,7 +136,6 @@ impl Router {
             nhdp,
             topology: Topology::new(config.limits.routers),
             records: Records::new(config.limits),
-            relay: Relay::new(config.limits.routers, hold.divided_by(2)),
             security: Security::new(&config),
             ports: BTreeMap::new(),
             seen: SeenSet::new(hold, config.limits.messages),

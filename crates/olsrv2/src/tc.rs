@@ -148,22 +148,18 @@ impl Tc {
     }
 
     /// The message to send, with that hop limit.
-    pub(crate) fn to_message(
-        &self,
-        addr_len: u8,
-        hop_limit: u8,
-        interval: Duration,
-        scopes: &Scopes,
-    ) -> Message {
-        let mut message = Message::new(TC, addr_len);
+    pub(crate) fn to_message(&self, hop_limit: u8, interval: Duration, scopes: &Scopes) -> Message {
+        self.with_times(hop_limit, &scopes.times(interval), &scopes.times(self.validity))
+    }
+
+    /// The same with the values of its INTERVAL_TIME and VALIDITY_TIME TLVs.
+    pub(crate) fn with_times(&self, hop_limit: u8, interval: &[u8], validity: &[u8]) -> Message {
+        let mut message = Message::new(TC, if self.originator.is_ipv4() { 4 } else { 16 });
         message.originator = Some(self.originator.into());
         message.hop_limit = Some(hop_limit);
         message.hop_count = Some(0);
         message.seq = Some(self.seq);
-        message.tlvs = vec![
-            Tlv::new(INTERVAL_TIME, &scopes.times(interval)),
-            Tlv::new(VALIDITY_TIME, &scopes.times(self.validity)),
-        ];
+        message.tlvs = vec![Tlv::new(INTERVAL_TIME, interval), Tlv::new(VALIDITY_TIME, validity)];
         if let Some((ansn, complete)) = self.ansn {
             let value = Some(ansn.to_be_bytes().to_vec());
             message.tlvs.push(Tlv { kind: CONT_SEQ_NUM, ext: u8::from(!complete), value });
@@ -268,7 +264,7 @@ mod tests {
     }
 
     fn reparse(tc: &Tc, change: impl FnOnce(&mut Message)) -> Result<Tc, Invalid> {
-        let mut message = tc.to_message(16, 255, Duration::from_secs(5), &Scopes::uniform(255));
+        let mut message = tc.to_message(255, Duration::from_secs(5), &Scopes::uniform(255));
         change(&mut message);
         let mut bytes = Vec::new();
         message.emit(&mut bytes).unwrap();

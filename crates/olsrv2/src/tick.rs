@@ -10,6 +10,8 @@ pub(crate) struct Tick(u32);
 const SHIFT: u32 = 11;
 
 impl Tick {
+    pub(crate) const ZERO: Self = Self(0);
+
     /// The step `now` is in.
     pub(crate) fn of(now: Instant) -> Self {
         Self((now.as_micros() >> SHIFT) as u32)

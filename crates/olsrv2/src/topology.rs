@@ -14,6 +14,7 @@ use mesh_types::{Duration, Instant, Metric};
 use rfc5444::NetAddr;
 
 use crate::names::{Name, Names, make_room};
+use crate::relay::Last;
 use crate::shares::{Giver, Room, Shares};
 use crate::tc::{ORIGINATOR, ROUTABLE, Tc, newer};
 use crate::tick::Tick;
@@ -33,9 +34,15 @@ pub(crate) struct Router {
     /// Router Topology, Routable Address Topology and Attached Network Tuples, in the order of
     /// [`Tuple::key`].
     tuples: Box<[Tuple]>,
+    /// Where it all comes from, for newcomers.
+    pub(crate) last: Last,
 }
 
 impl Router {
+    pub(crate) fn ansn(&self) -> u16 {
+        self.ansn
+    }
+
     /// Router Topology and Routable Address Topology Tuples, by name.
     pub(crate) fn edges(&self) -> impl Iterator<Item = Edge> + '_ {
         self.tuples.iter().filter_map(|t| t.edge())
@@ -80,6 +87,10 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
+    /// [`ORIGINATOR`] and [`ROUTABLE`].
+    pub(crate) fn kind(&self) -> u8 {
+        self.kind
+    }
     /// To a router.
     pub(crate) fn is_router(&self) -> bool {
         self.kind & ORIGINATOR != 0
@@ -223,6 +234,10 @@ impl Topology {
 
     fn get_mut(&mut self, originator: Name) -> Option<&mut Router> {
         self.routers.get_mut(*self.places.get(originator as usize)? as usize)?.as_mut()
+    }
+
+    pub(crate) fn last_mut(&mut self, originator: Name) -> Option<&mut Last> {
+        self.get_mut(originator).map(|r| &mut r.last)
     }
 
     /// All that advertise an address or announce a network.
@@ -414,8 +429,8 @@ impl Topology {
             (self.routers.len() - 1) as u32
         });
         self.born = self.born.wrapping_add(1);
-        let expires = Tick::of(Instant::ZERO);
-        let router = Router { ansn: 0, giver, born: self.born, expires, tuples: Box::default() };
+        let (born, tuples, last) = (self.born, Box::default(), Last::NOTHING);
+        let router = Router { ansn: 0, giver, born, expires: Tick::ZERO, tuples, last };
         if let Some((at, slot)) = self.places.get_mut(name as usize).zip(self.routers.get_mut(place as usize))
         {
             (*at, *slot) = (place, Some(router));
@@ -475,6 +490,8 @@ impl Topology {
         tuples.retain(|t| good(t));
         let (giver, after) = (router.giver, weight(tuples.len()));
         router.tuples = tuples.into_boxed_slice();
+        // It said more than is left.
+        router.last = Last::NOTHING;
         self.shares.change(giver, before, after);
         for to in gone {
             self.names.release(to);
@@ -609,171 +626,4 @@ impl List<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tc::{Advertised, Gateway};
-    use mesh_types::Duration;
-
-    fn net(text: &str) -> NetAddr {
-        NetAddr::host(text.parse().unwrap())
-    }
-
-    fn tc(ansn: u16, complete: bool, to: &[&str]) -> Tc {
-        let neighbors = to.iter().map(|t| Advertised { address: net(t), kind: 3, metric: Some(Metric::MIN) });
-        Tc {
-            originator: "fd00::9".parse().unwrap(),
-            seq: 0,
-            validity: Duration::from_secs(15),
-            ansn: Some((ansn, complete)),
-            neighbors: neighbors.collect(),
-            gateways: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// Times are no finer.
-    const TICK: Duration = Duration::from_millis(2);
-
-    fn edges(t: &Topology) -> usize {
-        t.routers().map(|(_, r)| r.edges().count()).sum()
-    }
-
-    #[test]
-    fn rfc7181_16_3_3_1_an_older_ansn_is_discarded() {
-        let mut t = Topology::new(10);
-        let now = Instant::from_millis(1);
-        assert!(t.apply(now, &tc(5, true, &["fd00::1"]), &ANYONE, |_| false).changed);
-        assert!(!t.apply(now, &tc(4, true, &["fd00::2"]), &ANYONE, |_| false).changed);
-        assert!(!t.apply(now, &tc(5, true, &["fd00::1"]), &ANYONE, |_| false).changed);
-        assert_eq!(edges(&t), 1);
-    }
-
-    #[test]
-    fn rfc7181_16_3_4_a_complete_tc_replaces_an_incomplete_one_adds() {
-        let mut t = Topology::new(10);
-        let now = Instant::from_millis(1);
-        t.apply(now, &tc(5, true, &["fd00::1"]), &ANYONE, |_| false);
-        assert!(t.apply(now, &tc(6, false, &["fd00::2"]), &ANYONE, |_| false).changed);
-        assert_eq!(edges(&t), 2);
-        assert!(t.apply(now, &tc(7, true, &["fd00::2"]), &ANYONE, |_| false).changed);
-        assert_eq!(edges(&t), 1);
-        let mut gone = tc(8, false, &["fd00::2"]);
-        gone.neighbors[0].metric = None;
-        assert!(t.apply(now, &gone, &ANYONE, |_| false).changed, "UNKNOWN_METRIC removes");
-        assert_eq!(edges(&t), 0);
-    }
-
-    #[test]
-    fn rfc7181_17_5_expiry_takes_everything() {
-        let mut t = Topology::new(10);
-        let mut with_net = tc(5, true, &["fd00::1"]);
-        with_net.gateways.push(Gateway { prefix: net("fd01::"), dist: 0, metric: Some(Metric::MIN) });
-        t.apply(Instant::ZERO, &with_net, &ANYONE, |_| false);
-        assert!(!t.expire(Instant::from_millis(14_999)));
-        let end = t.next_expiry().unwrap();
-        assert!(end >= Instant::from_millis(15_000) && end <= Instant::from_millis(15_000) + TICK);
-        assert!(t.expire(end));
-        assert_eq!((t.routers().count(), t.next_expiry()), (0, None));
-    }
-
-    fn name(n: u16) -> IpAddr {
-        IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 1, n])
-    }
-
-    /// A TC of router `n` with so many tuples, brought by a neighbour; all neighbours are there.
-    fn bring(t: &mut Topology, by: u8, n: u16, tuples: usize) -> Outcome {
-        let to: Vec<alloc::string::String> = (0..tuples).map(|i| alloc::format!("fd01::{n}:{i:x}")).collect();
-        let to: Vec<&str> = to.iter().map(|a| &**a).collect();
-        let ansn = t.names.find(NetAddr::host(name(n))).and_then(|name| t.get(name)).map_or(0, |r| r.ansn);
-        let tc = Tc { originator: name(n), ..tc(ansn.wrapping_add(1), true, &to) };
-        let brought = Brought { by: IpAddr::from([10, 0, 0, by]), alive: &|_| true };
-        t.apply(Instant::from_millis(1), &tc, &brought, |_| false)
-    }
-
-    fn has(t: &Topology, n: u16) -> bool {
-        t.names.find(NetAddr::host(name(n))).is_some_and(|name| t.get(name).is_some())
-    }
-
-    #[test]
-    fn a_full_table_lets_in_what_comes_by_another_neighbour_and_the_youngest_of_the_greedy_one_goes() {
-        let mut t = Topology::new(64);
-        for n in 0..64 {
-            assert!(!bring(&mut t, 1, n, 0).full);
-        }
-        for n in 64..1000 {
-            assert!(bring(&mut t, 1, n, 0).refused && !has(&t, n));
-        }
-        // A sixteenth is every neighbour's own.
-        for (n, in_) in [(2000, true), (2001, true), (2002, true), (2003, true), (2004, false)] {
-            let outcome = bring(&mut t, 2, n, 1);
-            assert_eq!((!outcome.refused, has(&t, n)), (in_, in_), "{n}");
-        }
-        assert!((0..60).all(|n| has(&t, n)) && (60..64).all(|n| !has(&t, n)));
-        assert_eq!(t.routers().count(), 64);
-        for n in 0..60 {
-            let again = bring(&mut t, 1, n, 0);
-            assert!(!again.full && !again.refused, "who is there stays, whoever brings it");
-        }
-    }
-
-    #[test]
-    fn a_full_table_bounds_tuples_and_every_router_there_may_say_a_little() {
-        let mut t = Topology::new(64);
-        assert!(!bring(&mut t, 2, 5000, 1).full);
-        let refused = (0..64).filter(|n| bring(&mut t, 1, *n, 500).refused).count();
-        assert!(refused > 58 && edges(&t) <= 64 * 24);
-        assert!((64..128).all(|n| !bring(&mut t, 3, n, 17).refused || has(&t, 64)));
-        let grown = bring(&mut t, 2, 5000, 16);
-        assert!(!grown.full && grown.changed);
-        assert!(edges(&t) <= 64 * 24);
-    }
-
-    #[test]
-    fn who_left_has_no_share_and_its_routers_go_over_to_those_who_bring_them() {
-        let mut t = Topology::new(64);
-        for n in 0..60 {
-            bring(&mut t, 1, n, 0);
-        }
-        let brought =
-            Brought { by: IpAddr::from([10, 0, 0, 2]), alive: &|a| a != IpAddr::from([10, 0, 0, 1]) };
-        for n in 0..60 {
-            t.heard(name(n), &brought);
-        }
-        let only = t.routers().map(|(_, r)| r.giver).max();
-        assert!(t.routers().all(|(_, r)| Some(r.giver) == only));
-    }
-
-    #[test]
-    fn a_neighbours_own_word_counts_whatever_else_it_brought() {
-        let mut t = Topology::new(64);
-        assert!((0..64).all(|n| !bring(&mut t, 1, n, 0).full));
-        let own = Tc { originator: IpAddr::from([10, 0, 0, 1]), ..tc(1, true, &["fd00::1"]) };
-        let brought = Brought { by: own.originator, alive: &|_| true };
-        assert!(!t.apply(Instant::ZERO, &own, &brought, |_| false).refused);
-        assert!(!has(&t, 63) && t.routers().count() == 64);
-    }
-
-    #[test]
-    fn rfc7181_16_3_3_nothing_is_believed_for_longer_than_five_minutes() {
-        let mut t = Topology::new(10);
-        let long = Tc { validity: Duration::from_secs(4_000_000), ..tc(5, true, &["fd00::1"]) };
-        t.apply(Instant::ZERO, &long, &ANYONE, |_| false);
-        assert!(t.expire(Instant::ZERO + MAX_VALIDITY + TICK) && t.routers().count() == 0);
-    }
-
-    #[test]
-    fn rfc7181_16_3_3_a_forged_ansn_lasts_no_longer_than_the_routers_own_word() {
-        let mut t = Topology::new(10);
-        let forged = Tc { validity: Duration::from_secs(4_000_000), ..tc(0x7000, true, &["fd00::7"]) };
-        t.apply(Instant::from_millis(500), &tc(5, true, &["fd00::1"]), &ANYONE, |_| false);
-        assert!(t.apply(Instant::from_millis(1000), &forged, &ANYONE, |_| false).changed);
-        // Its own TCs say that they are good for 15 s.
-        for ms in (5000..20_000).step_by(5000) {
-            let own = tc(6, true, &["fd00::1"]);
-            assert!(!t.apply(Instant::from_millis(ms), &own, &ANYONE, |_| false).changed, "{ms}");
-        }
-        let end = Instant::from_millis(20_000) + TICK;
-        assert!(t.expire(end));
-        assert!(t.apply(end, &tc(6, true, &["fd00::1"]), &ANYONE, |_| false).new);
-    }
-}
+mod tests;

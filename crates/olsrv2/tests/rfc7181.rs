@@ -16,9 +16,11 @@ const LINK_OUT_ONLY: u16 = 0x4000;
 fn ip(group: u16, n: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(group, 0, 0, 0, 0, 0, 0, n))
 }
+
 fn node(n: u16) -> IpAddr {
     ip(0xfd00, n)
 }
+
 fn on_link(n: u16) -> IpAddr {
     ip(0xfe80, n)
 }
