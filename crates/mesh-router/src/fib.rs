@@ -14,6 +14,10 @@ use olsrv2::NetAddr;
 use crate::rules::TABLE;
 use crate::tunnels::{ENDS, OWN};
 
+mod table;
+
+use table::{Key, Table, key};
+
 /// Our number among the kernel's route makers (`/etc/iproute2/rt_protos.d`: "p2pmesh").
 pub(crate) const PROTOCOL: u8 = 107;
 /// The kernel's metric of our routes.
@@ -22,6 +26,8 @@ pub(crate) const METRIC: u32 = 1024;
 pub(crate) const METRIC_UNREACHABLE: u32 = 0x7fff_ffff;
 /// How often all routes are compared with the kernel's.
 const CHECK: Duration = Duration::from_secs(60);
+/// So many changes are carried out at once.
+const BATCH: usize = 100;
 /// How soon after a route was refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -29,20 +35,20 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) trait Kernel {
     /// Carries out changes in their order; what became of each.
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error>;
-    /// All routes of our protocol and tables.
-    fn list(&mut self) -> Result<Vec<Route>, Error>;
+    /// Tells all routes of our protocol and tables; whether each came once only.
+    fn list(&mut self, each: &mut dyn FnMut(Route)) -> Result<bool, Error>;
 }
 
 impl Kernel for Rtnetlink {
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<(), Error>>, Error> {
         self.change_routes(changes)
     }
-    fn list(&mut self) -> Result<Vec<Route>, Error> {
-        let mut all = Vec::new();
+    fn list(&mut self, each: &mut dyn FnMut(Route)) -> Result<bool, Error> {
+        let mut once = true;
         for table in [TABLE, OWN, ENDS] {
-            all.extend(self.routes(&RouteFilter { table, protocol: Some(PROTOCOL) })?);
+            once &= self.each_route(&RouteFilter { table, protocol: Some(PROTOCOL) }, each)?;
         }
-        Ok(all)
+        Ok(once)
     }
 }
 
@@ -78,18 +84,12 @@ pub(crate) fn own_prefix_route(prefix: NetAddr) -> Route {
     }
 }
 
-/// Prefix, its length, and table; all of ours have small numbers.
-type Key = (IpAddr, u8, u8);
-
-const fn key(route: &Route) -> Key {
-    (route.prefix, route.prefix_len, route.table as u8)
-}
-
-/// The routes wanted and the routes given to the kernel.
+/// The routes wanted, and how those given to the kernel differ.
 #[derive(Debug)]
 pub(crate) struct Fib {
-    wanted: BTreeMap<Key, Route>,
-    installed: BTreeMap<Key, Route>,
+    wanted: Table,
+    /// Where the kernel has not what is wanted: what it has, as far as is known.
+    amiss: BTreeMap<Key, Option<Route>>,
     /// What changed since the last commit, in the order the core gave it: near before far for routes that
     /// come, far before near for those that go.
     dirty: Vec<Key>,
@@ -106,11 +106,12 @@ pub(crate) struct Fib {
 impl Fib {
     /// Takes over what an earlier run left; it stays for `grace` unless replaced.
     pub(crate) fn new(kernel: &mut impl Kernel, now: Instant, grace: Duration) -> Result<Self, Error> {
-        let inherited: BTreeSet<Route> = kernel.list()?.into_iter().collect();
+        let mut inherited = BTreeSet::new();
+        kernel.list(&mut |route| drop(inherited.insert(route)))?;
         let keep_inherited_until = now + grace;
         Ok(Self {
-            wanted: BTreeMap::new(),
-            installed: BTreeMap::new(),
+            wanted: Table::default(),
+            amiss: BTreeMap::new(),
             dirty: Vec::new(),
             inherited,
             keep_inherited_until,
@@ -122,9 +123,9 @@ impl Fib {
 
     /// Wants a route, in place of one for the same prefix; takes effect at [`Fib::commit`].
     pub(crate) fn set(&mut self, route: Route) {
-        let key = key(&route);
-        if self.wanted.insert(key, route) != Some(route) {
-            self.dirty.push(key);
+        let (key, old) = (key(&route), self.wanted.insert(route));
+        if old != Some(route) {
+            self.changed(key, old);
         }
     }
 
@@ -141,21 +142,28 @@ impl Fib {
 
     /// Whether the kernel has it, as far as is known.
     pub(crate) fn has(&self, route: &Route) -> bool {
-        self.installed.get(&key(route)) == Some(route)
+        let key = key(route);
+        self.amiss.get(&key).copied().unwrap_or_else(|| self.wanted.get(&key)) == Some(*route)
     }
 
     fn unset_key(&mut self, key: Key) {
-        if self.wanted.remove(&key).is_some() {
-            self.dirty.push(key);
+        if let Some(old) = self.wanted.remove(&key) {
+            self.changed(key, Some(old));
         }
+    }
+
+    /// The route wanted is another now; the kernel has what was wanted before.
+    fn changed(&mut self, key: Key, old: Option<Route>) {
+        self.amiss.entry(key).or_insert(old);
+        self.dirty.push(key);
     }
 
     /// The kernel says that a route of ours is gone. True if it should not be: commit puts it back.
     pub(crate) fn gone(&mut self, route: &Route) -> bool {
         let key = key(route);
-        let ours = self.installed.get(&key) == Some(route) && self.wanted.get(&key) == Some(route);
+        let ours = self.has(route) && self.wanted.get(&key) == Some(*route);
         if ours {
-            self.installed.remove(&key);
+            self.amiss.insert(key, None);
             self.dirty.push(key);
         }
         ours
@@ -177,14 +185,15 @@ impl Fib {
         let mut changes = Vec::new();
         let mut leftovers = Vec::new();
         for key in &dirty {
-            let (old, new) = (self.installed.get(key), self.wanted.get(key));
-            if let Some(new) = new.filter(|new| old != Some(new)) {
-                changes.push(Change::Replace(*new));
+            let (Some(old), new) = (self.amiss.get(key).copied(), self.wanted.get(key)) else { continue };
+            if old == new {
+                self.amiss.remove(key);
+                continue;
             }
+            changes.extend(new.map(Change::Replace));
             // With another metric (the unreachable one) the new one does not replace it.
-            if let Some(old) = old.filter(|old| new.is_none_or(|new| new.metric != old.metric)) {
-                leftovers.push(Change::Remove(*old));
-            }
+            let left = old.filter(|old| new.is_none_or(|new| new.metric != old.metric));
+            leftovers.extend(left.map(Change::Remove));
             if new.is_none() {
                 self.refused.remove(key);
             }
@@ -195,36 +204,43 @@ impl Fib {
 
     /// Carries out changes and notes what became of them.
     fn apply(&mut self, kernel: &mut impl Kernel, changes: &[Change], now: Instant) {
-        let results = match kernel.apply(changes) {
-            Ok(results) => results,
-            Err(e) => {
-                self.failures += 1;
-                self.next_check = self.next_check.min(now + RETRY);
-                log::warn!(
-                    "changing {} routes: {e}; they are compared with the kernel's soon",
-                    changes.len()
-                );
-                return;
-            }
-        };
-        for (change, result) in changes.iter().zip(results) {
-            match (change, result) {
-                (Change::Replace(route), Ok(())) => {
-                    let key = key(route);
-                    self.installed.insert(key, *route);
-                    self.inherited.retain(|r| (self::key(r), r.metric) != (key, route.metric));
-                    self.refused.remove(&key);
+        for batch in changes.chunks(BATCH) {
+            match kernel.apply(batch) {
+                Ok(results) => {
+                    batch.iter().zip(results).for_each(|(change, result)| self.note(change, result, now));
                 }
-                (Change::Replace(route), Err(e)) => self.was_refused(route, &e, now),
-                (Change::Remove(route), result) => {
-                    let key = key(route);
-                    if self.installed.get(&key) == Some(route) {
-                        self.installed.remove(&key);
+                Err(e) => {
+                    self.failures += 1;
+                    self.next_check = self.next_check.min(now + RETRY);
+                    log::warn!(
+                        "changing {} routes: {e}; they are compared with the kernel's soon",
+                        batch.len()
+                    );
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, change: &Change, result: Result<(), Error>, now: Instant) {
+        match (change, result) {
+            (Change::Replace(route), Ok(())) => {
+                let key = key(route);
+                self.amiss.remove(&key);
+                self.inherited.retain(|r| (self::key(r), r.metric) != (key, route.metric));
+                self.refused.remove(&key);
+            }
+            (Change::Replace(route), Err(e)) => self.was_refused(route, &e, now),
+            (Change::Remove(route), result) => {
+                let key = key(route);
+                if self.amiss.get(&key) == Some(&Some(*route)) {
+                    match self.wanted.get(&key) {
+                        None => drop(self.amiss.remove(&key)),
+                        Some(_) => drop(self.amiss.insert(key, None)),
                     }
-                    if let Err(e) = result {
-                        self.failures += 1;
-                        log::warn!("removing the route to {}/{}: {e}", route.prefix, route.prefix_len);
-                    }
+                }
+                if let Err(e) = result {
+                    self.failures += 1;
+                    log::warn!("removing the route to {}/{}: {e}", route.prefix, route.prefix_len);
                 }
             }
         }
@@ -253,38 +269,52 @@ impl Fib {
     /// that an earlier run left are spared until their time is over.
     pub(crate) fn check(&mut self, kernel: &mut impl Kernel, now: Instant) {
         self.next_check = now + CHECK;
-        let present: BTreeSet<Route> = match kernel.list() {
-            Ok(list) => list.into_iter().collect(),
-            Err(e) => {
-                self.failures += 1;
-                log::warn!("listing the kernel's routes: {e}");
-                return;
-            }
-        };
         if now >= self.keep_inherited_until {
             self.inherited.clear();
         } else {
             self.next_check = self.next_check.min(self.keep_inherited_until);
         }
-        let missing = self.wanted.values().filter(|route| !present.contains(route));
-        let mut changes: Vec<Change> = missing.map(|route| Change::Replace(*route)).collect();
+        if let Err(e) = self.compare(kernel, now) {
+            self.failures += 1;
+            log::warn!("listing the kernel's routes: {e}");
+        }
+    }
+
+    fn compare(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<(), Error> {
+        // Nothing is kept of the routes that are as they should be: mostly all of them.
+        let (mut right, mut wrong) = (0, Vec::new());
+        let once = kernel.list(&mut |route| match self.wanted.get(&key(&route)) == Some(route) {
+            true => right += 1,
+            false => wrong.push(route),
+        })?;
+        self.amiss.clear();
+        let mut changes = Vec::new();
+        if !once || right != self.wanted.len() {
+            let mut present = BTreeSet::new();
+            kernel.list(&mut |route| drop(present.insert(route)))?;
+            for route in self.wanted.values().filter(|route| !present.contains(route)) {
+                let other = wrong.iter().find(|w| key(w) == key(&route));
+                self.amiss.insert(key(&route), other.copied());
+                changes.push(Change::Replace(route));
+            }
+        }
         let stays = |route: &Route| {
             let same_slot = self.wanted.get(&key(route)).is_some_and(|w| w.metric == route.metric);
             same_slot || self.inherited.contains(route)
         };
-        changes.extend(present.iter().filter(|route| !stays(route)).map(|route| Change::Remove(*route)));
+        changes.extend(wrong.into_iter().filter(|route| !stays(route)).map(Change::Remove));
         self.apply(kernel, &changes, now);
+        Ok(())
     }
 
     /// Removes everything of ours, also what an earlier run left.
     pub(crate) fn clear(&mut self, kernel: &mut impl Kernel, now: Instant) {
         self.wanted.clear();
+        self.amiss.clear();
         self.dirty.clear();
-        match kernel.list() {
-            Ok(list) => {
-                let all: Vec<Change> = list.into_iter().map(Change::Remove).collect();
-                self.apply(kernel, &all, now);
-            }
+        let mut all = Vec::new();
+        match kernel.list(&mut |route| all.push(Change::Remove(route))) {
+            Ok(_) => self.apply(kernel, &all, now),
             Err(e) => log::warn!("listing the kernel's routes: {e}"),
         }
     }

@@ -399,6 +399,29 @@ impl Rtnetlink {
         Ok(found)
     }
 
+    /// Tells the routes of both families that fit `filter` as they are listed, without keeping them; multipath
+    /// routes are left out. `Ok(true)`: each came once. `Ok(false)`: they changed meanwhile; each that is there
+    /// came at least once, and some that are gone may have come, too.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn each_route(&mut self, filter: &RouteFilter, each: &mut dyn FnMut(Route)) -> Result<bool, Error> {
+        let mut once = true;
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let result = self.socket.stream(route::dump_request(family as u8, filter), |kind, body| {
+                if kind == libc::RTM_NEWROUTE {
+                    route::parse(body)?.filter(|r| filter.fits(r)).into_iter().for_each(&mut *each);
+                }
+                Ok(())
+            });
+            match result {
+                Ok(whole) => once &= whole,
+                Err(e) => ignore(Err(e), NO_ROUTES)?,
+            }
+        }
+        Ok(once)
+    }
+
     /// As [`Rtnetlink::routes`], IPv6 only.
     ///
     /// # Errors
@@ -418,10 +441,12 @@ impl Rtnetlink {
             }
             bounded(found.len())
         });
-        // Strict checks: a table that has no route yet does not exist. No IPv6 in the kernel: none.
-        ignore(result, &[libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP])
+        ignore(result, NO_ROUTES)
     }
 }
+
+/// Strict checks: a table that has no route yet does not exist. No IPv6 in the kernel: none.
+const NO_ROUTES: &[i32] = &[libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP];
 
 /// What a removal says of a route that went before it, alone or with its interface.
 const GONE: &[i32] = &[libc::ESRCH, libc::ENODEV, libc::ENETDOWN];

@@ -7,6 +7,8 @@ struct Fake {
     calls: Vec<String>,
     refuse: bool,
     broken: bool,
+    /// Its lists have routes twice.
+    changing: bool,
 }
 
 impl Fake {
@@ -37,8 +39,15 @@ impl Kernel for Fake {
         };
         Ok(changes.iter().map(one).collect())
     }
-    fn list(&mut self) -> Result<Vec<Route>, Error> {
-        Ok(self.routes.values().copied().collect())
+    fn list(&mut self, each: &mut dyn FnMut(Route)) -> Result<bool, Error> {
+        self.routes.values().copied().for_each(each);
+        Ok(!self.changing)
+    }
+}
+
+impl Fake {
+    fn all(&self) -> Vec<Route> {
+        self.routes.values().copied().collect()
     }
 }
 
@@ -101,7 +110,7 @@ fn what_an_earlier_run_left_is_used_then_removed() {
     assert_eq!(kernel.routes.len(), 2, "the other one still stands");
     assert_eq!(fib.next_check(), Instant::from_millis(20_000));
     fib.check(&mut kernel, fib.next_check());
-    assert_eq!(kernel.list().unwrap(), [route("fd00::2", "fe80::7")]);
+    assert_eq!(kernel.all(), [route("fd00::2", "fe80::7")]);
 }
 
 #[test]
@@ -162,7 +171,7 @@ fn what_others_remove_comes_back_and_what_we_remove_does_not() {
     fib.commit(&mut kernel, Instant::ZERO);
     assert!(fib.gone(&one) && !fib.gone(&two) && !fib.gone(&route("fd00::1", "fe80::9")));
     fib.commit(&mut kernel, Instant::ZERO);
-    assert_eq!(kernel.list().unwrap(), [one]);
+    assert_eq!(kernel.all(), [one]);
 }
 
 #[test]
@@ -175,5 +184,44 @@ fn after_a_broken_socket_everything_is_compared() {
     assert_eq!(fib.next_check(), Instant::ZERO + RETRY);
     kernel.broken = false;
     fib.check(&mut kernel, fib.next_check());
-    assert_eq!(kernel.list().unwrap(), [route("fd00::1", "fe80::2")]);
+    assert_eq!(kernel.all(), [route("fd00::1", "fe80::2")]);
+}
+
+#[test]
+fn one_missing_of_many_is_found_also_in_a_list_that_changes() {
+    let mut kernel = Fake::default();
+    let mut fib = new(&mut kernel);
+    let all: Vec<Route> = (1..200).map(|n| route(&format!("fd00::{n:x}"), "fe80::2")).collect();
+    all.iter().for_each(|r| fib.set(*r));
+    fib.commit(&mut kernel, Instant::ZERO);
+    for changing in [false, true] {
+        kernel.changing = changing;
+        kernel.routes.remove(&(all[77].prefix, 128, all[77].metric));
+        kernel.put(route("fd00::5", "fe80::9"));
+        kernel.calls.clear();
+        fib.check(&mut kernel, Instant::from_millis(30_000));
+        assert_eq!(kernel.calls, ["+fd00::5", "+fd00::4e"]);
+        assert_eq!(kernel.all(), all);
+    }
+}
+
+#[test]
+fn the_packed_table_is_a_map() {
+    let mut table = table::Table::default();
+    let mut plain = BTreeMap::new();
+    let mut rng = 1u64;
+    for _ in 0..5_000 {
+        rng = rng.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let (to, via) = ((rng >> 33) % 60, (rng >> 50) % 7);
+        let family = |n: u64, v6: bool| if v6 { format!("fd00::{n:x}") } else { format!("10.0.0.{n}") };
+        let one = route(&family(to, rng >> 62 == 0), &family(via + 100, rng >> 62 == 0));
+        let key = table::key(&one);
+        if (rng >> 40).is_multiple_of(3) {
+            assert_eq!(table.remove(&key), plain.remove(&key));
+        } else {
+            assert_eq!(table.insert(one), plain.insert(key, one));
+        }
+        assert_eq!((table.get(&key), table.len()), (plain.get(&key).copied(), plain.len()));
+    }
+    assert!(table.values().eq(plain.into_values()));
 }

@@ -173,6 +173,29 @@ impl Socket {
         Err(Error::Unsettled)
     }
 
+    /// As [`Socket::dump`], but nothing is kept: when the table changes meanwhile, objects come several times, and
+    /// some that are no more. Whether each came once.
+    pub(super) fn stream(
+        &mut self,
+        request: Builder,
+        mut each: impl FnMut(u16, &[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let bytes = request.finish(flags::DUMP, 0);
+        for round in 0..TRIES {
+            let sequence = self.send_bytes(&bytes)?;
+            let mut count = 0;
+            let whole = self.collect(sequence, |kind, body| {
+                count += 1;
+                super::bounded(count)?;
+                each(kind, body)
+            })?;
+            if whole {
+                return Ok(round == 0);
+            }
+        }
+        Err(Error::Unsettled)
+    }
+
     fn send(&mut self, request: Builder, extra: u16) -> Result<u32, Error> {
         let bytes = request.finish(extra, 0);
         self.send_bytes(&bytes)
