@@ -107,7 +107,7 @@ impl Fib {
     /// Takes over what an earlier run left; it stays for `grace` unless replaced.
     pub(crate) fn new(kernel: &mut impl Kernel, now: Instant, grace: Duration) -> Result<Self, Error> {
         let mut inherited = BTreeSet::new();
-        kernel.list(&mut |route| drop(inherited.insert(route)))?;
+        kernel.list(&mut |route| inherited.extend([route]))?;
         let keep_inherited_until = now + grace;
         Ok(Self {
             wanted: Table::default(),
@@ -291,7 +291,7 @@ impl Fib {
         let mut changes = Vec::new();
         if !once || right != self.wanted.len() {
             let mut present = BTreeSet::new();
-            kernel.list(&mut |route| drop(present.insert(route)))?;
+            kernel.list(&mut |route| present.extend([route]))?;
             for route in self.wanted.values().filter(|route| !present.contains(route)) {
                 let other = wrong.iter().find(|w| key(w) == key(&route));
                 self.amiss.insert(key(&route), other.copied());
