@@ -282,7 +282,7 @@ impl Topology {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let Some((ansn, complete)) = tc.ansn else { return outcome };
-        let expires = Tick::not_before(now + tc.validity.min(MAX_VALIDITY));
+        let expires = Tick::of(now + tc.validity.min(MAX_VALIDITY));
         let known = self.names.find(NetAddr::host(tc.originator)).filter(|n| self.get(*n).is_some());
         if known.and_then(|n| self.get(n)).is_some_and(|r| newer(r.ansn, ansn)) {
             // Somebody tells another story. If that is the router itself, what is believed was forged, and
