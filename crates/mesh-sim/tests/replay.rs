@@ -194,3 +194,24 @@ fn a_cut_or_broken_recording_says_where() {
     assert_eq!(text(&unknown), "byte 17: router 4 has not been started");
     assert!(Replay::run(&file, &[], |_, _, _| {}).1.unwrap_err().to_string().contains("give it with --keys"));
 }
+
+#[test]
+fn damage_is_an_error_and_no_panic() {
+    let (file, _) = recorded();
+    let mut rng = nhdp::Rng::new(1);
+    for _ in 0..20_000 {
+        let mut bytes = file[..3000].to_vec();
+        for _ in 0..1 + rng.next_u64() % 4 {
+            let at = (rng.next_u64() % 3000) as usize;
+            bytes[at] = rng.next_u64() as u8;
+        }
+        let Ok(recording) = recording::Recording::open(&bytes) else { continue };
+        let mut before = 0;
+        for entry in recording {
+            match entry {
+                Ok(entry) => assert!(std::mem::replace(&mut before, entry.offset) < entry.offset),
+                Err(e) => assert!(e.offset <= bytes.len()),
+            }
+        }
+    }
+}

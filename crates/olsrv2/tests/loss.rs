@@ -1,104 +1,20 @@
-//! Lost multicasts and silent cuts: steady where links are good, quick where they are gone.
+//! Lost multicasts and silent cuts: steady where links are good, quick where they are gone. Whole meshes that
+//! lose packets: mesh-sim/tests/loss.rs.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod net;
 
 use mesh_types::Duration;
 use net::{Net, originator};
-use nhdp::Rng;
 use olsrv2::{Config, Input, LinkStatus, MetricMode, NetAddr, Timing};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Random places, ten neighbours on average away from the border, connected.
-fn geometric(seed: u64, n: usize, change: impl Fn(&mut Config)) -> Net {
-    let mut rng = Rng::new(seed);
-    let mut unit = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    let side = (n as f64 * std::f64::consts::PI / 10.0).sqrt();
-    loop {
-        let places: Vec<(f64, f64)> = (0..n).map(|_| (unit() * side, unit() * side)).collect();
-        let near = |a: usize, b: usize| (places[a].0 - places[b].0).hypot(places[a].1 - places[b].1) <= 1.0;
-        let mut net = Net::new(seed);
-        for _ in 0..n {
-            net.add(&change);
-        }
-        (0..n)
-            .flat_map(|b| (0..b).map(move |a| (a, b)))
-            .filter(|(a, b)| near(*a, *b))
-            .for_each(|(a, b)| net.connect(a, b));
-        if net.distances(0).iter().all(Option::is_some) {
-            return net;
-        }
-    }
-}
 
 fn dat(timing: Timing) -> impl Fn(&mut Config) {
     move |c| {
         c.timing = timing;
         c.metric = MetricMode::Dat;
     }
-}
-
-#[derive(Debug, Default)]
-struct Figures {
-    /// Route changes per node and minute.
-    events: f64,
-    /// Pairs with a way, of all pairs in all samples.
-    reached: f64,
-    /// Samples in which a packet would have gone in a circle.
-    loops: usize,
-}
-
-fn circles(net: &Net, from: usize, to: usize) -> bool {
-    // A trace that does not end where a route is missing has gone round.
-    let to = NetAddr::host(originator(to));
-    let mut at = from;
-    for _ in 0..=net.nodes.len() {
-        let Some(route) = net.nodes[at].fib.get(&to) else { return false };
-        let Some(next) = (0..net.nodes.len()).find(|n| net::link_local(*n) == route.next_hop) else {
-            return false;
-        };
-        at = next;
-        if to.contains(originator(at)) {
-            return false;
-        }
-    }
-    true
-}
-
-fn watch(net: &mut Net, seconds: u64) -> Figures {
-    let n = net.nodes.len();
-    let before: usize = net.nodes.iter().map(|n| n.route_changes).sum();
-    let mut f = Figures::default();
-    let mut pairs = 0usize;
-    let mut reached = 0usize;
-    for _ in 0..seconds {
-        net.run_for(SECOND);
-        let mut circle = false;
-        for from in 0..n {
-            for to in (0..n).filter(|to| *to != from) {
-                pairs += 1;
-                let there = net.trace(from, NetAddr::host(originator(to))).is_some();
-                reached += usize::from(there);
-                circle |= !there && circles(net, from, to);
-            }
-        }
-        f.loops += usize::from(circle);
-    }
-    let after: usize = net.nodes.iter().map(|n| n.route_changes).sum();
-    let minutes = seconds as f64 / 60.0 * n as f64;
-    f.events = (after - before) as f64 / minutes;
-    f.reached = reached as f64 / pairs as f64;
-    f
-}
-
-#[test]
-fn a_fifth_of_all_multicasts_lost_leaves_routes_as_they_are() {
-    let mut net = geometric(2, 25, dat(Timing::RFC7181));
-    net.run_for(SECOND.times(20));
-    net.set_loss(51);
-    let f = watch(&mut net, 60);
-    assert!(f.events <= 20.0 && f.reached > 0.999 && f.loops == 0, "{f:?}");
 }
 
 #[test]
