@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use mesh_sys::netlink::wired_bitrate;
 use mesh_sys::poll::Poller;
 use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
-use mesh_types::{Instant, NodeId};
+use mesh_types::{Duration, Instant, NodeId};
 use olsrv2::recording::Recorder;
 use olsrv2::{Config, Event, Input, InputError, Output, Record, RouteChange, Router};
 
@@ -24,8 +24,15 @@ const CS6: u8 = 0xc0;
 /// Datagrams taken from one socket before others have their turn.
 const BURST: usize = 64;
 
+/// Packets that come faster than this are taken together.
+const RUSH: Duration = Duration::from_millis(5);
+
 /// What the driver has to do after an instance moved.
 pub(crate) enum Effect {
+    /// Send a packet.
+    Transmit { interface: u32, bytes: Vec<u8> },
+    /// Send messages in packets of the other instance.
+    Carry { interface: u32, messages: Vec<Vec<u8>> },
     /// Ask a neighbour whether it is there.
     Probe { interface: u32, address: IpAddr },
     /// Change the kernel's routes.
@@ -62,6 +69,8 @@ struct Port {
     traffic: PortTraffic,
     /// The last packet could not be sent; said once.
     failing: bool,
+    /// When the last packets were taken.
+    taken: Instant,
 }
 
 /// An OLSRv2 instance with its sockets.
@@ -163,7 +172,10 @@ impl Instance {
                 log::info!("{}: routing {} here", usable.name, self.name());
                 self.broken.remove(&index);
                 let traffic = PortTraffic::default();
-                self.ports.insert(index, Port { socket, usable: usable.clone(), traffic, failing: false });
+                self.ports.insert(
+                    index,
+                    Port { socket, usable: usable.clone(), traffic, failing: false, taken: Instant::ZERO },
+                );
                 self.input(now, Input::InterfaceUp { interface: index, addresses: &usable.addresses });
                 let bits_per_second = wired_bitrate(&usable.name);
                 self.input(now, Input::InterfaceBitrate { interface: index, bits_per_second });
@@ -219,15 +231,20 @@ impl Instance {
         Some(output)
     }
 
-    /// Takes what arrived on an interface. After each packet `done` gets what follows from it.
+    /// Takes what arrived on an interface. After each packet `done` gets what follows from it, and `others` the
+    /// packet.
     pub(crate) fn receive(
         &mut self,
         now: Instant,
         index: u32,
         buffer: &mut [u8],
         mut done: impl FnMut(&mut Self, Effect),
+        mut others: impl FnMut(IpAddr, &[u8]),
     ) {
-        for _ in 0..BURST {
+        let Some(port) = self.ports.get_mut(&index) else { return };
+        // A packet mostly comes alone, and the poller tells of another: one look less at the socket.
+        let rush = std::mem::replace(&mut port.taken, now) + RUSH > now;
+        for _ in 0..if rush { BURST } else { 1 } {
             let Some(port) = self.ports.get_mut(&index) else { return };
             let got = match port.socket.recv(buffer) {
                 Ok(Some(got)) => got,
@@ -247,6 +264,29 @@ impl Instance {
             let bytes = buffer.get(..got.len).unwrap_or_default();
             self.input(now, Input::Packet { interface: index, source, bytes });
             self.drain(now, &mut done);
+            others(source, bytes);
+        }
+    }
+
+    /// Takes a packet of the other family, with which messages of this one may have come.
+    pub(crate) fn overhear(
+        &mut self,
+        now: Instant,
+        index: u32,
+        (source, bytes): (IpAddr, &[u8]),
+        mut done: impl FnMut(&mut Self, Effect),
+    ) {
+        if self.uses(index) {
+            self.input(now, Input::Packet { interface: index, source, bytes });
+            self.drain(now, &mut done);
+        }
+    }
+
+    /// Says on which interfaces the other instance takes messages along.
+    pub(crate) fn set_carrier(&mut self, now: Instant, other: impl Fn(u32) -> bool) {
+        let all: Vec<u32> = self.ports.keys().copied().collect();
+        for interface in all {
+            self.input(now, Input::Carrier { interface, on: other(interface) });
         }
     }
 
@@ -254,7 +294,8 @@ impl Instance {
     pub(crate) fn drain(&mut self, now: Instant, done: &mut impl FnMut(&mut Self, Effect)) {
         while let Some(output) = self.output() {
             match output {
-                Output::Transmit { interface, bytes } => self.transmit(interface, &bytes),
+                Output::Transmit { interface, bytes } => done(self, Effect::Transmit { interface, bytes }),
+                Output::Carry { interface, messages } => done(self, Effect::Carry { interface, messages }),
                 Output::Probe { interface, address } => done(self, Effect::Probe { interface, address }),
                 Output::Route(change) => done(self, Effect::Route(change)),
                 Output::Event(Event::RecordReceived(record)) => {
@@ -279,7 +320,8 @@ impl Instance {
         node
     }
 
-    fn transmit(&mut self, index: u32, bytes: &[u8]) {
+    /// Sends a packet.
+    pub(crate) fn transmit(&mut self, index: u32, bytes: &[u8]) {
         let (group, fallback) = match self.family {
             Family::V6 => (GROUP6, None),
             Family::V4 => (GROUP4, Some(self.originator)),

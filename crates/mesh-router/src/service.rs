@@ -374,6 +374,7 @@ fn instance(
         timing: settings.timing,
         metric: MetricMode::Dat,
         tc_scopes: settings.tc_scopes.clone(),
+        share_packets: originator.is_ipv4(),
         sequences,
         keys: settings.keys.clone(),
         counter,

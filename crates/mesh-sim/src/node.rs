@@ -114,6 +114,8 @@ impl Node {
                     self.probes = self.probes.wrapping_add(1);
                     self.asked.push((interface, address));
                 }
+                // One family only: nobody has a carrier.
+                Output::Carry { .. } => {}
                 Output::Route(change) => self.apply(change),
                 Output::Event(event) => {
                     self.traffic.records += u64::from(matches!(event, Event::RecordReceived(_)));

@@ -168,7 +168,7 @@ impl Replayed {
                 self.bytes += bytes.len() as u64;
             }
             Output::Route(_) => self.route_changes += 1,
-            Output::Probe { .. } | Output::Event(_) => {}
+            Output::Carry { .. } | Output::Probe { .. } | Output::Event(_) => {}
         }
     }
 }
@@ -183,6 +183,10 @@ pub fn line(output: &Output) -> String {
         Output::Transmit { interface, bytes } => {
             let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
             format!("send if {interface} {hex}")
+        }
+        Output::Carry { interface, messages } => {
+            let hex: String = messages.iter().flatten().map(|b| format!("{b:02x}")).collect();
+            format!("carry if {interface} {hex}")
         }
         Output::Probe { interface, address } => format!("probe if {interface} {address}"),
         Output::Route(RouteChange::Add(new)) => format!("route add {}", route(new)),

@@ -184,8 +184,8 @@ fn a_cut_or_broken_recording_says_where() {
     let text = |bytes: &[u8]| run(bytes).1.unwrap_err().to_string();
     assert_eq!(text(b"\xd4\xc3\xb2\xa1"), "byte 0: this is no recording of a router's inputs");
     let mut other = file.clone();
-    other[7] = 2;
-    assert_eq!(text(&other), "byte 7: recording of format 2; this program reads format 1");
+    other[7] = 3;
+    assert_eq!(text(&other), "byte 7: recording of format 3; this program reads format 2");
     let mut longer = file.clone();
     longer.push(0);
     assert!(text(&longer).contains("there is more behind"));

@@ -373,6 +373,33 @@ impl<X: Extension> Nhdp<X> {
         }
     }
 
+    /// A packet leaves on that interface anyway: the next HELLO goes along if it is soon due (RFC 5148: jitter
+    /// brings it forward by a quarter of its interval at the most).
+    pub fn hasten(&mut self, now: Instant, index: u32) {
+        let interval = self.config.hello_interval;
+        let early = interval.saturating_sub(interval.divided_by(4));
+        if let Some(interface) = self.interfaces.get_mut(&index)
+            && interface.last_hello.is_some_and(|last| last + early <= now)
+        {
+            interface.hello_due = interface.hello_due.min(now);
+        }
+    }
+
+    /// The next HELLO waits for its whole interval: something else, which has jitter, brings it forward.
+    pub fn wait_for_company(&mut self, index: u32) {
+        let interval = self.config.hello_interval;
+        if let Some(interface) = self.interfaces.get_mut(&index)
+            && let Some(last) = interface.last_hello
+        {
+            interface.hello_due = last + interval;
+        }
+    }
+
+    /// When the next HELLO goes out on an interface, at the latest.
+    pub fn next_hello(&self, index: u32) -> Option<Instant> {
+        self.interfaces.get(&index).map(|i| i.hello_due)
+    }
+
     /// [`Nhdp::trigger`] on every interface.
     pub fn trigger_all(&mut self, now: Instant) {
         let all: Vec<u32> = self.interfaces.keys().copied().collect();

@@ -39,6 +39,9 @@ pub struct Config {
     pub tc_scopes: Vec<u8>,
     /// Most entries each table may hold.
     pub limits: Limits,
+    /// Messages may travel in the packets of another instance of this node, of the other family, on interfaces
+    /// for which [`crate::Input::Carrier`] says so ([`crate::Output::Carry`]).
+    pub share_packets: bool,
     /// Numbers to go on from: those of the previous run ([`crate::Router::sequences`]) or somewhat ahead of
     /// them, never behind, or the others take us for old news until T_HOLD_TIME has passed. `None`: drawn
     /// from the seed.
@@ -66,6 +69,7 @@ impl Config {
             tc_hop_limit: 255,
             tc_scopes: Vec::new(),
             limits: Limits::DEFAULT,
+            share_packets: false,
             sequences: None,
             keys: Vec::new(),
             counter: 0,
@@ -90,8 +94,7 @@ pub struct Timing {
     pub lost_hold: Duration,
     /// TC_INTERVAL.
     pub tc_interval: Duration,
-    /// When news are told again, as TCs may be lost; after that at four times the last interval, up to
-    /// TC_INTERVAL.
+    /// When news are told again, as TCs may be lost; after that it is TC_INTERVAL.
     pub tc_repeat: Duration,
     /// TC_MIN_INTERVAL.
     pub tc_min_interval: Duration,
@@ -104,6 +107,9 @@ pub struct Timing {
     pub message_hold: Duration,
     /// F_MAXJITTER: longest delay of a forwarded message.
     pub forward_jitter: Duration,
+    /// How long a forwarded or repeated TC that says nothing new may wait for the interface's next HELLO, to
+    /// travel in its packet (RFC 7181 §5.4.6 lets F_MAXJITTER follow the message). Zero: it does not wait.
+    pub company_wait: Duration,
     /// Longest delay of a triggered HELLO or TC (HT_MAXJITTER, TT_MAXJITTER).
     pub trigger_jitter: Duration,
     /// How long the answer to [`crate::Output::Probe`] is waited for. Zero: no probes.
@@ -127,22 +133,24 @@ impl Timing {
         advertise_hold: Duration::from_secs(15),
         message_hold: Duration::from_secs(30),
         forward_jitter: Duration::from_millis(400),
+        company_wait: Duration::ZERO,
         trigger_jitter: Duration::from_millis(100),
         probe_timeout: Duration::from_millis(800),
         silence_hold: Duration::from_secs(24),
     };
 
-    /// RFC 7181's, but what only repeats the last word comes seldom: two of three HELLOs name no neighbours, TCs
-    /// come every 40 s. A change is told at once and thrice, whoever is new is told all (so neither waits for
+    /// RFC 7181's, but what only repeats the last word comes seldom: three of four HELLOs name no neighbours,
+    /// TCs come every 40 s. A change is told at once and again, whoever is new is told all (so neither waits for
     /// the interval), and who is there is noticed as fast.
     pub const STEADY: Self = Self {
-        hello_refresh: 3,
-        hello_hold: Duration::from_secs(20),
+        hello_refresh: 4,
+        hello_hold: Duration::from_secs(24),
         tc_interval: Duration::from_secs(40),
         tc_repeat: Duration::from_millis(2500),
         tc_hold: Duration::from_secs(160),
         advertise_hold: Duration::from_secs(160),
         message_hold: Duration::from_secs(90),
+        company_wait: Duration::from_secs(2),
         ..Self::RFC7181
     };
 
@@ -160,6 +168,7 @@ impl Timing {
         advertise_hold: Duration::from_secs(3),
         message_hold: Duration::from_secs(30),
         forward_jitter: Duration::from_millis(50),
+        company_wait: Duration::ZERO,
         trigger_jitter: Duration::from_millis(25),
         probe_timeout: Duration::from_millis(400),
         silence_hold: Duration::from_secs(6),
@@ -277,7 +286,8 @@ mod tests {
             );
             assert!(t.tc_interval >= t.tc_min_interval);
             assert!(t.tc_hold >= t.tc_interval.times(3) && t.advertise_hold >= t.tc_interval.times(3));
-            assert!(t.message_hold > t.forward_jitter.times(32) && t.message_hold >= t.tc_interval.times(2));
+            let slowest = t.forward_jitter.max(t.company_wait);
+            assert!(t.message_hold > slowest.times(32) && t.message_hold >= t.tc_interval.times(2));
         }
     }
 }

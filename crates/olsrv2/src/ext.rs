@@ -44,6 +44,8 @@ pub(crate) struct LinkExt {
     pub(crate) measured: bool,
     /// Received signal in dBm, if the radio told.
     pub(crate) signal: Option<i8>,
+    /// The neighbour's messages come in packets of the other family, from this address.
+    pub(crate) carrier: Option<IpAddr>,
 }
 
 impl Default for LinkExt {
@@ -55,6 +57,7 @@ impl Default for LinkExt {
             dat: None,
             measured: false,
             signal: None,
+            carrier: None,
         }
     }
 }

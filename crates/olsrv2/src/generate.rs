@@ -10,6 +10,7 @@ use rfc5444::{Message, NetAddr, Tlv};
 use crate::ext::{Metrics, mpr_attribute, willing_tlv};
 use crate::records::Header;
 use crate::router::Router;
+use crate::share::{company, mark};
 use crate::tc::Tc;
 use crate::{Event, Output};
 
@@ -92,6 +93,13 @@ impl Router {
         }
         self.counters.hellos_out += 1;
         self.queue(now, Some(interface), &message);
+        let limit = self.config.limits.forward_queue;
+        if let Some(port) = self.ports.get_mut(&interface) {
+            port.repeat_news(now, limit);
+        }
+        if self.may_share() && self.ports.get(&interface).is_some_and(|p| p.rides(now)) {
+            self.nhdp.wait_for_company(interface);
+        }
         self.sync_records(now, interface);
     }
 
@@ -210,11 +218,11 @@ impl Router {
         let message = tc.to_message(hop_limit, timing.tc_interval, &self.scopes);
         self.counters.tcs_out += 1;
         self.counters.tcs_triggered += u64::from(news);
-        self.queue(now, None, &message);
+        let wait = if news { Duration::ZERO } else { self.patience(now) };
+        self.queue_for(now, None, &message, (wait, news));
         self.tc.last = Some(now);
         // News may be lost on their way, so they are repeated sooner.
-        let sooner = timing.tc_repeat.times(4u64.saturating_pow(self.tc.repeats.min(16)));
-        let interval = sooner.min(timing.tc_interval);
+        let interval = if self.tc.repeats == 0 { timing.tc_repeat } else { timing.tc_interval };
         let jitter = self.jitter(interval.divided_by(4));
         self.tc.due = Some(now + interval.saturating_sub(jitter).max(timing.tc_min_interval));
     }
@@ -222,6 +230,7 @@ impl Router {
     /// Wants a TC soon, TC_MIN_INTERVAL after the last at the earliest (§16.2).
     pub(crate) fn trigger_tc(&mut self, now: Instant) {
         self.tc.news = true;
+        self.note_change(now);
         let soon = now + self.jitter(self.config.timing.trigger_jitter);
         let min = self.config.timing.tc_min_interval;
         let earliest = self.tc.last.map_or(Instant::ZERO, |last| last + min);
@@ -312,6 +321,17 @@ impl Router {
 
     /// Queues a message of ours on one interface or on all, to go now.
     fn queue(&mut self, now: Instant, interface: Option<u32>, message: &Message) {
+        self.queue_for(now, interface, message, (Duration::ZERO, false));
+    }
+
+    /// The same; it waits for company, at most that long. News are sent a second time.
+    fn queue_for(
+        &mut self,
+        now: Instant,
+        interface: Option<u32>,
+        message: &Message,
+        (wait, news): (Duration, bool),
+    ) {
         let cover = self.cover(interface);
         let sealed = self.security.sealed(message, cover);
         let message = sealed.as_ref().unwrap_or(message);
@@ -322,20 +342,39 @@ impl Router {
             return;
         }
         let limit = self.config.limits.forward_queue;
+        let told_twice = news && self.tells_twice();
         for (index, port) in &mut self.ports {
-            if interface.is_none_or(|i| i == *index) && !port.push(bytes.clone(), now, limit, None) {
+            if interface.is_some_and(|i| i != *index) {
+                continue;
+            }
+            let due = company(&self.nhdp, now, *index, wait);
+            if !port.push(bytes.clone(), due, limit, None) {
                 self.counters.queue_full += 1;
+            }
+            if told_twice {
+                port.note_news(&bytes, limit);
             }
         }
     }
 
     /// Gives out the packets of every interface with a message that is due.
     pub(crate) fn flush(&mut self, now: Instant) {
+        let may_share = self.may_share();
+        let mark = self.config.share_packets.then(mark);
         for (interface, port) in &mut self.ports {
             if port.outbox.due().is_none_or(|due| due > now) {
                 continue;
             }
-            for bytes in port.outbox.flush(self.config.mtu) {
+            port.news.iter_mut().for_each(|(told, _)| *told = true);
+            if may_share && port.rides(now) {
+                let messages = port.outbox.take();
+                let bytes = messages.iter().map(|m| m.len() as u64).sum::<u64>();
+                self.counters.bytes_out += bytes;
+                port.counters.bytes_out += bytes;
+                self.outputs.push_back(Output::Carry { interface: *interface, messages });
+                continue;
+            }
+            for bytes in port.outbox.flush(self.config.mtu, mark.as_ref().map(|m| &m[..])) {
                 self.counters.packets_out += 1;
                 self.counters.bytes_out += bytes.len() as u64;
                 port.counters.packets_out += 1;

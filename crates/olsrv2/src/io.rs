@@ -21,6 +21,27 @@ pub enum Input<'a> {
         /// UDP payload, one RFC 5444 packet.
         bytes: &'a [u8],
     },
+    /// Whether another instance of this node, of the other family, uses that interface, too, and takes along
+    /// what [`Output::Carry`] gives out; its packets are to be handed to this one as well, as they came. Only
+    /// with [`crate::Config::share_packets`].
+    Carrier {
+        /// Which.
+        interface: u32,
+        /// Yes or no; no at first.
+        on: bool,
+    },
+    /// The carrier is about to send a packet on that interface: whatever can go along is given out now.
+    Join {
+        /// Which.
+        interface: u32,
+    },
+    /// Messages of the instance that this one is the carrier of: they are sent at once.
+    Carry {
+        /// Where.
+        interface: u32,
+        /// [`Output::Carry`]'s.
+        messages: &'a [Vec<u8>],
+    },
     /// An interface may be used from now on. An interface that is up already is taken as
     /// [`Input::AddressesChanged`].
     InterfaceUp {
@@ -197,6 +218,13 @@ pub enum Output {
         interface: u32,
         /// UDP payload.
         bytes: Vec<u8>,
+    },
+    /// Send these RFC 5444 messages in packets of the carrier (see [`Input::Carrier`]), soon.
+    Carry {
+        /// On this interface.
+        interface: u32,
+        /// Whole messages.
+        messages: Vec<Vec<u8>>,
     },
     /// A neighbour fell silent. Ask it by unicast whether it is there, a few times within
     /// [`crate::Timing::probe_timeout`], and say so with [`Input::ProbeAnswered`] or [`Input::ProbeFailed`].

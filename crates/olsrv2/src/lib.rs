@@ -29,6 +29,7 @@ mod router;
 mod routes;
 mod scope;
 mod security;
+mod share;
 mod shares;
 mod tc;
 mod tick;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::Instant;
-use rfc5444::packet_header;
+use rfc5444::{Tlv, packet_header};
 
 /// One interface's queue.
 #[derive(Debug)]
@@ -22,9 +22,6 @@ pub(crate) struct Outbox {
 const SHARE: usize = 16;
 /// Our own messages have room up to so many times the limit.
 const OURS: usize = 2;
-
-/// Bytes of a packet header with a sequence number.
-const HEADER: usize = 3;
 
 impl Outbox {
     pub(crate) fn new(packet_seq: u16) -> Self {
@@ -68,19 +65,32 @@ impl Outbox {
         true
     }
 
+    /// Whatever is queued need not wait.
+    pub(crate) fn hasten(&mut self, now: Instant) {
+        self.due = self.due.map(|due| due.min(now));
+    }
+
+    /// Everything queued, for someone else to send.
+    pub(crate) fn take(&mut self) -> Vec<Vec<u8>> {
+        self.bytes = 0;
+        self.brought.clear();
+        self.due = None;
+        self.messages.drain(..).collect()
+    }
+
     /// Everything queued as packets of at most `mtu` bytes; a longer message has one to itself. Those not
     /// yet due go along: that is what keeps the number of packets small.
-    pub(crate) fn flush(&mut self, mtu: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn flush(&mut self, mtu: usize, tlvs: Option<&[Tlv]>) -> Vec<Vec<u8>> {
         let mut packets = Vec::new();
         let mut packet: Vec<u8> = Vec::new();
         for message in self.messages.drain(..) {
-            if packet.len() > HEADER && packet.len() + message.len() > mtu {
+            if !packet.is_empty() && packet.len() + message.len() > mtu {
                 packets.push(core::mem::take(&mut packet));
             }
             if packet.is_empty() {
                 self.packet_seq = self.packet_seq.wrapping_add(1);
-                // A header without TLVs can't fail.
-                let _ = packet_header(Some(self.packet_seq), None, &mut packet);
+                // A header with so few TLVs can't fail.
+                let _ = packet_header(Some(self.packet_seq), tlvs, &mut packet);
             }
             packet.extend_from_slice(&message);
         }
@@ -106,7 +116,7 @@ mod tests {
             assert!(out.push(vec![0; n], Instant::from_millis(n as u64), 10_000, None));
         }
         assert_eq!(out.due(), Some(Instant::from_millis(5)));
-        let sizes: Vec<usize> = out.flush(63).iter().map(Vec::len).collect();
+        let sizes: Vec<usize> = out.flush(63, None).iter().map(Vec::len).collect();
         assert_eq!(sizes, [63, 503, 8]);
         assert_eq!((out.due(), out.packet_seq()), (None, 12));
         assert!(out.push(vec![0; 600], Instant::ZERO, 100, None), "one always fits");
@@ -125,7 +135,7 @@ mod tests {
         assert!((0..10).all(|_| push(2, 100)) && !push(2, 100), "a sixteenth");
         assert!((0..100).all(|_| push(0, 100)));
         assert_eq!((0..1000).filter(|_| push(0, 100)).count(), 50, "a bound for all that");
-        out.flush(1000);
+        out.flush(1000, None);
         assert!(out.push(vec![0; 100], Instant::ZERO, 100, Some([10, 0, 0, 1].into())));
     }
 }

@@ -10,6 +10,7 @@ use crate::ext::{Checked, Metrics, Olsr, TwoHopExt, check_hello, mpr_roles};
 use crate::flood::MessageKey;
 use crate::records::{Content, Header, RATE, Taken, WINDOW};
 use crate::router::{Port, Router};
+use crate::share::company;
 use crate::tc::{TC, Tc, newer};
 use crate::topology::Brought;
 use crate::{Event, InputError, Output, RECORD_MESSAGE};
@@ -27,14 +28,18 @@ impl Router {
         source: IpAddr,
         bytes: &[u8],
     ) -> Result<(), InputError> {
+        let shared = source.is_ipv4() != self.config.originator.is_ipv4();
+        let may_share = self.config.share_packets;
         let port = self.ports.get_mut(&interface).ok_or(InputError::UnknownInterface(interface))?;
-        if source.is_ipv4() != self.config.originator.is_ipv4() {
+        if shared && !may_share {
             return Err(InputError::WrongFamily);
         }
-        self.counters.packets_in += 1;
-        self.counters.bytes_in += bytes.len() as u64;
-        port.counters.packets_in += 1;
-        port.counters.bytes_in += bytes.len() as u64;
+        if !shared {
+            self.counters.packets_in += 1;
+            self.counters.bytes_in += bytes.len() as u64;
+            port.counters.packets_in += 1;
+            port.counters.bytes_in += bytes.len() as u64;
+        }
         let packet = match PacketView::parse(bytes) {
             Ok(packet) => packet,
             Err(e) => {
@@ -43,13 +48,23 @@ impl Router {
                 return Err(InputError::Packet(e));
             }
         };
+        if shared && self.has_keys() {
+            self.refuse_shared(&packet);
+            return Ok(());
+        }
+        let from = source;
+        let Some(source) = self.sender(now, interface, from, &packet) else { return Ok(()) };
         // One delay for all messages of a packet, so that they stay together (§13.2).
         let jitter = self.jitter(self.config.timing.forward_jitter);
         let mut proven = !self.has_keys();
-        for raw in packet.messages() {
+        let addr_len = self.addr_len();
+        for raw in packet.messages().filter(|m| m.addr_len() == addr_len) {
             let before = (self.counters.refusals(), self.counters.duplicates);
             match raw.kind() {
-                HELLO => proven |= self.hello(now, interface, source, &raw),
+                HELLO => {
+                    proven |= self.hello(now, interface, source, &raw);
+                    self.note_carrier(interface, from, source);
+                }
                 TC | RECORD_MESSAGE => self.flooded(now, interface, source, &raw, jitter),
                 _ => {
                     // Extensions of others may use the same flooding (§14); what they say is not ours to know.
@@ -220,7 +235,7 @@ impl Router {
         let Some(mut forward) = self.admits_flooded(now, interface, source, &message, originator.ip()) else {
             return;
         };
-        let mut jitter = jitter;
+        let (mut jitter, mut news) = (Some(jitter), false);
         if !matches!(raw.kind(), TC | RECORD_MESSAGE) {
             // Nothing to process.
         } else if self.seen.entry(now, key, by).process() {
@@ -232,7 +247,11 @@ impl Router {
             }
             if self.counters.tc_changes != changes {
                 // News travel fast, what is only repeated waits for company.
-                jitter = jitter.divided_by(NEWS_FACTOR);
+                jitter = jitter.map(|j| j.divided_by(NEWS_FACTOR));
+                news = self.tells_twice();
+                self.note_change(now);
+            } else if raw.kind() == TC {
+                jitter = jitter.filter(|_| self.patience(now) == Duration::ZERO);
             }
             match verdict {
                 Verdict::Good => {}
@@ -250,7 +269,7 @@ impl Router {
         let hops_left = raw.hop_limit().is_some_and(|n| n > 1) && raw.hop_count() != Some(u8::MAX);
         self.counters.hop_limit += u64::from(forward && !hops_left);
         if forward && hops_left {
-            self.consider_forwarding(now, slot, raw, (key, by), mpr_selector, jitter);
+            self.consider_forwarding(now, slot, raw, (key, by), mpr_selector, (jitter, news));
         }
     }
 
@@ -353,7 +372,7 @@ impl Router {
         Verdict::Good
     }
 
-    /// §14.3.
+    /// §14.3. Without `jitter` the copy waits for company; with `news` it is sent a second time.
     fn consider_forwarding(
         &mut self,
         now: Instant,
@@ -361,7 +380,7 @@ impl Router {
         raw: &RawMessage<'_>,
         (key, by): (MessageKey, IpAddr),
         mpr_selector: bool,
-        jitter: Duration,
+        (jitter, news): (Option<Duration>, bool),
     ) {
         let seen = self.seen.entry(now, key, by);
         if !seen.receive(slot) || seen.is_forwarded() {
@@ -379,9 +398,14 @@ impl Router {
         self.seen.entry(now, key, by).forward();
         self.counters.forwarded += 1;
         let limit = self.config.limits.forward_queue;
-        for port in self.ports.values_mut() {
-            if !port.push(copy.clone(), now + jitter, limit, Some(by)) {
+        let wait = self.config.timing.company_wait;
+        for (index, port) in &mut self.ports {
+            let due = jitter.map_or_else(|| company(&self.nhdp, now, *index, wait), |j| now + j);
+            if !port.push(copy.clone(), due, limit, Some(by)) {
                 self.counters.queue_full += 1;
+            }
+            if news {
+                port.note_news(&copy, limit);
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::records::Records;
 use crate::routes::{FirstHop, Routes};
 use crate::scope::Scopes;
 use crate::security::Security;
+use crate::share::Sharing;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
 use crate::tunnel::MAX_NOTES;
@@ -25,6 +26,9 @@ use crate::{
 
 /// A better gateway has to stay better for two TC intervals, and for no longer than this.
 const GATEWAY_MEMORY: Duration = Duration::from_secs(20);
+
+/// So long after the last change nothing waits for company.
+const LIVELY: Duration = Duration::from_secs(10);
 
 /// One OLSRv2 router. The rules live in the modules beside this one: `receive` (packets in), `generate`
 /// (messages out), `update` (what follows from a change), `views` (what can be asked).
@@ -51,6 +55,8 @@ pub struct Router {
     pub(crate) sequences: Sequences,
     pub(crate) tc: TcSchedule,
     pub(crate) scopes: Scopes,
+    /// Something changed here or beyond lately: nothing waits for company before this.
+    pub(crate) lively_until: Instant,
     /// Neighbourhood changed: metrics, MPRs, advertised neighbours and routes must be looked at.
     pub(crate) neighborhood_dirty: bool,
     /// When metrics are looked at again, at the earliest.
@@ -69,6 +75,9 @@ pub(crate) struct Port {
     /// Which bit of [`crate::flood::Seen`] is its own.
     pub(crate) slot: u8,
     pub(crate) hello: HelloPlan,
+    pub(crate) sharing: Sharing,
+    /// TCs with news, to be sent again with the next HELLO, and whether they were sent once.
+    pub(crate) news: Vec<(bool, Vec<u8>)>,
     /// All records are repeated for a new neighbour after each of the next so many HELLOs (which make the
     /// link symmetric for it, too), except those heard since it is there.
     pub(crate) sync: Option<(u8, Instant)>,
@@ -88,6 +97,28 @@ impl Port {
             (true, false) => c.forwarded.add(kind, true),
         }
         queued
+    }
+
+    /// What was just queued is sent a second time, with the HELLO after: a multicast packet is sent once and never
+    /// acknowledged, and a flood that dies here is not known beyond before the originator's next. Whoever has
+    /// it passes the copy over.
+    pub(crate) fn note_news(&mut self, message: &[u8], limit: usize) {
+        let held: usize = self.news.iter().map(|(_, m)| m.len()).sum();
+        if held + message.len() <= limit / 4 {
+            self.news.push((false, message.to_vec()));
+        }
+    }
+
+    /// A HELLO was queued.
+    pub(crate) fn repeat_news(&mut self, now: Instant, limit: usize) {
+        for (told, message) in core::mem::take(&mut self.news) {
+            if told {
+                // Without room it was sent once.
+                let _ = self.outbox.push(message, now, limit, None);
+            } else {
+                self.news.push((told, message));
+            }
+        }
     }
 }
 
@@ -150,6 +181,7 @@ impl Router {
             tc: TcSchedule::default(),
             scopes: Scopes::new(&config.tc_scopes, config.tc_hop_limit)
                 .unwrap_or_else(|| Scopes::uniform(config.tc_hop_limit)),
+            lively_until: now + LIVELY,
             neighborhood_dirty: false,
             metrics_due: now,
             push_at: None,
@@ -165,6 +197,18 @@ impl Router {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) -> Result<(), InputError> {
         match input {
             Input::Packet { interface, source, bytes } => self.packet(now, interface, source, bytes)?,
+            Input::Carrier { interface, on } => {
+                let port = self.ports.get_mut(&interface).ok_or(InputError::UnknownInterface(interface))?;
+                port.sharing.carrier = on;
+            }
+            Input::Join { interface } => {
+                self.known(interface)?;
+                self.join(now, interface);
+            }
+            Input::Carry { interface, messages } => {
+                self.known(interface)?;
+                self.carry(now, interface, messages);
+            }
             Input::InterfaceUp { interface, addresses }
             | Input::AddressesChanged { interface, addresses } => {
                 self.interface_up(now, interface, addresses)?;
@@ -307,6 +351,8 @@ impl Router {
             bitrate: None,
             slot,
             hello: HelloPlan::default(),
+            sharing: Sharing::default(),
+            news: Vec::new(),
             sync: None,
             last_sync: None,
         });
@@ -340,6 +386,21 @@ impl Router {
             self.notes = new;
             self.neighborhood_dirty = true;
         }
+    }
+
+    /// Something changed. Others may have missed it, and what is no news here is news for them.
+    pub(crate) fn note_change(&mut self, now: Instant) {
+        self.lively_until = now + LIVELY;
+    }
+
+    /// How long what says nothing new may wait for company.
+    pub(crate) fn patience(&self, now: Instant) -> Duration {
+        if now < self.lively_until { Duration::ZERO } else { self.config.timing.company_wait }
+    }
+
+    /// Whether news are sent a second time: not where all is told often anyway.
+    pub(crate) fn tells_twice(&self) -> bool {
+        self.config.timing.company_wait > Duration::ZERO
     }
 
     /// A random part of `max`.

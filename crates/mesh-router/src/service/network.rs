@@ -8,7 +8,7 @@ use mesh_sys::udp::Family;
 use mesh_types::Instant;
 use olsrv2::{Input, RouteChange};
 
-use super::{MONITOR, SOCKETS, Service, V6};
+use super::{MONITOR, SOCKETS, Service, V4, V6};
 use crate::fib;
 use crate::instance::{Effect, Instance};
 
@@ -94,6 +94,10 @@ impl Service {
             instance.sync(now, &usable, &self.poller, token);
             self.drain(now, at);
         }
+        if let [six, four] = self.instances.as_mut_slice() {
+            four.set_carrier(now, |index| six.uses(index));
+            self.drain(now, V4);
+        }
     }
 
     /// The kernel asks three times, a quarter of the time apart that a verdict is waited for.
@@ -123,11 +127,51 @@ impl Service {
     pub(super) fn receive(&mut self, now: Instant, token: u64) {
         let Some(socket) = token.checked_sub(SOCKETS) else { return };
         let (index, at) = ((socket / 2) as u32, (socket % 2) as usize);
-        let mut effects = Vec::new();
-        if let Some(instance) = self.instances.get_mut(at) {
-            instance.receive(now, index, &mut self.buffer, |_, effect| effects.push(effect));
+        let (mut effects, mut others) = (Vec::new(), Vec::new());
+        let [six, four] = self.instances.as_mut_slice() else { return };
+        if at == V6 {
+            let overheard = |source, bytes: &[u8]| {
+                four.overhear(now, index, (source, bytes), |_, effect| others.push(effect));
+            };
+            six.receive(now, index, &mut self.buffer, |_, effect| effects.push(effect), overheard);
+        } else {
+            four.receive(now, index, &mut self.buffer, |_, effect| effects.push(effect), |_, _| {});
         }
         self.carry_out(now, at, effects);
+        self.carry_out(now, V4, others);
+    }
+
+    /// Sends a packet, with whatever of the other family can go along.
+    fn transmit(&mut self, now: Instant, at: usize, interface: u32, mut bytes: Vec<u8>) {
+        let [six, four] = self.instances.as_mut_slice() else { return };
+        if at != V6 {
+            return four.transmit(interface, &bytes);
+        }
+        let mtu = six.router.config().mtu;
+        let mut rest = Vec::new();
+        if four.uses(interface) {
+            four.input(now, Input::Join { interface });
+            four.drain(now, &mut |_, effect| match effect {
+                Effect::Carry { interface: there, messages } if there == interface => {
+                    let (fit, more) = fitting(messages, mtu.saturating_sub(bytes.len()));
+                    fit.iter().for_each(|m| bytes.extend_from_slice(m));
+                    if !more.is_empty() {
+                        rest.push(Effect::Carry { interface, messages: more });
+                    }
+                }
+                effect => rest.push(effect),
+            });
+        }
+        six.transmit(interface, &bytes);
+        self.carry_out(now, V4, rest);
+    }
+
+    /// Messages of the IPv4 instance leave with the IPv6 one's next packet, now.
+    fn carry(&mut self, now: Instant, interface: u32, messages: &[Vec<u8>]) {
+        if let Some(six) = self.instances.get_mut(V6) {
+            six.input(now, Input::Carry { interface, messages });
+            self.drain(now, V6);
+        }
     }
 
     pub(super) fn drain(&mut self, now: Instant, at: usize) {
@@ -147,6 +191,8 @@ impl Service {
         let Some(source) = self.instances.get(at).map(Instance::originator) else { return };
         for effect in effects {
             match effect {
+                Effect::Transmit { interface, bytes } => self.transmit(now, at, interface, bytes),
+                Effect::Carry { interface, messages } => self.carry(now, interface, &messages),
                 Effect::Probe { interface, address } => {
                     if let Err(e) = self.kernel.probe_neighbor(interface, address) {
                         log::debug!("probing {address}: {e}"); // the hold times decide
@@ -208,4 +254,15 @@ fn prepare(interface: &str) {
 
 fn known_as(originator: Option<IpAddr>) -> String {
     originator.map_or_else(String::new, |o| format!(" (node {o})"))
+}
+
+/// Messages parted into those that fit into `room` octets, and all from the first that does not.
+fn fitting(mut messages: Vec<Vec<u8>>, room: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let mut taken = 0;
+    let over = messages.iter().position(|m| {
+        taken += m.len();
+        taken > room
+    });
+    let more = messages.split_off(over.unwrap_or(messages.len()));
+    (messages, more)
 }

@@ -58,6 +58,7 @@ pub(super) fn walk<F: Fields>(f: &mut F, config: &mut Config) -> Result<(), F::E
         tc_hop_limit,
         tc_scopes,
         limits,
+        share_packets,
         sequences,
         keys: _,
         counter,
@@ -77,6 +78,9 @@ pub(super) fn walk<F: Fields>(f: &mut F, config: &mut Config) -> Result<(), F::E
     f.octet(tc_hop_limit)?;
     f.octets(tc_scopes)?;
     walk_limits(f, limits)?;
+    let mut shares = u8::from(*share_packets);
+    f.octet(&mut shares)?;
+    *share_packets = shares != 0;
     let mut known = u8::from(sequences.is_some());
     f.octet(&mut known)?;
     let mut numbers = sequences.unwrap_or_default();
@@ -100,6 +104,7 @@ fn walk_timing<F: Fields>(f: &mut F, timing: &mut Timing) -> Result<(), F::Error
         advertise_hold,
         message_hold,
         forward_jitter,
+        company_wait,
         trigger_jitter,
         probe_timeout,
         silence_hold,
@@ -109,7 +114,7 @@ fn walk_timing<F: Fields>(f: &mut F, timing: &mut Timing) -> Result<(), F::Error
     f.number(&mut refresh)?;
     *hello_refresh = refresh as u32;
     let tc = [tc_interval, tc_repeat, tc_min_interval, tc_hold, advertise_hold];
-    let rest = [message_hold, forward_jitter, trigger_jitter, probe_timeout, silence_hold];
+    let rest = [message_hold, forward_jitter, company_wait, trigger_jitter, probe_timeout, silence_hold];
     hello.into_iter().chain(tc).chain(rest).try_for_each(|span| f.span(span))
 }
 

@@ -22,7 +22,7 @@ pub use write::{Digest, Recorder, block, end, header};
 pub const MAGIC: [u8; 7] = *b"P2PMREC";
 
 /// The format's version.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The number of no router: the recording's end.
 pub const END: u8 = 255;
@@ -58,4 +58,7 @@ mod kind {
     pub(super) const OUTPUTS: u8 = 18;
     pub(super) const NOTES: u8 = 19;
     pub(super) const TUNNELS: u8 = 20;
+    pub(super) const CARRIER: u8 = 21;
+    pub(super) const JOIN: u8 = 22;
+    pub(super) const CARRY: u8 = 23;
 }

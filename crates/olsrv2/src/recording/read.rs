@@ -78,6 +78,13 @@ pub enum Recorded<'a> {
         /// Its addresses.
         addresses: Vec<NetAddr>,
     },
+    /// [`Input::Carry`].
+    Carry {
+        /// The interface.
+        interface: u32,
+        /// The messages.
+        messages: Vec<Vec<u8>>,
+    },
     /// [`Input::AttachedNetworks`].
     Networks(Vec<AttachedNetwork>),
     /// [`Input::Notes`].
@@ -99,6 +106,7 @@ impl Recorded<'_> {
             Self::Addresses { up: false, interface, addresses } => {
                 take(Input::AddressesChanged { interface: *interface, addresses })
             }
+            Self::Carry { interface, messages } => take(Input::Carry { interface: *interface, messages }),
             Self::Networks(networks) => take(Input::AttachedNetworks(networks)),
             Self::Notes(notes) => take(Input::Notes(notes)),
             Self::Tunnels(gateways) => take(Input::Tunnels(gateways)),
@@ -369,6 +377,13 @@ impl<'a> Cursor<'a> {
             kind::INTERFACE_UP | kind::ADDRESSES_CHANGED => {
                 let (up, interface) = (what == kind::INTERFACE_UP, self.small()?);
                 return Ok(Recorded::Addresses { up, interface, addresses: self.list(Self::prefix)? });
+            }
+            kind::CARRIER => Input::Carrier { interface: self.small()?, on: self.byte()? != 0 },
+            kind::JOIN => Input::Join { interface: self.small()? },
+            kind::CARRY => {
+                let interface = self.small()?;
+                let messages = self.list(|c| Ok(c.bytes()?.to_vec()))?;
+                return Ok(Recorded::Carry { interface, messages });
             }
             kind::INTERFACE_DOWN => Input::InterfaceDown { interface: self.small()? },
             kind::LINK_LOST => Input::LinkLost { interface: self.small()?, address: self.ip()? },

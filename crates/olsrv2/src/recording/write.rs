@@ -65,6 +65,16 @@ impl Recorder {
                 at(self, kind::ADDRESSES_CHANGED, interface);
                 self.out.prefixes(addresses);
             }
+            Input::Carrier { interface, on } => {
+                at(self, kind::CARRIER, interface);
+                self.out.byte(on.into());
+            }
+            Input::Join { interface } => at(self, kind::JOIN, interface),
+            Input::Carry { interface, messages } => {
+                at(self, kind::CARRY, interface);
+                self.out.num(messages.len() as u64);
+                messages.iter().for_each(|m| self.out.bytes(m));
+            }
             Input::InterfaceDown { interface } => at(self, kind::INTERFACE_DOWN, interface),
             Input::LinkLost { interface, address } => {
                 at(self, kind::LINK_LOST, interface);
@@ -274,6 +284,12 @@ impl Bytes {
                 };
                 self.byte(what);
                 old.into_iter().chain(new).for_each(|r| self.route(r));
+            }
+            Output::Carry { interface, messages } => {
+                self.byte(255);
+                self.num((*interface).into());
+                self.num(messages.len() as u64);
+                messages.iter().for_each(|m| self.bytes(m));
             }
             Output::Event(event) => self.event(event),
         }

@@ -191,6 +191,7 @@ impl Net {
         while let Some(output) = self.nodes[node].router.poll_output() {
             match output {
                 Output::Transmit { interface, bytes } => self.transmit((node, interface), bytes),
+                Output::Carry { .. } => panic!("node {node} has no carrier"),
                 Output::Probe { interface, address } => self.probe((node, interface), address),
                 Output::Route(change) => self.apply(node, change),
                 Output::Event(event) => self.nodes[node].events.push((self.now, event)),
