@@ -90,14 +90,17 @@ impl Shard {
     pub(crate) fn follow_up(&mut self, now: Instant, index: usize, medium: &Medium, mail: &mut Mail) {
         let node = &mut self.nodes[index / self.of];
         let queue = &mut self.queue;
+        let mut on_air = node.on_air;
         node.drain(now, |Sent { interface, number, bytes }| {
-            let at = now + medium.flight(index, number);
+            let at = (now + medium.flight(index, number)).max(on_air + Duration::from_micros(1));
+            on_air = at;
             let job = Job { at, node: index, number, what: What::Packet(interface, bytes.into()) };
             if self.of > 1 {
                 mail.0.push(job.clone());
             }
             queue.push(job);
         });
+        node.on_air = on_air;
         let gives_up = node.router.config().timing.probe_timeout.times(3).divided_by(4);
         for (interface, address) in std::mem::take(&mut node.asked) {
             let wait = if medium.answers((index, interface), address) { ANSWER } else { gives_up };

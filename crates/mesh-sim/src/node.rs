@@ -31,6 +31,8 @@ pub struct Node {
     pub(crate) probes: u32,
     /// Simulator time of the timer that is set.
     pub(crate) armed: Option<Instant>,
+    /// When its last packet arrives: a radio sends one after the other.
+    pub(crate) on_air: Instant,
     /// What the kernel's routes add up to, by the changes given out.
     pub(crate) kernel: u64,
     /// Sum over all packets: equal sums, equal histories.
@@ -93,6 +95,7 @@ impl Node {
             asked: Vec::new(),
             probes: 0,
             armed: None,
+            on_air: Instant::ZERO,
             kernel: 0,
             digest: 0,
         }
