@@ -42,6 +42,49 @@ pub fn base32(bytes: &[u8]) -> String {
     text
 }
 
+/// Appends base64, unpadded (RFC 4648 §4).
+pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0u32, |all, b| (all << 8) | u32::from(*b)) << (8 * (3 - group.len()));
+        for digit in 0..=group.len() {
+            let index = (bits >> (18 - 6 * digit)) as usize & 63;
+            out.extend(BASE64.get(index));
+        }
+    }
+}
+
+/// Decodes base64 of any length, unpadded or padded as it should be. Left-over bits must be zero.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.as_bytes();
+    let digits = match text {
+        [rest @ .., b'=', b'='] | [rest @ .., b'='] if text.len().is_multiple_of(4) => rest,
+        _ => text,
+    };
+    let mut out = Vec::with_capacity(digits.len() * 3 / 4);
+    let (mut pending, mut bits) = (0u32, 0u32);
+    for c in digits {
+        pending = (pending << 6) | u32::from(base64_digit(*c)?);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((pending >> bits) as u8);
+        }
+    }
+    let left = pending & ((1 << bits) - 1);
+    if bits >= 6 || left != 0 { None } else { Some(out) }
+}
+
+const fn base64_digit(c: u8) -> Option<u8> {
+    Some(match c {
+        b'A'..=b'Z' => c - b'A',
+        b'a'..=b'z' => c - b'a' + 26,
+        b'0'..=b'9' => c - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    })
+}
+
 /// Decodes base58btc without a prefix.
 pub fn from_base58(text: &str) -> Option<Vec<u8>> {
     from_positional(text, |c| digit_of(BASE58, c), 58)

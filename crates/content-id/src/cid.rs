@@ -189,6 +189,14 @@ impl Cid {
         }
     }
 
+    /// The text dag-json wants: base32 for version 1 whatever the codec, base58 for version 0.
+    pub(crate) fn to_text_base32(&self) -> String {
+        match self.version {
+            Version::V0 => base::base58(&self.to_bytes()),
+            Version::V1 => String::from("b") + &base::base32(&self.to_bytes()),
+        }
+    }
+
     /// The same content as a version 1 CID.
     #[must_use]
     pub fn to_v1(&self) -> Self {

@@ -9,7 +9,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::dagpb::{Link, Node};
+use crate::dag::{self, Found};
+use crate::dagpb::Link;
 use crate::hamt::{name_hash, prefix_length, slot_of};
 use crate::unixfs::{Entry, Kind, UnixFsError};
 use crate::{Cid, Codec};
@@ -18,6 +19,8 @@ use crate::{Cid, Codec};
 pub const MAX_DEPTH: usize = 64;
 /// The most parts a path may have.
 pub const MAX_SEGMENTS: usize = 256;
+/// The most blocks that are read on the way along a path.
+pub const MAX_STEPS: usize = 16 * MAX_SEGMENTS;
 /// The most entries that are listed of one directory.
 pub const MAX_LISTED: usize = crate::import::MAX_ENTRIES;
 
@@ -61,12 +64,9 @@ impl From<UnixFsError> for ExportError {
     }
 }
 
-/// The CIDs a block links to, in wire order; none for codecs without links here.
+/// The CIDs a block links to, in the order they stand in it; none for codecs without links.
 pub fn links(codec: Codec, block: &[u8]) -> Result<Vec<Cid>, UnixFsError> {
-    if codec != Codec::DAG_PB {
-        return Ok(Vec::new());
-    }
-    Ok(Node::parse(block)?.links.into_iter().map(|l| l.cid).collect())
+    Ok(dag::links(codec, block)?)
 }
 
 /// Reads a range of a file.
@@ -157,7 +157,8 @@ impl FileReader {
     }
 }
 
-/// Follows a path of names from a root.
+/// Follows a path of names from a root: through directories, sharded or not, and through the maps
+/// and lists of dag-cbor and dag-json blocks.
 #[derive(Debug)]
 pub struct PathResolver {
     cid: Cid,
@@ -165,6 +166,10 @@ pub struct PathResolver {
     /// Inside a HAMT: hash of the name looked for, bits of it used so far.
     trie: Option<([u8; 8], u32)>,
     last: String,
+    /// The rest of the path lies inside the block.
+    inside: bool,
+    /// Blocks taken.
+    blocks: usize,
 }
 
 impl PathResolver {
@@ -175,22 +180,37 @@ impl PathResolver {
         if segments.len() > MAX_SEGMENTS {
             return Err(ExportError::TooLarge);
         }
-        Ok(Self { cid: root, segments, trie: None, last: String::new() })
+        Ok(Self { cid: root, segments, trie: None, last: String::new(), inside: false, blocks: 0 })
     }
 
     /// The block needed next; `None` once the path is at its end.
     pub fn want(&self) -> Option<&Cid> {
-        self.segments.front().map(|_| &self.cid)
+        self.segments.front().filter(|_| !self.inside).map(|_| &self.cid)
     }
 
-    /// What the path names; the right answer once [`PathResolver::want`] gives `None`.
+    /// The block that the path names or ends in; the right answer once [`PathResolver::want`] gives
+    /// `None`.
     pub fn target(&self) -> &Cid {
         &self.cid
+    }
+
+    /// Where in that block the path ends: keys and positions, see [`dag::follow`]. None if it names
+    /// the whole block, as it does in files and directories.
+    pub fn remainder(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(String::as_str)
     }
 
     /// Takes the block wanted and goes one step down.
     pub fn provide(&mut self, block: &[u8]) -> Result<(), ExportError> {
         let name = self.segments.front().ok_or(ExportError::NotWanted)?.clone();
+        // links that lead to links use up no segment
+        self.blocks += 1;
+        if self.blocks > MAX_STEPS {
+            return Err(ExportError::TooLarge);
+        }
+        if matches!(self.cid.codec(), Codec::DAG_CBOR | Codec::DAG_JSON | Codec::CBOR | Codec::JSON) {
+            return self.follow(block);
+        }
         let entry = Entry::parse(self.cid.codec(), block)?;
         let found = match entry.data.kind {
             Kind::Directory if self.trie.is_none() => {
@@ -200,6 +220,24 @@ impl PathResolver {
             _ => return Err(ExportError::NotADirectory(core::mem::take(&mut self.last))),
         };
         self.arrive(name, found)
+    }
+
+    fn follow(&mut self, block: &[u8]) -> Result<(), ExportError> {
+        match dag::follow(self.cid.codec(), block, self.segments.make_contiguous())
+            .map_err(UnixFsError::from)?
+        {
+            Found::Link(cid, used) => {
+                self.cid = cid;
+                if let Some(last) = self.segments.drain(..used).next_back() {
+                    self.last = last;
+                }
+            }
+            Found::Value => self.inside = true,
+            Found::Nothing(used) => {
+                return Err(ExportError::NoSuchEntry(self.segments.remove(used).unwrap_or_default()));
+            }
+        }
+        Ok(())
     }
 
     fn descend(&mut self, name: &str, entry: Entry) -> Result<(), ExportError> {

@@ -2,6 +2,8 @@
 //! pages of the IPFS and IPLD specifications.
 //!
 //! - [`Cid`]: versions 0 and 1, SHA-256 and identity digests are verified, others only carried.
+//! - [`dag`]: dag-cbor, dag-json and dag-pb blocks read event by event: links, paths, conversion.
+//! - [`car`]: CARv1, read piece by piece and written.
 //! - [`dagpb`], [`unixfs`]: the two protobuf messages of a UnixFS block, decoded strictly, encoded canonically.
 //! - [`import`]: bytes, directories and symlinks become blocks, with kubo's CIDs.
 //! - [`export`]: paths, directories and byte ranges are walked block by block.
@@ -15,7 +17,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod base;
+pub mod car;
 mod cid;
+pub mod dag;
 pub mod dagpb;
 pub mod export;
 mod hamt;

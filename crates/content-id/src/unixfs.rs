@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::dag::DagError;
 use crate::dagpb::{DagPbError, Field, Link, MAX_LINKS, Node, field, put_bytes, put_varint};
 use crate::{Block, Codec, varint};
 
@@ -62,6 +63,8 @@ pub struct Data {
 pub enum UnixFsError {
     /// The block is no dag-pb node.
     DagPb(DagPbError),
+    /// The block can't be read as its codec says.
+    Dag(DagError),
     /// The codec of the CID has no files and directories.
     NotUnixFs(Codec),
     /// The node has no data, or its message is broken.
@@ -80,6 +83,7 @@ impl fmt::Display for UnixFsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DagPb(e) => e.fmt(f),
+            Self::Dag(e) => e.fmt(f),
             Self::NotUnixFs(codec) => write!(f, "codec 0x{:x} has no files and directories", codec.0),
             Self::BadMessage => f.write_str("not a UnixFS node"),
             Self::UnknownKind(kind) => write!(f, "a UnixFS node of unknown type {kind}"),
@@ -91,6 +95,12 @@ impl fmt::Display for UnixFsError {
 }
 
 impl core::error::Error for UnixFsError {}
+
+impl From<DagError> for UnixFsError {
+    fn from(e: DagError) -> Self {
+        Self::Dag(e)
+    }
+}
 
 impl From<DagPbError> for UnixFsError {
     fn from(e: DagPbError) -> Self {

@@ -77,6 +77,36 @@ proptest! {
     }
 }
 
+#[test]
+fn paths_go_through_other_codecs() {
+    let mut blocks = Blocks::new();
+    let file = import(Profile::V1_2025, b"x", &mut blocks).cid;
+    let mut put = |json: &str| {
+        let bytes = dag::convert(Codec::DAG_JSON, json.as_bytes(), Codec::DAG_CBOR).unwrap();
+        let cid = Cid::of(Version::V1, Codec::DAG_CBOR, &bytes);
+        blocks.insert(cid.clone(), bytes);
+        cid
+    };
+    let bare = put(&format!(r#"{{"/":"{file}"}}"#));
+    let inner = put(&format!(r#"{{"list":[0,{{"/":"{file}"}},{{"/":"{bare}"}}],"text":"t"}}"#));
+    let root = put(&format!(r#"{{"a":{{"b":{{"/":"{inner}"}}}}}}"#));
+    let mut resolver = PathResolver::new(root.clone(), ["a", "b", "list", "0"]).unwrap();
+    while let Some(cid) = resolver.want() {
+        let block = blocks[cid].clone();
+        resolver.provide(&block).unwrap();
+    }
+    assert_eq!(resolver.target(), &inner);
+    assert_eq!(resolver.remainder().collect::<Vec<_>>(), ["list", "0"]);
+    assert_eq!(resolve(&root, "a/b", &blocks), Ok(inner));
+    assert_eq!(resolve(&root, "a/b/list/1", &blocks), Ok(file));
+    assert_eq!(resolve(&root, "a/b/list/2", &blocks), Ok(bare));
+    assert_eq!(resolve(&root, "a/b/list/2/x", &blocks), Err(ExportError::NotADirectory("2".into())));
+    assert_eq!(resolve(&root, "a/c/d", &blocks), Err(ExportError::NoSuchEntry("c".into())));
+    assert_eq!(resolve(&root, "a/b/text/d", &blocks), Err(ExportError::NoSuchEntry("d".into())));
+    assert_eq!(links(Codec::DAG_CBOR, &blocks[&root]).unwrap().len(), 1);
+    assert_eq!(links(Codec::RAW, b"anything").unwrap(), []);
+}
+
 fn directory(count: usize) -> (Cid, Blocks) {
     let mut blocks = Blocks::new();
     let mut directory = DirectoryBuilder::new();
