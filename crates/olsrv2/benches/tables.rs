@@ -33,17 +33,18 @@ fn main() {
         mesh.wait(Duration::from_millis(200));
         assert_eq!(mesh.router.counters().route_runs, runs, "nothing changed");
 
-        let one: Vec<Span> = (0..200).map(|_| mesh.change_one_link()).collect();
+        let one: Vec<Span> = (0..2000).map(|_| mesh.change_one_link()).collect();
         let full: Vec<Span> = (0..50).map(|i| mesh.change_two_hop(i)).collect();
         let all: Vec<Span> = (0..50).map(|i| mesh.change_first_hop(i)).collect();
         println!(
-            "{nodes} nodes: full run {:.3} ms (best {:.3}), when half the routes change {:.3} ms, after one link {:.1} µs (p95 {:.1}), new TC {:.2} µs, \
+            "{nodes} nodes: full run {:.3} ms (best {:.3}), when half the routes change {:.3} ms, after one link {:.1} µs (p95 {:.1}, p99 {:.1}), new TC {:.2} µs, \
              known TC {:.2} µs{}",
             micros(&full, 0.5) / 1000.0,
             micros(&full, 0.0) / 1000.0,
             micros(&all, 0.5) / 1000.0,
             micros(&one, 0.5),
             micros(&one, 0.95),
+            micros(&one, 0.99),
             news.as_secs_f64() * 1e6,
             micros(&same, 0.5),
             if nodes == 10_000 { format!(", {memory:.0} bytes per node") } else { String::new() },

@@ -1,12 +1,13 @@
 //! Which messages were seen before: Processed, Received and Forwarded Sets (RFC 7181 §10, §14), in one
 //! table.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant};
+use rfc5444::NetAddr;
 
+use crate::names::{Name, Names, make_room};
 use crate::shares::{Giver, Room, Shares};
 use crate::tick::{Tick, ticks};
 
@@ -20,7 +21,13 @@ const PER_ORIGINATOR: usize = 512;
 /// what the greediest neighbour brought, or of what this one brought if it has its share.
 #[derive(Debug)]
 pub(crate) struct SeenSet {
-    originators: BTreeMap<IpAddr, Vec<Seen>>,
+    /// Originators of whom there are entries.
+    originators: Names,
+    /// By originator: the place of its youngest entry.
+    heads: Vec<u32>,
+    /// A list for each originator, and one of the places that are free.
+    entries: Vec<Seen>,
+    free: u32,
     shares: Shares,
     hold: Duration,
     /// When originators of whom nothing comes any more are looked for.
@@ -31,6 +38,8 @@ pub(crate) struct SeenSet {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     since: Tick,
+    /// The place of the next older one.
+    next: u32,
     seq: u16,
     /// A bit for each interface, by [`crate::router::Port::slot`].
     received: u16,
@@ -43,6 +52,8 @@ pub(crate) struct Seen {
 
 const PROCESSED: u8 = 1;
 const FORWARDED: u8 = 2;
+/// No place.
+const NOWHERE: u32 = u32::MAX;
 
 impl Seen {
     /// It is processed from now on; `false` if it was already.
@@ -76,8 +87,15 @@ impl Seen {
 
 impl SeenSet {
     pub(crate) fn new(hold: Duration, limit: usize) -> Self {
-        let shares = Shares::new(u32::try_from(limit.max(2)).unwrap_or(u32::MAX));
-        Self { originators: BTreeMap::new(), shares, hold, next_sweep: Instant::ZERO }
+        Self {
+            originators: Names::default(),
+            heads: Vec::new(),
+            entries: Vec::new(),
+            free: NOWHERE,
+            shares: Shares::new(u32::try_from(limit.max(2)).unwrap_or(u32::MAX)),
+            hold,
+            next_sweep: Instant::ZERO,
+        }
     }
 
     /// What was done with a message so far; a new entry if it was never seen. `by`: the neighbour that sent
@@ -92,32 +110,65 @@ impl SeenSet {
             self.sweep(now, self.hold, None);
             self.next_sweep = now + self.hold;
         }
-        let same = |s: &Seen| (s.kind, s.seq) == (kind, seq);
-        let giver = self.shares.giver(by);
-        if self.shares.is_full() && !self.originators.get(&originator).is_some_and(|l| l.iter().any(same)) {
-            self.make_room(now, giver);
-        }
-        let giver = self.shares.giver(by);
         let (tick, most) = (Tick::of(now), ticks(self.hold));
-        let list = self.originators.entry(originator).or_default();
-        // The oldest comes first.
-        if list.first().is_some_and(|s| s.since.age(tick) > most) {
-            release(&mut self.shares, list, |s| s.since.age(tick) > most);
-        }
-        let at = list.iter().position(same).unwrap_or_else(|| {
-            if list.len() >= PER_ORIGINATOR {
-                let oldest = list.remove(0);
-                self.shares.change(oldest.giver, 1, 0);
-            }
-            if list.len() == list.capacity() {
-                list.reserve_exact(list.len() / 2 + 1);
-            }
-            list.push(Seen { since: tick, seq, received: 0, giver, kind, done: 0 });
-            self.shares.change(giver, 0, 1);
-            list.len() - 1
+        let host = NetAddr::host(originator);
+        let known = self.originators.find(host);
+        let found = known.and_then(|name| {
+            self.release(name, |s| s.since.age(tick) > most);
+            self.places(name).find(|(_, s)| (s.kind, s.seq) == (kind, seq)).map(|(at, _)| at)
         });
-        #[allow(clippy::indexing_slicing)] // found or pushed just now
-        &mut list[at]
+        let at = found.unwrap_or_else(|| {
+            if self.shares.is_full() {
+                let giver = self.shares.giver(by);
+                self.make_room(now, giver);
+            }
+            let giver = self.shares.giver(by);
+            let new = Seen { since: tick, next: NOWHERE, seq, received: 0, giver, kind, done: 0 };
+            self.insert(host, new)
+        });
+        #[allow(clippy::indexing_slicing)] // found or put in just now
+        &mut self.entries[at as usize]
+    }
+
+    /// An originator's entries and where they are, the youngest first.
+    fn places(&self, name: Name) -> impl Iterator<Item = (u32, &Seen)> {
+        let mut at = self.heads.get(name as usize).copied().unwrap_or(NOWHERE);
+        core::iter::from_fn(move || {
+            let (place, entry) = (at, self.entries.get(at as usize)?);
+            at = entry.next;
+            Some((place, entry))
+        })
+    }
+
+    fn insert(&mut self, originator: NetAddr, new: Seen) -> u32 {
+        // Held once.
+        let known = self.originators.find(originator);
+        let name = known.unwrap_or_else(|| self.originators.hold(originator));
+        while self.heads.len() < self.originators.len() {
+            make_room(&mut self.heads);
+            self.heads.push(NOWHERE);
+        }
+        if self.places(name).count() >= PER_ORIGINATOR {
+            // The oldest comes last.
+            let oldest = self.places(name).last().map(|(at, _)| at);
+            self.release_where(name, |at, _| Some(at) == oldest);
+        }
+        let Some(head) = self.heads.get_mut(name as usize) else { return NOWHERE };
+        let new = Seen { next: *head, ..new };
+        self.shares.change(new.giver, 0, 1);
+        *head = match self.entries.get_mut(self.free as usize) {
+            Some(entry) => {
+                let place = core::mem::replace(&mut self.free, entry.next);
+                *entry = new;
+                place
+            }
+            None => {
+                make_room(&mut self.entries);
+                self.entries.push(new);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        *head
     }
 
     /// How many messages of the same type and originator came in the last `window` first by the neighbour that
@@ -128,11 +179,12 @@ impl SeenSet {
         (kind, originator, seq): MessageKey,
         window: Duration,
     ) -> usize {
-        let Some(list) = self.originators.get(&originator) else { return 0 };
-        let giver = list.iter().find(|s| (s.kind, s.seq) == (kind, seq)).map(|s| s.giver);
+        let Some(name) = self.originators.find(NetAddr::host(originator)) else { return 0 };
+        let list = || self.places(name).map(|(_, s)| s);
+        let giver = list().find(|s| (s.kind, s.seq) == (kind, seq)).map(|s| s.giver);
         let (tick, most) = (Tick::of(now), ticks(window));
         let fits = |s: &&Seen| s.kind == kind && Some(s.giver) == giver && s.since.age(tick) <= most;
-        list.iter().filter(fits).count()
+        list().filter(fits).count()
     }
 
     fn make_room(&mut self, now: Instant, giver: Giver) {
@@ -151,36 +203,76 @@ impl SeenSet {
     /// Forgets what is older than `hold`, of what one neighbour brought or of all.
     fn sweep(&mut self, now: Instant, hold: Duration, from: Option<Giver>) {
         let (tick, most) = (Tick::of(now), ticks(hold));
-        let shares = &mut self.shares;
-        self.originators.retain(|_, list| {
-            release(shares, list, |s| {
+        for name in 0..self.heads.len() as Name {
+            if self.places(name).next().is_none() {
+                continue;
+            }
+            self.release(name, |s| {
                 from.is_none_or(|g| s.giver == g) && (s.since.age(tick) > most || hold == Duration::ZERO)
             });
-            !list.is_empty()
-        });
+            if self.places(name).next().is_none() {
+                self.originators.release(name);
+            }
+        }
+        self.originators.sweep();
+        self.pack();
+    }
+
+    /// After a flood most places may be free.
+    fn pack(&mut self) {
+        let used = self.shares.used() as usize;
+        if self.entries.len() / 2 <= used {
+            return;
+        }
+        let mut packed = Vec::with_capacity(used);
+        for head in &mut self.heads {
+            let mut next = self.entries.get(*head as usize);
+            *head = if next.is_some() { packed.len() as u32 } else { NOWHERE };
+            while let Some(entry) = next {
+                next = self.entries.get(entry.next as usize);
+                let following = if next.is_some() { packed.len() as u32 + 1 } else { NOWHERE };
+                packed.push(Seen { next: following, ..*entry });
+            }
+        }
+        (self.entries, self.free) = (packed, NOWHERE);
+    }
+
+    /// Forgets those of an originator that are to go.
+    fn release(&mut self, name: Name, goes: impl Fn(&Seen) -> bool) {
+        self.release_where(name, |_, s| goes(s));
+    }
+
+    fn release_where(&mut self, name: Name, goes: impl Fn(u32, &Seen) -> bool) {
+        let mut before = NOWHERE;
+        let mut at = self.heads.get(name as usize).copied().unwrap_or(NOWHERE);
+        while let Some(entry) = self.entries.get_mut(at as usize) {
+            let next = entry.next;
+            if goes(at, entry) {
+                self.shares.change(entry.giver, 1, 0);
+                entry.next = core::mem::replace(&mut self.free, at);
+                let link = match self.entries.get_mut(before as usize) {
+                    Some(entry) => Some(&mut entry.next),
+                    None => self.heads.get_mut(name as usize),
+                };
+                link.into_iter().for_each(|link| *link = next);
+            } else {
+                before = at;
+            }
+            at = next;
+        }
     }
 
     /// An interface is gone: its Received Set, too.
     pub(crate) fn forget_interface(&mut self, slot: u8) {
         let bit = 1u16.checked_shl(slot.into()).unwrap_or(0);
-        self.originators.values_mut().flatten().for_each(|s| s.received &= !bit);
+        // Those that are free say nothing.
+        self.entries.iter_mut().for_each(|s| s.received &= !bit);
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.originators.values().map(Vec::len).sum()
+        (0..self.heads.len() as Name).map(|name| self.places(name).count()).sum()
     }
-}
-
-/// Forgets those that are to go.
-fn release(shares: &mut Shares, list: &mut Vec<Seen>, goes: impl Fn(&Seen) -> bool) {
-    list.retain(|s| {
-        let goes = goes(s);
-        if goes {
-            shares.change(s.giver, 1, 0);
-        }
-        !goes
-    });
 }
 
 #[cfg(test)]

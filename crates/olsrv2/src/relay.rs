@@ -4,7 +4,6 @@
 //! A message is passed on as it came. But most say just what the topology keeps of them, in the words in
 //! which this router would say it: then only their header is kept, and the same bytes are written again.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -20,24 +19,26 @@ use crate::topology::Topology;
 const LONGEST: usize = 1024;
 
 /// A router's last TC.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Last {
-    what: What,
+    /// Of all but its number and hop count, if it can be written again.
+    digest: u32,
     /// When it was processed.
     came: Tick,
     /// When and where a copy was last heard: whoever was there then has it.
     heard: Tick,
     slot: u8,
+    what: What,
     header: Header,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Nothing,
-    /// The message.
-    Whole(Box<[u8]>),
-    /// It can be written again; a digest of all but its number and hop count.
-    Again(u32),
+    /// The message is in [`Topology::whole`].
+    Whole,
+    /// It can be written again.
+    Again,
 }
 
 /// What differs between TCs that say the same.
@@ -71,10 +72,11 @@ impl Header {
 
 impl Last {
     pub(crate) const NOTHING: Self = Self {
-        what: What::Nothing,
+        digest: 0,
         came: Tick::ZERO,
         heard: Tick::ZERO,
         slot: 0,
+        what: What::Nothing,
         header: Header { seq: 0, hop_limit: 0, hop_count: 0, interval: 0, validity: 0 },
     };
 }
@@ -92,7 +94,7 @@ impl Topology {
         let bytes = message.header().bytes();
         let (header, digest) = (Header::of(message), digest(bytes, message.header().addr_len()));
         let Some(last) = self.last_mut(name) else { return };
-        let known = matches!(last.what, What::Again(d) if d == digest) && header.is_some();
+        let known = (last.what, last.digest) == (What::Again, digest) && header.is_some();
         let now = Tick::of(now);
         let seq = message.header().seq().unwrap_or(0);
         (last.came, last.heard, last.slot) = (now, now, slot);
@@ -101,12 +103,19 @@ impl Topology {
             return;
         }
         let same = header.is_some() && self.write_last(name).is_some_and(|again| *again == *bytes);
-        let Some(last) = self.last_mut(name) else { return };
-        last.what = match same {
-            true => What::Again(digest),
-            false if bytes.len() <= LONGEST => What::Whole(bytes.into()),
+        let what = match same {
+            true => What::Again,
+            false if bytes.len() <= LONGEST => What::Whole,
             false => What::Nothing,
         };
+        if what == What::Whole {
+            self.whole.insert(name, bytes.into());
+        } else if !self.whole.is_empty() {
+            self.whole.remove(&name);
+        }
+        if let Some(last) = self.last_mut(name) {
+            (last.what, last.digest) = (what, digest);
+        }
     }
 
     /// Another copy came.
@@ -131,9 +140,9 @@ impl Topology {
         let names: Vec<Name> = self.routers().filter(|(_, r)| missed(&r.last)).map(|(n, _)| n).collect();
         let mut all = Vec::new();
         for name in names {
-            let bytes = match self.get(name).map(|r| &r.last.what) {
-                Some(What::Whole(bytes)) => bytes.to_vec(),
-                Some(What::Again(_)) => self.write_last(name).unwrap_or_default(),
+            let bytes = match self.get(name).map(|r| r.last.what) {
+                Some(What::Whole) => self.whole.get(&name).map(|bytes| bytes.to_vec()).unwrap_or_default(),
+                Some(What::Again) => self.write_last(name).unwrap_or_default(),
                 _ => continue,
             };
             let mut copy = Vec::with_capacity(bytes.len());
@@ -246,7 +255,7 @@ mod tests {
 
     fn is_again(t: &Topology, originator: IpAddr) -> bool {
         let name = t.names.find(NetAddr::host(originator)).unwrap();
-        matches!(t.get(name).unwrap().last.what, What::Again(_))
+        t.get(name).unwrap().last.what == What::Again
     }
 
     #[test]

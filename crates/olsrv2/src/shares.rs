@@ -128,7 +128,7 @@ impl Shares {
         }
     }
 
-    #[cfg(test)]
+    /// The weight of all there is.
     pub(crate) fn used(&self) -> u32 {
         self.used
     }

@@ -1,7 +1,8 @@
 //! The Topology Information Base (RFC 7181 §9, §16.3.3, §16.3.4).
 //!
 //! It is most of what a large mesh costs in memory, so it is packed: an Advertising Remote Router Tuple and
-//! all that hangs on it are one list of small tuples that name addresses by number. The way back, from an
+//! all that hangs on it are one list of small tuples that name addresses by number; they hold as long as the
+//! router, where they don't a table says so. The way back, from an
 //! address to those who advertise it, is found through what it advertises itself, as most links are
 //! advertised by both ends; where they are not, a set remembers it.
 
@@ -69,7 +70,7 @@ impl Router {
     }
 
     fn tuple(&self, key: u32) -> Option<&Tuple> {
-        self.tuples.get(find(&self.tuples, key).ok()?)
+        self.tuples.get(self.tuples.binary_search_by_key(&key, |t| t.key).ok()?)
     }
 
     /// Whether it advertises an address or announces a network.
@@ -114,9 +115,15 @@ pub(crate) struct Network {
 struct Tuple {
     /// A name, and [`NETWORK`].
     key: u32,
-    expires: Tick,
     /// The metric, and in the lowest octet the kind or the distance.
     value: u32,
+}
+
+/// With its time, while a router's list is changed.
+#[derive(Clone, Copy, Debug)]
+struct Timed {
+    tuple: Tuple,
+    expires: Tick,
 }
 
 /// Of a key: the tuple is an Attached Network Tuple.
@@ -142,8 +149,8 @@ fn value(metric: Metric, octet: u8) -> u32 {
     metric.min(Metric::MAX_LINK).value() << 8 | u32::from(octet)
 }
 
-fn find(tuples: &[Tuple], key: u32) -> Result<usize, usize> {
-    tuples.binary_search_by_key(&key, |t| t.key)
+fn find(tuples: &[Timed], key: u32) -> Result<usize, usize> {
+    tuples.binary_search_by_key(&key, |t| t.tuple.key)
 }
 
 /// What a TC did.
@@ -167,6 +174,12 @@ pub(crate) struct Topology {
     places: Vec<u32>,
     routers: Vec<Option<Router>>,
     free: Vec<u32>,
+    /// When tuples expire, by originator, in their order: where incomplete TCs told of some only.
+    times: BTreeMap<Name, Box<[Tick]>>,
+    /// Last TCs that can't be written again.
+    pub(crate) whole: BTreeMap<Name, Box<[u8]>>,
+    /// Room for a list that is changed.
+    scratch: Vec<Timed>,
     /// Whom a router tells of that does not tell of it: (to, from).
     one_way: BTreeSet<(Name, Name)>,
     shares: Shares,
@@ -210,6 +223,9 @@ impl Topology {
             places: Vec::new(),
             routers: Vec::new(),
             free: Vec::new(),
+            times: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            scratch: Vec::new(),
             one_way: BTreeSet::new(),
             shares: Shares::new(capacity),
             born: 0,
@@ -296,10 +312,10 @@ impl Topology {
             return outcome;
         };
         self.next_expiry = self.next_expiry.min(expires.instant(now));
+        let tuples = self.open(name);
         let Some(router) = self.get_mut(name) else { return outcome };
         (router.ansn, router.expires) = (ansn, expires);
         let giver = router.giver;
-        let tuples = core::mem::take(&mut router.tuples).into_vec();
         let before = weight(tuples.len());
         let mut list = List { tuples, most, told: Vec::new(), full: false, expires, names: &mut self.names };
         if complete {
@@ -319,11 +335,37 @@ impl Topology {
         outcome.changed |= !told.is_empty();
         self.shares.change(giver, before, weight(tuples.len()));
         outcome.changed |= take_notes(&mut self.notes, name, tc, complete);
-        if let Some(router) = self.get_mut(name) {
-            router.tuples = tuples.into_boxed_slice();
-        }
+        self.close(name, tuples);
         told.into_iter().for_each(|(to, what)| self.note(name, to, what));
         outcome
+    }
+
+    /// A router's tuples, to be changed and given to [`Topology::close`].
+    fn open(&mut self, name: Name) -> Vec<Timed> {
+        let mut list = core::mem::take(&mut self.scratch);
+        list.clear();
+        if let Some(router) = self.get(name) {
+            let times = self.times.get(&name).map_or(&[][..], |times| times);
+            let times = times.iter().copied().chain(core::iter::repeat(router.expires));
+            list.extend(router.tuples.iter().zip(times).map(|(tuple, expires)| Timed { tuple: *tuple, expires }));
+        }
+        list
+    }
+
+    fn close(&mut self, name: Name, list: Vec<Timed>) {
+        let Some(router) = self.get_mut(name) else { return };
+        let mixed = list.iter().any(|t| t.expires != router.expires);
+        if router.tuples.len() == list.len() {
+            router.tuples.iter_mut().zip(&list).for_each(|(old, new)| *old = new.tuple);
+        } else {
+            router.tuples = list.iter().map(|t| t.tuple).collect();
+        }
+        if mixed {
+            self.times.insert(name, list.iter().map(|t| t.expires).collect());
+        } else if !self.times.is_empty() {
+            self.times.remove(&name);
+        }
+        self.scratch = list;
     }
 
     /// Finds room for what a TC brings: the router's name, and how many tuples it may have. `None`: none.
@@ -467,6 +509,8 @@ impl Topology {
         self.free.push(place);
         self.shares.change(router.giver, weight(router.tuples.len()), 0);
         self.notes.remove(&name);
+        self.times.remove(&name);
+        self.whole.remove(&name);
         for tuple in &router.tuples {
             self.names.release(tuple.name());
             self.note(name, tuple.name(), What::Gone);
@@ -478,26 +522,29 @@ impl Topology {
     pub(crate) fn unlink(&mut self, from: IpAddr, to: impl Iterator<Item = NetAddr>) -> bool {
         let Some(name) = self.names.find(NetAddr::host(from)) else { return false };
         let gone: Vec<Name> = to.filter_map(|address| self.names.find(address)).collect();
-        self.retain(name, |t| !gone.contains(&t.key))
+        self.retain(name, |t| !gone.contains(&t.tuple.key))
     }
 
     /// Keeps a router's tuples that are good; `true` if one was not.
-    fn retain(&mut self, name: Name, good: impl Fn(&Tuple) -> bool) -> bool {
-        let Some(router) = self.get_mut(name).filter(|r| !r.tuples.iter().all(&good)) else { return false };
-        let mut tuples = core::mem::take(&mut router.tuples).into_vec();
-        let gone: Vec<Name> = tuples.iter().filter(|t| !good(t)).map(|t| t.name()).collect();
+    fn retain(&mut self, name: Name, good: impl Fn(&Timed) -> bool) -> bool {
+        let mut tuples = self.open(name);
+        let gone: Vec<Name> = tuples.iter().filter(|t| !good(t)).map(|t| t.tuple.name()).collect();
         let before = weight(tuples.len());
         tuples.retain(|t| good(t));
-        let (giver, after) = (router.giver, weight(tuples.len()));
-        router.tuples = tuples.into_boxed_slice();
-        // It said more than is left.
-        router.last = Last::NOTHING;
-        self.shares.change(giver, before, after);
-        for to in gone {
-            self.names.release(to);
-            self.note(name, to, What::Gone);
+        let after = weight(tuples.len());
+        self.close(name, tuples);
+        if let Some(router) = self.get_mut(name).filter(|_| !gone.is_empty()) {
+            // It said more than is left.
+            router.last = Last::NOTHING;
+            let giver = router.giver;
+            self.shares.change(giver, before, after);
+            self.whole.remove(&name);
         }
-        true
+        for to in &gone {
+            self.names.release(*to);
+            self.note(name, *to, What::Gone);
+        }
+        !gone.is_empty()
     }
 
     /// Removes what has expired (§17.5); `true` if anything was.
@@ -510,12 +557,12 @@ impl Topology {
             self.routers().filter(|(_, r)| r.expires.is_past(tick)).map(|(n, _)| n).collect();
         let mut changed = !gone.is_empty();
         gone.into_iter().for_each(|name| self.remove(name));
-        let old = |r: &Router| r.tuples.iter().any(|t| t.expires.is_past(tick));
-        let thinner: Vec<Name> = self.routers().filter(|(_, r)| old(r)).map(|(n, _)| n).collect();
+        let old = |times: &[Tick]| times.iter().any(|t| t.is_past(tick));
+        let thinner: Vec<Name> = self.times.iter().filter(|(_, t)| old(t)).map(|(n, _)| *n).collect();
         for name in thinner {
             changed |= self.retain(name, |t| !t.expires.is_past(tick));
         }
-        let times = self.routers().flat_map(|(_, r)| r.tuples.iter().map(|t| t.expires).chain([r.expires]));
+        let times = self.routers().map(|(_, r)| r.expires).chain(self.times.values().flatten().copied());
         let next = times.min_by_key(|t| t.after(tick));
         self.next_expiry = next.map_or(Instant::FAR_FUTURE, |t| t.instant(now));
         changed
@@ -531,7 +578,7 @@ enum What {
 
 /// A router's tuples while its TC is read.
 struct List<'a> {
-    tuples: Vec<Tuple>,
+    tuples: Vec<Timed>,
     /// The list takes no more than that.
     most: usize,
     /// What became of which name.
@@ -574,7 +621,7 @@ impl List<'_> {
     fn position(&self, address: NetAddr, kind: u32) -> Option<usize> {
         if self.tuples.len() <= FEW {
             let fits = |t: &Tuple| t.key & NETWORK == kind && self.names.is(t.name(), address);
-            return self.tuples.iter().position(fits);
+            return self.tuples.iter().position(|t| fits(&t.tuple));
         }
         find(&self.tuples, self.names.find(address)? | kind).ok()
     }
@@ -590,8 +637,8 @@ impl List<'_> {
         self.tuples.retain(|t| {
             let good = t.expires != doubtful;
             if !good {
-                self.names.release(t.name());
-                self.told.push((t.name(), What::Gone));
+                self.names.release(t.tuple.name());
+                self.told.push((t.tuple.name(), What::Gone));
             }
             good
         });
@@ -601,8 +648,8 @@ impl List<'_> {
     fn put(&mut self, address: NetAddr, kind: u32, value: Option<u32>) {
         match (self.position(address, kind), value) {
             (Some(at), Some(value)) => {
-                let Some(tuple) = self.tuples.get_mut(at) else { return };
-                tuple.expires = self.expires;
+                let Some(Timed { tuple, expires }) = self.tuples.get_mut(at) else { return };
+                *expires = self.expires;
                 if core::mem::replace(&mut tuple.value, value) != value {
                     self.told.push((tuple.name(), What::Changed));
                 }
@@ -612,11 +659,11 @@ impl List<'_> {
                 let name = self.names.hold(address);
                 let key = name | kind;
                 let at = find(&self.tuples, key).unwrap_or_else(|at| at);
-                self.tuples.insert(at, Tuple { key, expires: self.expires, value });
+                self.tuples.insert(at, Timed { tuple: Tuple { key, value }, expires: self.expires });
                 self.told.push((name, What::New));
             }
             (Some(at), None) => {
-                let name = self.tuples.remove(at).name();
+                let name = self.tuples.remove(at).tuple.name();
                 self.names.release(name);
                 self.told.push((name, What::Gone));
             }
