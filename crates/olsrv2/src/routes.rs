@@ -96,7 +96,9 @@ struct Entry {
 const PATH: u16 = 1 << 15;
 /// The address is ours, or of a kind that gets no route; the path counts all the same.
 const HIDDEN: u16 = 1 << 14;
-const INDEX: u16 = HIDDEN - 1;
+/// While entries are mended: it was noted what this one was.
+const NOTED: u16 = 1 << 13;
+const INDEX: u16 = NOTED - 1;
 
 const NOTHING: Entry =
     Entry { metric: Metric::UNKNOWN, via: ROOT, first: HIDDEN | INDEX, hops: u8::MAX, dist: u8::MAX };
@@ -169,7 +171,8 @@ impl Routes {
 
     /// Computes the routes. `first_hops`: the neighbours in a stable order if they are not those of the
     /// last run; `ours`: prefixes that need no route; `choose` may put another route to `everywhere` into the
-    /// new set.
+    /// new set. `give` gets what changes.
+    #[allow(clippy::too_many_arguments)] // what it is computed from, and what comes of it
     pub(crate) fn update(
         &mut self,
         own: IpAddr,
@@ -178,7 +181,8 @@ impl Routes {
         ours: impl Iterator<Item = NetAddr>,
         everywhere: NetAddr,
         choose: impl FnOnce(&RoutingSet<'_>) -> Option<Route>,
-    ) -> Vec<RouteChange> {
+        give: impl FnMut(RouteChange),
+    ) {
         let links = topology.take_changed().filter(|_| first_hops.is_none());
         let old_hops = first_hops.map(|hops| {
             let old_held = core::mem::take(&mut self.held);
@@ -210,9 +214,8 @@ impl Routes {
         if let Some((chosen, name)) = choose(&set).zip(default) {
             self.put(name, &chosen, &topology.names, &mut old);
         }
-        let changes = self.changes(old_hops.as_deref(), old, &topology.names);
+        self.changes(old_hops.as_deref(), old, &topology.names, give);
         topology.names.sweep();
-        changes
     }
 
     fn name(&mut self, hop: &FirstHop, names: &mut Names) -> Hop {
@@ -245,7 +248,7 @@ impl Routes {
 
     /// What turns the old routes into the present ones, make before break: near routes first so that next
     /// hops are there when far ones need them, removals last and far ones first.
-    fn changes(&self, old_hops: Option<&[Hop]>, old: Old, names: &Names) -> Vec<RouteChange> {
+    fn changes(&self, old_hops: Option<&[Hop]>, old: Old, names: &Names, give: impl FnMut(RouteChange)) {
         // Old first hops by their new index.
         let same = |a: &Hop, b: &Hop| (a.next_hop, a.interface) == (b.next_hop, b.interface);
         let index = |old: &Hop| self.hops.iter().position(|new| same(old, new)).map(|i| i as u16);
@@ -276,31 +279,33 @@ impl Routes {
             Old::Some(some) => some.into_iter().filter_map(change).collect(),
         };
         changes.sort_unstable_by_key(|(gone, rank, name, _)| (*gone, *rank, *name));
-        let spell_out = |(_, _, name, old): (bool, Metric, Name, Entry)| match (
-            route(name, old, old_hops, names),
-            route(name, present(name), &self.hops, names),
-        ) {
-            (None, new) => new.map(RouteChange::Add),
-            (Some(old), Some(new)) => Some(RouteChange::Replace { old, new }),
-            (Some(old), None) => Some(RouteChange::Remove(old)),
+        let spell_out = |(_, _, name, old): (bool, Metric, Name, Entry)| {
+            let prefix = names.address(name)?;
+            let new = route(name, prefix, present(name), &self.hops, names);
+            Some(match (route(name, prefix, old, old_hops, names), new) {
+                (None, new) => RouteChange::Add(new?),
+                (Some(old), Some(new)) => RouteChange::Replace { old, new },
+                (Some(old), None) => RouteChange::Remove(old),
+            })
         };
-        changes.into_iter().filter_map(spell_out).collect()
+        changes.into_iter().filter_map(spell_out).for_each(give);
     }
 
     /// The longest route that fits an address.
     pub(crate) fn lookup(&self, address: IpAddr, names: &Names) -> Option<Route> {
         let host = NetAddr::host(address);
         (0..=host.prefix_len()).rev().find_map(|len| {
-            let name = names.find(NetAddr::new(address, len).network())?;
-            route(name, *self.entries.get(name as usize)?, &self.hops, names)
+            let prefix = NetAddr::new(address, len).network();
+            let name = names.find(prefix)?;
+            route(name, prefix, *self.entries.get(name as usize)?, &self.hops, names)
         })
     }
 
     /// All routes by prefix.
     pub(crate) fn iter<'a>(&'a self, names: &'a Names) -> impl Iterator<Item = Route> + 'a {
-        names.iter().filter_map(|(name, _)| {
+        names.iter().filter_map(|(name, prefix)| {
             let entry = self.entries.get(name as usize)?;
-            route(name, *entry, &self.hops, names)
+            route(name, prefix, *entry, &self.hops, names)
         })
     }
 }
@@ -315,20 +320,22 @@ pub(crate) struct RoutingSet<'a> {
 impl RoutingSet<'_> {
     pub(crate) fn get(&self, prefix: NetAddr) -> Option<Route> {
         let name = self.topology.names.find(prefix)?;
-        route(name, *self.entries.get(name as usize)?, self.hops, &self.topology.names)
+        route(name, prefix, *self.entries.get(name as usize)?, self.hops, &self.topology.names)
     }
 }
 
-fn route(prefix: Name, entry: Entry, hops: &[Hop], names: &Names) -> Option<Route> {
+/// `name`: of the prefix.
+fn route(name: Name, prefix: NetAddr, entry: Entry, hops: &[Hop], names: &Names) -> Option<Route> {
     let hop = hops.get(usize::from(entry.route()?))?;
+    let teller = entry.teller(name);
     Some(Route {
-        prefix: names.address(prefix)?,
+        prefix,
         next_hop: hop.next_hop,
         interface: hop.interface,
         metric: entry.metric,
         hops: entry.hops,
         dist: entry.dist,
-        router: names.address(entry.teller(prefix))?.ip(),
+        router: if teller == name { prefix.ip() } else { names.address(teller)?.ip() },
     })
 }
 
@@ -477,11 +484,14 @@ mod tests {
                     Step::Update => {
                         let ours = || [NetAddr::host(own), net(0)].into_iter();
                         let news = core::mem::take(&mut fresh).then_some(&hops[..]);
-                        apply(&mut kernel, routes.update(own, &mut topology, news, ours(), any(), |_| None));
+                        let mut changes = Vec::new();
+                        let give = |change| changes.push(change);
+                        routes.update(own, &mut topology, news, ours(), any(), |_| None, give);
+                        apply(&mut kernel, changes);
                         let all: Vec<Route> = routes.iter(&topology.names).collect();
                         prop_assert!(kernel.values().copied().eq(all.iter().copied()));
                         let mut full = Routes::default();
-                        full.update(own, &mut topology, Some(&hops), ours(), any(), |_| None);
+                        full.update(own, &mut topology, Some(&hops), ours(), any(), |_| None, |_| {});
                         let full_all: Vec<Route> = full.iter(&topology.names).collect();
                         prop_assert_eq!(&all, &full_all);
                         for (router, (metric, n, first)) in plain(own, &topology, &hops) {
@@ -509,7 +519,7 @@ mod tests {
         );
         topology.apply(Instant::ZERO, &tc(2, 1, &[], &[(1, 1)]), &ANYONE, |_| false);
         let hops = [hop(1, 10, &[(2, 1), (3, 4)])];
-        routes.update(ip(0), &mut topology, Some(&hops), [net(9)].into_iter(), any(), |_| None);
+        routes.update(ip(0), &mut topology, Some(&hops), [net(9)].into_iter(), any(), |_| None, |_| {});
         let got: Vec<_> =
             routes.iter(&topology.names).map(|r| (r.prefix, r.metric.value(), r.hops, r.router)).collect();
         let host = |n| NetAddr::host(ip(n));

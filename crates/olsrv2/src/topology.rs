@@ -4,7 +4,8 @@
 //! all that hangs on it are one list of small tuples that name addresses by number; they hold as long as the
 //! router, where they don't a table says so. The way back, from an
 //! address to those who advertise it, is found through what it advertises itself, as most links are
-//! advertised by both ends; where they are not, a set remembers it.
+//! advertised by both ends; where they are not, one of them is remembered in the address' own place, if it
+//! is no router, the others in a set.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -170,7 +171,7 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct Topology {
     pub(crate) names: Names,
-    /// By name: the place in `routers`.
+    /// By name: the place in `routers`, or with [`TELLER`] the name of a router that tells of it.
     places: Vec<u32>,
     routers: Vec<Option<Router>>,
     free: Vec<u32>,
@@ -180,7 +181,7 @@ pub(crate) struct Topology {
     pub(crate) whole: BTreeMap<Name, Box<[u8]>>,
     /// Room for a list that is changed.
     scratch: Vec<Timed>,
-    /// Whom a router tells of that does not tell of it: (to, from).
+    /// Whom a router tells of that does not tell of it, as far as `places` does not say so: (to, from).
     one_way: BTreeSet<(Name, Name)>,
     shares: Shares,
     born: u32,
@@ -194,6 +195,8 @@ pub(crate) struct Topology {
 /// More changes than this are not told one by one.
 const MANY: usize = 512;
 const NOWHERE: u32 = u32::MAX;
+/// Of a place: it is none, the rest is a name.
+const TELLER: u32 = 1 << 31;
 /// Tuples that every router has room for.
 const TUPLES: usize = 16;
 /// What a router weighs beside its tuples.
@@ -261,7 +264,40 @@ impl Topology {
         let own = self.get(name).into_iter().flat_map(|r| &r.tuples).map(|t| t.name());
         let back = own.filter_map(move |n| Some((n, self.get(n).filter(|r| r.tells_of(name))?)));
         let others = self.one_way.range((name, 0)..=(name, Name::MAX)).map(|(_, from)| *from);
+        let others = self.teller(name).into_iter().chain(others);
         back.chain(others.filter_map(|n| Some((n, self.get(n)?))))
+    }
+
+    /// The router that its place names.
+    fn teller(&self, name: Name) -> Option<Name> {
+        let place = self.places.get(name as usize).filter(|p| **p != NOWHERE && **p & TELLER != 0)?;
+        Some(place & !TELLER)
+    }
+
+    /// Remembers a link of one direction.
+    fn note_one_way(&mut self, to: Name, from: Name) {
+        self.make_places();
+        match self.places.get_mut(to as usize) {
+            Some(place) if *place == NOWHERE => *place = from | TELLER,
+            Some(place) if *place == from | TELLER => {}
+            _ => drop(self.one_way.insert((to, from))),
+        }
+    }
+
+    /// There is none any more.
+    fn drop_one_way(&mut self, to: Name, from: Name) {
+        let here = self.places.get_mut(to as usize).filter(|place| **place == from | TELLER);
+        here.into_iter().for_each(|place| *place = NOWHERE);
+        self.one_way.remove(&(to, from));
+    }
+
+    /// A place for every name.
+    fn make_places(&mut self) {
+        let room = self.names.len();
+        if self.places.len() < room {
+            self.places.reserve_exact(room - self.places.len() + room / 16);
+            self.places.resize(room, NOWHERE);
+        }
     }
 
     /// Who announces a network.
@@ -347,7 +383,9 @@ impl Topology {
         if let Some(router) = self.get(name) {
             let times = self.times.get(&name).map_or(&[][..], |times| times);
             let times = times.iter().copied().chain(core::iter::repeat(router.expires));
-            list.extend(router.tuples.iter().zip(times).map(|(tuple, expires)| Timed { tuple: *tuple, expires }));
+            list.extend(
+                router.tuples.iter().zip(times).map(|(tuple, expires)| Timed { tuple: *tuple, expires }),
+            );
         }
         list
     }
@@ -442,10 +480,10 @@ impl Topology {
         // With two tuples for one name the other one may still be there.
         match (what, tells(from, to), tells(to, from)) {
             (What::Changed, ..) | (What::Gone, true, _) => {}
-            (What::New, _, false) => drop(self.one_way.insert((to, from))),
-            (What::New, _, true) => drop(self.one_way.remove(&(from, to))),
-            (What::Gone, false, false) => drop(self.one_way.remove(&(to, from))),
-            (What::Gone, false, true) => drop(self.one_way.insert((from, to))),
+            (What::New, _, false) => self.note_one_way(to, from),
+            (What::New, _, true) => self.drop_one_way(from, to),
+            (What::Gone, false, false) => self.drop_one_way(to, from),
+            (What::Gone, false, true) => self.note_one_way(from, to),
         }
         match &mut self.changed {
             Some(changed) if changed.len() < MANY => changed.push((from, to)),
@@ -460,10 +498,9 @@ impl Topology {
 
     fn add(&mut self, originator: IpAddr, giver: Giver) -> Name {
         let name = self.names.hold(NetAddr::host(originator));
-        let room = self.names.len();
-        if self.places.len() < room {
-            self.places.reserve_exact(room - self.places.len() + room / 16);
-            self.places.resize(room, NOWHERE);
+        self.make_places();
+        if let Some(teller) = self.teller(name) {
+            self.one_way.insert((name, teller));
         }
         let place = self.free.pop().unwrap_or_else(|| {
             make_room(&mut self.routers);
@@ -503,8 +540,8 @@ impl Topology {
     }
 
     fn remove(&mut self, name: Name) {
-        let Some(place) = self.places.get_mut(name as usize) else { return };
-        let place = core::mem::replace(place, NOWHERE);
+        let place = self.places.get_mut(name as usize).filter(|p| **p & TELLER == 0);
+        let Some(place) = place.map(|p| core::mem::replace(p, NOWHERE)) else { return };
         let Some(router) = self.routers.get_mut(place as usize).and_then(Option::take) else { return };
         self.free.push(place);
         self.shares.change(router.giver, weight(router.tuples.len()), 0);

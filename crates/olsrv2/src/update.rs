@@ -228,9 +228,12 @@ impl Router {
             self.gateways.settle(now, nearest, to, set.topology, &self.first_hops)
         };
         let own = self.config.originator;
-        let changes = self.routes.update(own, &mut self.topology, hops, ours, everywhere, choose);
-        self.counters.route_changes += changes.len() as u64;
-        self.outputs.extend(changes.into_iter().map(Output::Route));
+        let (outputs, count) = (&mut self.outputs, &mut self.counters.route_changes);
+        let give = |change| {
+            *count += 1;
+            outputs.push_back(Output::Route(change));
+        };
+        self.routes.update(own, &mut self.topology, hops, ours, everywhere, choose, give);
         self.routes.done(now, self.config.timing.trigger_jitter);
     }
 

@@ -7,7 +7,7 @@ use core::cmp::Reverse;
 
 use mesh_types::Metric;
 
-use super::{Entry, HIDDEN, Hop, NOTHING, PATH, Path, ROOT};
+use super::{Entry, HIDDEN, Hop, NOTED, NOTHING, PATH, Path, ROOT};
 use crate::names::Name;
 use crate::tc::is_routable;
 use crate::topology::{Edge, Network, Router, Topology};
@@ -16,7 +16,7 @@ use crate::topology::{Edge, Network, Router, Topology};
 pub(super) enum Old {
     /// All of them.
     All(Vec<Entry>),
-    /// Those that changed, by name.
+    /// Those that changed, each once.
     Some(Vec<(Name, Entry)>),
 }
 
@@ -24,9 +24,9 @@ impl Old {
     /// One more changes.
     pub(super) fn note(&mut self, name: Name, entry: Entry) {
         if let Self::Some(some) = self
-            && let Err(at) = some.binary_search_by_key(&name, |(n, _)| *n)
+            && some.iter().all(|(n, _)| *n != name)
         {
-            some.insert(at, (name, entry));
+            some.push((name, entry));
         }
     }
 }
@@ -45,15 +45,16 @@ impl Run<'_> {
     /// All entries, `room` of them.
     pub(super) fn full(&self, room: usize) -> Vec<Entry> {
         let mut entries = vec![NOTHING; room];
-        let mut search = self.search(&mut entries);
+        let mut search = self.search(&mut entries, false);
         search.start(self.hops);
         search.run();
         self.routes(&mut entries);
         entries
     }
 
-    fn search<'a>(&'a self, entries: &'a mut [Entry]) -> Search<'a> {
-        Search { own: self.own, topology: self.topology, entries, old: Vec::new(), queue: BinaryHeap::new() }
+    fn search<'a>(&'a self, entries: &'a mut [Entry], notes: bool) -> Search<'a> {
+        let (old, queue) = (Vec::new(), BinaryHeap::new());
+        Search { own: self.own, topology: self.topology, entries, notes, old, queue }
     }
 
     /// From paths to the Routing Set (§19.3 to §19.6).
@@ -102,7 +103,7 @@ impl Run<'_> {
     /// Computes anew what hangs on links that changed, and the entry of `default` in any case; the outcome is
     /// that of [`Run::full`].
     pub(super) fn mend(&self, entries: &mut [Entry], links: &[(Name, Name)], default: Option<Name>) -> Old {
-        let mut search = self.search(entries);
+        let mut search = self.search(entries, true);
         let lost = search.cut(links);
         search.graft(&lost, self.hops);
         for (from, to) in links {
@@ -110,24 +111,50 @@ impl Run<'_> {
         }
         search.run();
         let mut old = search.old;
-        let mut touched: Vec<Name> = old.iter().map(|(name, _)| *name).collect();
-        touched.sort_unstable();
-        touched.dedup();
-        let told = touched.iter().filter_map(|name| self.topology.get(*name)).flat_map(Router::names);
-        let mut around: Vec<Name> = told.chain(links.iter().map(|(_, to)| *to)).chain(default).collect();
-        around.append(&mut touched);
-        around.sort_unstable();
-        around.dedup();
-        for name in around {
-            let new = self.settle(entries, name);
-            if let Some(entry) = entries.get_mut(name as usize).filter(|e| **e != new) {
-                old.push((name, core::mem::replace(entry, new)));
+        let routers = old.len();
+        for at in 0..routers {
+            let Some((name, was)) = old.get(at).copied() else { break };
+            self.settle_noted(entries, name, was);
+            // Routes to what it tells of; paths were found already.
+            for told in self.topology.get(name).into_iter().flat_map(Router::names) {
+                self.settle_beyond(entries, told, &mut old);
             }
         }
-        // The first of each name is what was.
-        old.sort_by_key(|(name, _)| *name);
-        old.dedup_by_key(|(name, _)| *name);
+        for name in links.iter().map(|(_, to)| *to).chain(default) {
+            self.settle_beyond(entries, name, &mut old);
+        }
+        for (name, _) in &old {
+            entries.get_mut(*name as usize).into_iter().for_each(|entry| entry.first &= !NOTED);
+        }
         Old::Some(old)
+    }
+
+    /// Makes a route of what the search left of an entry.
+    fn settle_noted(&self, entries: &mut [Entry], name: Name, was: Entry) {
+        let Some(entry) = entries.get(name as usize).copied() else { return };
+        let first = match (entry.path(), was.path()) {
+            (None, _) => return self.put(entries, name, self.settle(entries, name)),
+            (Some(_), Some(_)) => entry.first & !HIDDEN | was.first & HIDDEN,
+            (Some(_), None) => self.settle(entries, name).first,
+        };
+        self.put(entries, name, Entry { first, ..entry });
+    }
+
+    /// Computes an entry anew that has no path, unless that was done.
+    fn settle_beyond(&self, entries: &mut [Entry], name: Name, old: &mut Vec<(Name, Entry)>) {
+        let Some(entry) = entries.get(name as usize).filter(|e| e.first & (PATH | NOTED) == 0) else {
+            return;
+        };
+        let new = self.settle(entries, name);
+        if new != *entry {
+            old.push((name, *entry));
+            self.put(entries, name, new);
+        }
+    }
+
+    fn put(&self, entries: &mut [Entry], name: Name, new: Entry) {
+        let entry = entries.get_mut(name as usize);
+        entry.into_iter().for_each(|e| *e = Entry { first: new.first | NOTED, ..new });
     }
 
     /// One entry as it follows from the paths.
@@ -209,7 +236,8 @@ struct Search<'a> {
     own: Name,
     topology: &'a Topology,
     entries: &'a mut [Entry],
-    /// What entries were, each time one changed.
+    /// Whether that is of interest: what entries were.
+    notes: bool,
     old: Vec<(Name, Entry)>,
     queue: BinaryHeap<Reverse<(Path, Name)>>,
 }
@@ -220,13 +248,24 @@ impl Search<'_> {
     }
 
     fn better(&mut self, name: Name, path: Path, via: Name) {
-        let Some(entry) = self.entries.get_mut(name as usize) else { return };
-        if entry.path().is_none_or(|known| path < known) {
+        let known = self.path(name);
+        if known.is_none_or(|known| path < known) {
             let Entry { metric, hops, dist, .. } = route(via, path, 0);
-            let new = Entry { metric, via, first: PATH | path.first(), hops, dist };
-            self.old.push((name, core::mem::replace(entry, new)));
+            self.change(name, Entry { metric, via, first: PATH | path.first(), hops, dist });
             self.queue.push(Reverse((path, name)));
         }
+    }
+
+    fn change(&mut self, name: Name, new: Entry) {
+        let Some(entry) = self.entries.get_mut(name as usize) else { return };
+        if !self.notes {
+            *entry = new;
+            return;
+        }
+        if entry.first & NOTED == 0 {
+            self.old.push((name, *entry));
+        }
+        *entry = Entry { first: new.first | NOTED, ..new };
     }
 
     /// From here to the neighbours.
@@ -247,8 +286,14 @@ impl Search<'_> {
 
     /// From a router to one of them.
     fn relax_one(&mut self, from: Name, to: Name) {
-        let known = self.topology.get(from).and_then(|r| r.edge(to)).filter(Edge::is_router);
-        if let Some((path, edge)) = self.path(from).zip(known).filter(|_| to != self.own) {
+        if let Some(router) = self.topology.get(from) {
+            self.relax_edge(from, router, to);
+        }
+    }
+
+    fn relax_edge(&mut self, from: Name, router: &Router, to: Name) {
+        let Some(path) = self.path(from).filter(|_| to != self.own) else { return };
+        if let Some(edge) = router.edge(to).filter(Edge::is_router) {
             self.better(to, path.then(edge.metric), from);
         }
     }
@@ -289,10 +334,8 @@ impl Search<'_> {
     }
 
     fn forget(&mut self, name: Name, lost: &mut Vec<Name>) {
-        if let Some(entry) = self.entries.get_mut(name as usize) {
-            self.old.push((name, core::mem::replace(entry, NOTHING)));
-            lost.push(name);
-        }
+        self.change(name, NOTHING);
+        lost.push(name);
     }
 
     /// Finds the first links of new paths to routers that have none, from those that still have one.
@@ -302,8 +345,8 @@ impl Search<'_> {
             for (first, hop) in (0u16..).zip(hops).filter(|(_, hop)| hop.router == *name) {
                 self.better(*name, Path::new(hop.metric, 1, first), ROOT);
             }
-            for (teller, _) in topology.tellers_of(*name) {
-                self.relax_one(teller, *name);
+            for (teller, router) in topology.tellers_of(*name) {
+                self.relax_edge(teller, router, *name);
             }
         }
     }
