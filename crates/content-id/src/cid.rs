@@ -189,6 +189,20 @@ impl Cid {
         }
     }
 
+    /// Bytes of the binary form.
+    pub(crate) fn byte_length(&self) -> usize {
+        let (code, digest) = match &self.hash {
+            Multihash::Sha256(_) => (SHA2_256, 32),
+            Multihash::Identity(data) => (0, data.len()),
+            Multihash::Other { code, digest } => (*code, digest.len()),
+        };
+        let head = match self.version {
+            Version::V0 => 0,
+            Version::V1 => 1 + varint::length(self.codec.0),
+        };
+        head + varint::length(code) + varint::length(digest as u64) + digest
+    }
+
     /// The text dag-json wants: base32 for version 1 whatever the codec, base58 for version 0.
     pub(crate) fn to_text_base32(&self) -> String {
         match self.version {
@@ -358,6 +372,7 @@ mod tests {
         #[test]
         fn any_bytes_and_text_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..160), text in ".{0,80}") {
             if let Ok(cid) = Cid::from_bytes(&bytes) {
+                prop_assert_eq!(cid.byte_length(), bytes.len());
                 prop_assert_eq!(cid.to_bytes(), bytes);
                 prop_assert_eq!(cid.to_string().parse::<Cid>().unwrap(), cid);
             }

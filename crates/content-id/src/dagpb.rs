@@ -139,7 +139,9 @@ impl Node {
 
 /// The canonical encoding of a node.
 pub fn encode(links: &[Link], data: Option<&[u8]>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(links.len() * 64 + data.map_or(0, <[u8]>::len) + 8);
+    let length = |l: &Link| link_length(l.cid.byte_length(), l.name.as_ref().map(String::len), l.tsize);
+    let total: usize = links.iter().map(length).sum();
+    let mut out = Vec::with_capacity(total + data.map_or(0, |d| field_length(d.len())));
     for link in links {
         put_bytes(2, &link.encode(), &mut out);
     }
@@ -182,12 +184,18 @@ impl Link {
         }
         out
     }
+}
 
-    /// Bytes this link takes in an encoded node.
-    pub(crate) fn encoded_length(&self) -> usize {
-        let body = self.encode().len();
-        1 + varint::length(body as u64) + body
-    }
+/// Bytes that a length-delimited field takes.
+pub(crate) const fn field_length(length: usize) -> usize {
+    1 + varint::length(length as u64) + length
+}
+
+/// Bytes that a link takes in an encoded node, given the lengths of its CID and name.
+pub(crate) fn link_length(cid: usize, name: Option<usize>, tsize: Option<u64>) -> usize {
+    let name = name.map_or(0, field_length);
+    let tsize = tsize.map_or(0, |size| 1 + varint::length(size));
+    field_length(field_length(cid) + name + tsize)
 }
 
 #[cfg(test)]
@@ -206,7 +214,8 @@ mod tests {
         let node = Node { links: vec![link("a"), link("b")], data: Some(vec![8, 1]) };
         let bytes = node.encode();
         assert_eq!(Node::parse(&bytes).unwrap(), node);
-        assert_eq!(bytes.len(), node.links.iter().map(Link::encoded_length).sum::<usize>() + 4);
+        let length = |l: &Link| link_length(l.cid.byte_length(), l.name.as_ref().map(String::len), l.tsize);
+        assert_eq!(bytes.len(), node.links.iter().map(length).sum::<usize>() + 4);
         let mut data_first = vec![0x0a, 2, 8, 1];
         data_first.extend_from_slice(&bytes[..bytes.len() - 4]);
         assert_eq!(Node::parse(&data_first).unwrap(), node);

@@ -37,6 +37,8 @@ pub enum ExportError {
     NoSuchEntry(String),
     /// Deeper than [`MAX_DEPTH`], longer than [`MAX_SEGMENTS`] or wider than [`MAX_LISTED`].
     TooLarge,
+    /// A path with more `..` than parts before them.
+    AboveRoot,
     /// A block was provided though none was wanted.
     NotWanted,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for ExportError {
             Self::NotADirectory(name) => write!(f, "\"{name}\" is not a directory"),
             Self::NoSuchEntry(name) => write!(f, "no link named \"{name}\""),
             Self::TooLarge => f.write_str("the tree is deeper or wider than this node walks"),
+            Self::AboveRoot => f.write_str("the path leads above its root"),
             Self::NotWanted => f.write_str("a block was provided that was not wanted"),
         }
     }
@@ -173,12 +176,18 @@ pub struct PathResolver {
 }
 
 impl PathResolver {
-    /// Starts at `root`. Empty segments are skipped.
+    /// Starts at `root`. Empty segments and `.` are skipped, `..` takes back the segment before it.
     pub fn new<'a>(root: Cid, path: impl IntoIterator<Item = &'a str>) -> Result<Self, ExportError> {
-        let segments: VecDeque<String> =
-            path.into_iter().filter(|s| !s.is_empty()).take(MAX_SEGMENTS + 1).map(String::from).collect();
-        if segments.len() > MAX_SEGMENTS {
-            return Err(ExportError::TooLarge);
+        let mut segments = VecDeque::new();
+        for segment in path {
+            match segment {
+                "" | "." => {}
+                ".." => {
+                    segments.pop_back().ok_or(ExportError::AboveRoot)?;
+                }
+                _ if segments.len() >= MAX_SEGMENTS => return Err(ExportError::TooLarge),
+                _ => segments.push_back(String::from(segment)),
+            }
         }
         Ok(Self { cid: root, segments, trie: None, last: String::new(), inside: false, blocks: 0 })
     }
@@ -281,6 +290,7 @@ impl PathResolver {
 pub struct DirectoryReader {
     /// Blocks still to read, the next one last, with the hash bits used above them.
     stack: Vec<(Cid, u32)>,
+    /// Entries and shards so far: a trie of shards alone would have no end.
     listed: usize,
     at_root: bool,
 }
@@ -306,8 +316,8 @@ impl DirectoryReader {
             _ => return Err(ExportError::NotADirectory(String::new())),
         };
         self.at_root = false;
-        self.listed = self.listed.saturating_add(entries.len());
-        if self.listed > MAX_LISTED {
+        self.listed = self.listed.saturating_add(entries.len() + 1);
+        if self.listed > 2 * MAX_LISTED {
             return Err(ExportError::TooLarge);
         }
         Ok(entries.into_iter().map(|l| Link { name: Some(l.name.unwrap_or_default()), ..l }).collect())

@@ -1,12 +1,11 @@
 //! Sharded directories: a hash array mapped trie over the entries' names (the UnixFS specification).
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
 use crate::dagpb::{Link, encode};
 use crate::import::Profile;
-use crate::unixfs::{Data, HAMT_HASH, Kind};
+use crate::unixfs::{Data, HAMT_HASH, Kind, Meta};
 use crate::{Block, Cid, Codec};
 
 /// Slots of a shard that is made here: one byte of the hash each.
@@ -14,47 +13,56 @@ pub(crate) const FANOUT: u64 = 256;
 /// Bytes of the hash: the deepest a trie can get.
 const HASH_BYTES: usize = 8;
 
-/// A directory entry and the hash of its name.
-pub(crate) struct Hashed {
+/// A directory entry, until it is in its shard, and the hash of its name.
+struct Hashed {
     hash: [u8; HASH_BYTES],
-    link: Link,
+    link: Option<Link>,
 }
 
-/// Builds the trie below `links` and appends its blocks, children first. Returns the root's CID and
+/// Builds the trie below `links` and hands out its blocks, children first. Returns the root's CID and
 /// total size; `None` if more names collide than the hash can tell apart.
-pub(crate) fn build(links: Vec<Link>, profile: &Profile, out: &mut impl FnMut(Block)) -> Option<(Cid, u64)> {
-    let entries = links
-        .into_iter()
-        .map(|link| Hashed { hash: name_hash(link.name.as_deref().unwrap_or_default()), link })
-        .collect();
-    shard(entries, 0, profile, out)
-}
-
-fn shard(
-    entries: Vec<Hashed>,
-    depth: usize,
+pub(crate) fn build(
+    links: impl Iterator<Item = Link>,
+    meta: Meta,
     profile: &Profile,
     out: &mut impl FnMut(Block),
 ) -> Option<(Cid, u64)> {
-    let mut slots: BTreeMap<u8, Vec<Hashed>> = BTreeMap::new();
-    for entry in entries {
-        slots.entry(*entry.hash.get(depth)?).or_default().push(entry);
+    let mut entries: Vec<Hashed> = links
+        .map(|link| Hashed { hash: name_hash(link.name.as_deref().unwrap_or_default()), link: Some(link) })
+        .collect();
+    // in the order of the hash, each shard's entries stand together
+    entries.sort_unstable_by_key(|entry| entry.hash);
+    shard(&mut entries, 0, meta, profile, out)
+}
+
+/// Builds the shard of `entries`, whose hashes agree in the first `depth` bytes.
+fn shard(
+    entries: &mut [Hashed],
+    depth: usize,
+    meta: Meta,
+    profile: &Profile,
+    out: &mut impl FnMut(Block),
+) -> Option<(Cid, u64)> {
+    if depth >= HASH_BYTES {
+        return None;
     }
+    let slot_of = |entry: &Hashed| entry.hash.get(depth).copied().unwrap_or_default();
     let mut bits = [0u8; (FANOUT / 8) as usize];
-    let mut links = Vec::with_capacity(slots.len());
-    for (slot, mut group) in slots {
+    let mut links = Vec::new();
+    for group in entries.chunk_by_mut(|a, b| slot_of(a) == slot_of(b)) {
+        let slot = group.first().map(slot_of)?;
         // the field is one big-endian number: slot 0 is the lowest bit of the last byte
         if let Some(byte) = bits.iter_mut().rev().nth(usize::from(slot / 8)) {
             *byte |= 1 << (slot % 8);
         }
         let prefix = format!("{slot:02X}");
-        if group.len() == 1 {
-            links.extend(group.pop().map(|entry| {
-                let name = format!("{prefix}{}", entry.link.name.as_deref().unwrap_or_default());
-                Link { name: Some(name), ..entry.link }
+        if let [entry] = group {
+            links.extend(entry.link.take().map(|link| {
+                let name = format!("{prefix}{}", link.name.as_deref().unwrap_or_default());
+                Link { name: Some(name), ..link }
             }));
         } else {
-            let (cid, size) = shard(group, depth + 1, profile, out)?;
+            let (cid, size) = shard(group, depth + 1, Meta::default(), profile, out)?;
             links.push(Link { cid, name: Some(prefix), tsize: Some(size) });
         }
     }
@@ -63,7 +71,7 @@ fn shard(
         data: Some(significant),
         hash_type: Some(HAMT_HASH),
         fanout: Some(FANOUT),
-        ..Data::new(Kind::HamtShard)
+        ..Data::with_meta(Kind::HamtShard, meta)
     };
     let bytes = encode(&links, Some(&data.encode()));
     let size = links.iter().fold(bytes.len() as u64, |sum, l| sum.saturating_add(l.tsize.unwrap_or(0)));

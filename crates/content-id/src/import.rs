@@ -1,16 +1,20 @@
 //! Bytes become blocks: fixed-size chunks, balanced trees, directories (kubo's layouts).
 //!
 //! [`FileBuilder`] is fed bytes and hands out blocks; it holds one chunk and one row of links per
-//! level. [`TreeBuilder`] nests directories, files and symlinks the way a walk over a folder meets them.
+//! level, whatever the file's size. [`TreeBuilder`] nests directories, files and symlinks the way a walk over a folder meets them.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::dagpb::{Link, encode};
-use crate::unixfs::{Data, Kind};
+use crate::dagpb::{Link, encode, field_length, link_length};
+use crate::unixfs::{Data, Kind, Meta};
 use crate::{Block, Cid, Codec, Version, hamt};
+
+mod file;
+
+pub use file::FileBuilder;
 
 /// The most entries one directory may have.
 pub const MAX_ENTRIES: usize = 262_144;
@@ -112,7 +116,7 @@ pub enum ImportError {
     BadTarget,
     /// The calls do not nest: bytes outside a file, an end without a start, more than one root.
     Unbalanced,
-    /// A [`Profile`] whose numbers make no sense.
+    /// A [`Profile`] whose numbers make no sense, or a time that can't be.
     BadProfile,
 }
 
@@ -125,130 +129,22 @@ impl fmt::Display for ImportError {
             Self::TooDeep => "directories are nested too deeply",
             Self::BadTarget => "a symlink whose target is empty or too long",
             Self::Unbalanced => "files and directories are not nested properly",
-            Self::BadProfile => "chunk size or link count out of range",
+            Self::BadProfile => "chunk size, link count or time out of range",
         })
     }
 }
 
 impl core::error::Error for ImportError {}
 
-/// Builds one file.
-#[derive(Debug)]
-pub struct FileBuilder {
-    profile: Profile,
-    buffer: Vec<u8>,
-    /// Finished children by level, leaves first, waiting for a parent.
-    levels: Vec<Vec<Added>>,
-    ready: VecDeque<Block>,
-}
-
-impl FileBuilder {
-    /// An empty file.
-    pub fn new(profile: Profile) -> Result<Self, ImportError> {
-        if !profile.is_valid() {
-            return Err(ImportError::BadProfile);
-        }
-        Ok(Self { profile, buffer: Vec::new(), levels: Vec::new(), ready: VecDeque::new() })
-    }
-
-    /// Appends bytes. Drain [`FileBuilder::poll_block`] afterwards.
-    pub fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let room = self.profile.chunk - self.buffer.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            if self.buffer.capacity() == 0 && now.len() < room {
-                self.buffer.reserve_exact(self.profile.chunk);
-            }
-            self.buffer.extend_from_slice(now);
-            bytes = later;
-            if self.buffer.len() == self.profile.chunk {
-                self.leaf();
-            }
-        }
-    }
-
-    /// The next finished block.
-    pub fn poll_block(&mut self) -> Option<Block> {
-        self.ready.pop_front()
-    }
-
-    /// Ends the file and returns its root; blocks may still wait in the second value.
-    pub fn finish(mut self) -> (Added, VecDeque<Block>) {
-        if !self.buffer.is_empty() || self.levels.is_empty() {
-            self.leaf();
-        }
-        let mut level = 0;
-        loop {
-            let is_top = level + 1 == self.levels.len();
-            match self.levels.get_mut(level) {
-                Some(row) if is_top && row.len() == 1 => {
-                    if let Some(root) = row.pop() {
-                        return (root, self.ready);
-                    }
-                }
-                Some(_) => self.collapse(level),
-                // never: a leaf was just made, and each level ends in one node
-                None => self.leaf(),
-            }
-            level += 1;
-        }
-    }
-
-    fn leaf(&mut self) {
-        let bytes = core::mem::take(&mut self.buffer);
-        let size = bytes.len() as u64;
-        let (codec, data) = if self.profile.raw_leaves {
-            (Codec::RAW, bytes)
-        } else {
-            let data = if bytes.is_empty() { None } else { Some(bytes) };
-            let message = Data { data, filesize: Some(size), ..Data::new(Kind::File) };
-            (Codec::DAG_PB, encode(&[], Some(&message.encode())))
-        };
-        let tsize = data.len() as u64;
-        let cid = self.emit(codec, data);
-        self.place(0, Added { cid, size, tsize });
-    }
-
-    /// Puts a child into a row, making room first.
-    fn place(&mut self, level: usize, child: Added) {
-        if self.levels.len() <= level {
-            self.levels.push(Vec::new());
-        }
-        if self.levels.get(level).is_some_and(|row| row.len() >= self.profile.max_links) {
-            self.collapse(level);
-        }
-        if let Some(row) = self.levels.get_mut(level) {
-            row.push(child);
-        }
-    }
-
-    /// Turns a row into one node of the next level.
-    fn collapse(&mut self, level: usize) {
-        let row = self.levels.get_mut(level).map(core::mem::take).unwrap_or_default();
-        let blocksizes: Vec<u64> = row.iter().map(|c| c.size).collect();
-        let size = blocksizes.iter().sum();
-        let below: u64 = row.iter().map(|c| c.tsize).sum();
-        let links: Vec<Link> = row.into_iter().map(|c| c.link(String::new())).collect();
-        let message = Data { filesize: Some(size), blocksizes, ..Data::new(Kind::File) };
-        let bytes = encode(&links, Some(&message.encode()));
-        let tsize = below + bytes.len() as u64;
-        let cid = self.emit(Codec::DAG_PB, bytes);
-        self.place(level + 1, Added { cid, size, tsize });
-    }
-
-    fn emit(&mut self, codec: Codec, data: Vec<u8>) -> Cid {
-        let cid = Cid::of(self.profile.version, codec, &data);
-        self.ready.push_back(Block { cid: cid.clone(), data });
-        cid
-    }
-}
-
 /// A symlink to `target`.
-pub fn symlink(profile: &Profile, target: &str) -> Result<(Added, Block), ImportError> {
+pub fn symlink(profile: &Profile, target: &str, meta: Meta) -> Result<(Added, Block), ImportError> {
     if target.is_empty() || target.len() > MAX_TARGET {
         return Err(ImportError::BadTarget);
     }
-    let message = Data { data: Some(target.into()), ..Data::new(Kind::Symlink) };
+    if !meta.is_valid() {
+        return Err(ImportError::BadProfile);
+    }
+    let message = Data { data: Some(target.into()), ..Data::with_meta(Kind::Symlink, meta) };
     let data = encode(&[], Some(&message.encode()));
     let cid = Cid::of(profile.version, Codec::DAG_PB, &data);
     Ok((Added { cid: cid.clone(), size: 0, tsize: data.len() as u64 }, Block { cid, data }))
@@ -257,6 +153,7 @@ pub fn symlink(profile: &Profile, target: &str) -> Result<(Added, Block), Import
 /// Builds one directory; entries may come in any order.
 #[derive(Debug, Default)]
 pub struct DirectoryBuilder {
+    meta: Meta,
     entries: BTreeMap<String, Added>,
 }
 
@@ -264,6 +161,11 @@ impl DirectoryBuilder {
     /// An empty directory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty directory with mode and time of the last change.
+    pub fn with_meta(meta: Meta) -> Result<Self, ImportError> {
+        if meta.is_valid() { Ok(Self { meta, ..Self::default() }) } else { Err(ImportError::BadProfile) }
     }
 
     /// Adds an entry.
@@ -282,35 +184,42 @@ impl DirectoryBuilder {
 
     /// Ends the directory; its blocks go to `out`, the root last.
     pub fn finish(self, profile: &Profile, mut out: impl FnMut(Block)) -> Result<Added, ImportError> {
-        let links: Vec<Link> = self.entries.into_iter().map(|(name, child)| child.link(name)).collect();
-        if must_shard(&links, profile) {
-            let (cid, tsize) = hamt::build(links, profile, &mut out).ok_or(ImportError::TooManyEntries)?;
+        let data = Data::with_meta(Kind::Directory, self.meta).encode();
+        let must_shard = self.must_shard(profile, data.len());
+        let links = self.entries.into_iter().map(|(name, child)| child.link(name));
+        if must_shard {
+            let (cid, tsize) =
+                hamt::build(links, self.meta, profile, &mut out).ok_or(ImportError::TooManyEntries)?;
             return Ok(Added { cid, size: 0, tsize });
         }
-        let data = encode(&links, Some(&Data::new(Kind::Directory).encode()));
+        let links: Vec<Link> = links.collect();
+        let data = encode(&links, Some(&data));
         let tsize = links.iter().fold(data.len() as u64, |sum, l| sum.saturating_add(l.tsize.unwrap_or(0)));
         let cid = Cid::of(profile.version, Codec::DAG_PB, &data);
         out(Block { cid: cid.clone(), data });
         Ok(Added { cid, size: 0, tsize })
     }
-}
 
-fn must_shard(links: &[Link], profile: &Profile) -> bool {
-    let size: usize = match profile.shard_by {
-        ShardBy::LinkBytes => {
-            links.iter().map(|l| l.name.as_ref().map_or(0, String::len) + l.cid.to_bytes().len()).sum()
-        }
-        ShardBy::BlockBytes => {
-            let data = Data::new(Kind::Directory).encode().len() + 2;
-            links.iter().map(Link::encoded_length).sum::<usize>() + data
-        }
-    };
-    size > SHARD_THRESHOLD
+    fn must_shard(&self, profile: &Profile, data: usize) -> bool {
+        let entries = self.entries.iter();
+        let size: usize = match profile.shard_by {
+            ShardBy::LinkBytes => entries.map(|(name, child)| name.len() + child.cid.byte_length()).sum(),
+            ShardBy::BlockBytes => {
+                let links: usize = entries
+                    .map(|(name, c)| link_length(c.cid.byte_length(), Some(name.len()), Some(c.tsize)))
+                    .sum();
+                links + field_length(data)
+            }
+        };
+        size > SHARD_THRESHOLD
+    }
 }
 
 /// What a walk over a folder meets, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TreeItem<'a> {
+    /// Mode and time of the entry that begins next.
+    Meta(Meta),
     /// A directory begins; what follows is inside it.
     OpenDirectory(&'a str),
     /// The innermost directory ends.
@@ -334,6 +243,8 @@ pub struct TreeBuilder {
     /// Open directories from the top; the name is the entry in the one before.
     stack: Vec<(String, DirectoryBuilder)>,
     file: Option<(String, FileBuilder)>,
+    /// Of the entry that begins next.
+    meta: Meta,
     ready: VecDeque<Block>,
 }
 
@@ -349,6 +260,7 @@ impl TreeBuilder {
             wrap,
             stack: Vec::from([(String::new(), DirectoryBuilder::new())]),
             file: None,
+            meta: Meta::default(),
             ready: VecDeque::new(),
         })
     }
@@ -357,6 +269,13 @@ impl TreeBuilder {
     /// entered into its directory. What has no name is entered under its CID.
     /// Drain [`TreeBuilder::poll_block`] afterwards.
     pub fn handle(&mut self, item: TreeItem<'_>) -> Result<Option<Added>, ImportError> {
+        let meta = match item {
+            TreeItem::Meta(meta) => {
+                self.meta = meta;
+                return Ok(None);
+            }
+            _ => core::mem::take(&mut self.meta),
+        };
         match (item, &mut self.file) {
             (TreeItem::Bytes(bytes), Some((_, file))) => {
                 file.push(bytes);
@@ -372,11 +291,11 @@ impl TreeBuilder {
                 self.enter(&name, added).map(Some)
             }
             (TreeItem::OpenFile(name), None) => {
-                self.file = Some((name.into(), FileBuilder::new(self.profile)?));
+                self.file = Some((name.into(), FileBuilder::with_meta(self.profile, meta)?));
                 Ok(None)
             }
             (TreeItem::OpenDirectory(name), None) if self.stack.len() <= MAX_NESTING => {
-                self.stack.push((name.into(), DirectoryBuilder::new()));
+                self.stack.push((name.into(), DirectoryBuilder::with_meta(meta)?));
                 Ok(None)
             }
             (TreeItem::OpenDirectory(_), None) => Err(ImportError::TooDeep),
@@ -386,7 +305,7 @@ impl TreeBuilder {
                 self.enter(&name, added).map(Some)
             }
             (TreeItem::Symlink(name, target), None) => {
-                let (added, block) = symlink(&self.profile, target)?;
+                let (added, block) = symlink(&self.profile, target, meta)?;
                 self.ready.push_back(block);
                 self.enter(name, added).map(Some)
             }

@@ -37,6 +37,24 @@ pub struct Mtime {
     pub nanos: u32,
 }
 
+/// What an entry may carry beside its content. Profiles leave it out unless it is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Permission bits, the lowest twelve; none is the same as 0.
+    pub mode: Option<u32>,
+    /// Time of the last change.
+    pub mtime: Option<Mtime>,
+}
+
+impl Meta {
+    /// Whether the time can be written.
+    pub fn is_valid(&self) -> bool {
+        self.mtime.is_none_or(|time| time.nanos <= MAX_NANOS)
+    }
+}
+
+const MAX_NANOS: u32 = 999_999_999;
+
 /// The UnixFS message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Data {
@@ -75,7 +93,9 @@ pub enum UnixFsError {
     BadSizes,
     /// A HAMT shard with a hash, fan-out or bit field that can't be.
     BadShard,
-    /// A time with more than 999,999,999 nanoseconds.
+    /// A file's part that has a name.
+    NamedPart,
+    /// A time with nanoseconds outside 1 ..= 999,999,999.
     BadTime,
 }
 
@@ -89,6 +109,7 @@ impl fmt::Display for UnixFsError {
             Self::UnknownKind(kind) => write!(f, "a UnixFS node of unknown type {kind}"),
             Self::BadSizes => f.write_str("a UnixFS file whose sizes contradict each other"),
             Self::BadShard => f.write_str("a damaged UnixFS directory shard"),
+            Self::NamedPart => f.write_str("a UnixFS file with named parts"),
             Self::BadTime => f.write_str("a UnixFS node with an impossible time"),
         }
     }
@@ -112,6 +133,12 @@ impl Data {
     /// A message of `kind` and nothing else.
     pub fn new(kind: Kind) -> Self {
         Self { kind, ..Self::default() }
+    }
+
+    /// A message of `kind` with mode and time.
+    pub fn with_meta(kind: Kind, meta: Meta) -> Self {
+        let mode = meta.mode.map(|mode| mode & 0o7777).filter(|mode| *mode != 0);
+        Self { kind, mode, mtime: meta.mtime, ..Self::default() }
     }
 
     /// Decodes a message. Fields this version does not know are skipped.
@@ -192,6 +219,9 @@ impl Data {
     fn check_file(&self, links: &[Link]) -> Result<u64, UnixFsError> {
         if self.blocksizes.len() != links.len() {
             return Err(UnixFsError::BadSizes);
+        }
+        if links.iter().any(|link| link.name.as_ref().is_some_and(|name| !name.is_empty())) {
+            return Err(UnixFsError::NamedPart);
         }
         let own = self.data.as_ref().map_or(0, Vec::len) as u64;
         let total = self
@@ -284,14 +314,13 @@ fn parse_mtime(mut bytes: &[u8]) -> Result<Mtime, UnixFsError> {
         let (number, value, rest) = field(bytes).ok_or(UnixFsError::BadMessage)?;
         match (number, value) {
             (1, Field::Varint(v)) => seconds = Some(v as i64),
-            (2, Field::Fixed32(v)) => nanos = v,
+            // 0 is not written
+            (2, Field::Fixed32(v @ 1..=MAX_NANOS)) => nanos = v,
+            (2, Field::Fixed32(_)) => return Err(UnixFsError::BadTime),
             (1..=2, _) => return Err(UnixFsError::BadMessage),
             _ => {}
         }
         bytes = rest;
-    }
-    if nanos > 999_999_999 {
-        return Err(UnixFsError::BadTime);
     }
     Ok(Mtime { seconds: seconds.ok_or(UnixFsError::BadMessage)?, nanos })
 }

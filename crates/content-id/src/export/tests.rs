@@ -7,6 +7,7 @@ use crate::unixfs::Data;
 use crate::{Block, Version};
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec;
 use proptest::prelude::*;
 
@@ -150,6 +151,10 @@ fn wrong_kinds_are_named() {
     );
     let file = resolve(&root, &name, &blocks).unwrap();
     assert_eq!(list(&file, &blocks), Err(ExportError::NotADirectory(String::new())));
+    for path in ["..", "a/../..", "./..", "a/b/../../../c"] {
+        assert!(matches!(PathResolver::new(root.clone(), path.split('/')), Err(ExportError::AboveRoot)));
+    }
+    assert_eq!(resolve(&root, &format!("./x/..//{name}/."), &blocks), Ok(file));
     let long = "a/".repeat(MAX_SEGMENTS + 1);
     assert!(PathResolver::new(root, long.split('/')).is_err());
 }
@@ -183,6 +188,57 @@ fn depth_bombs_end_the_walk() {
         shard = wrap(&shard, "00", data, &mut blocks);
     }
     assert_eq!(list(&shard, &blocks), Err(ExportError::TooLarge));
+}
+
+/// Shards in shards, each in all slots of the one above, and no entry in any.
+#[test]
+fn tries_without_entries_end() {
+    let shard = |child: Option<&Cid>| {
+        let links: Vec<Link> = child
+            .into_iter()
+            .flat_map(|c| {
+                (0..8).map(|slot| Link { cid: c.clone(), name: Some(slot.to_string()), tsize: None })
+            })
+            .collect();
+        let data = Data {
+            data: Some(vec![if links.is_empty() { 0 } else { 0xff }]),
+            hash_type: Some(crate::unixfs::HAMT_HASH),
+            fanout: Some(8),
+            ..Data::new(Kind::HamtShard)
+        };
+        encode(&links, Some(&data.encode()))
+    };
+    let mut blocks = Blocks::new();
+    let mut bytes = shard(None);
+    for _ in 0..21 {
+        let cid = Cid::of(Version::V1, Codec::DAG_PB, &bytes);
+        blocks.insert(cid.clone(), bytes);
+        bytes = shard(Some(&cid));
+    }
+    let root = Cid::of(Version::V1, Codec::DAG_PB, &bytes);
+    blocks.insert(root.clone(), bytes);
+    let mut reader = DirectoryReader::new(root);
+    reader.listed = 2 * MAX_LISTED - 5000;
+    for asked in 0.. {
+        let block = blocks[reader.want().unwrap()].clone();
+        assert!(reader.stack.len() <= 22 * 8);
+        match reader.provide(&block) {
+            Ok(entries) => assert!(entries.is_empty() && asked < 5000),
+            Err(error) => {
+                assert_eq!(error, ExportError::TooLarge);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_with_names_are_refused() {
+    let mut blocks = Blocks::new();
+    let leaf = import(Profile::V1_2025, b"xyz", &mut blocks).cid;
+    let data = Data { filesize: Some(3), blocksizes: vec![3], ..Data::new(Kind::File) };
+    let root = wrap(&leaf, "part", data, &mut blocks);
+    assert_eq!(read(&root, 0, 9, &blocks), Err(UnixFsError::NamedPart.into()));
 }
 
 #[test]

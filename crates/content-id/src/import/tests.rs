@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sha256;
+use crate::unixfs::Mtime;
 use alloc::string::ToString;
 use alloc::vec;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
@@ -121,6 +122,73 @@ fn empty_directory_of_both_versions() {
     let empty = |profile| DirectoryBuilder::new().finish(&profile, |_| {}).unwrap().cid.to_string();
     assert_eq!(empty(Profile::V0_2015), "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn");
     assert_eq!(empty(Profile::V1_2025), "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354");
+}
+
+fn with_meta(profile: Profile, bytes: &[u8], mode: u32, mtime: Option<(i64, u32)>) -> String {
+    let mtime = mtime.map(|(seconds, nanos)| Mtime { seconds, nanos });
+    let mut file = FileBuilder::with_meta(profile, Meta { mode: Some(mode), mtime }).unwrap();
+    file.push(bytes);
+    file.finish().0.cid.to_string()
+}
+
+#[test]
+fn mode_and_time_stand_in_the_root() {
+    // made by the js importer
+    let time = Some((1_700_000_000, 5));
+    let file = |bytes: &[u8], mode, mtime| with_meta(Profile::V1_2025, bytes, mode, mtime);
+    let big = vec![0; 3_000_000];
+    assert_eq!(
+        file(b"hello world", 0o600, time),
+        "bafybeibadb3spbvkcmg7dsfm7uvjk7euk7iphoujtiwp3kil3pojgyu3fe"
+    );
+    assert_eq!(file(b"", 0o755, None), "bafybeihotrbjn3vr2qdxsrxwb352tadnvc4kyxsl2ahvli3uhapwrmmzda");
+    assert_eq!(
+        file(&big[..1_048_576], 0o600, None),
+        "bafybeiexos2my24iyxpfnmidam2n3o3ou22vrs7zdm5uucpuin4vcrpa3i"
+    );
+    assert_eq!(
+        file(&big, 0o4755, Some((-5, 0))),
+        "bafybeihfoiovuh3s7c3lymjvd4fjziuro6s5cc4tmfrnajbvuptdbbpsta"
+    );
+    assert_eq!(
+        with_meta(Profile::V0_2015, &big, 0o4755, Some((-5, 0))),
+        "QmRiitvh4Hgj1cg6Q2Ysct4G9LeQxWsUQZeVSL3ir3G1Fj"
+    );
+    // mode 0 is none, and nothing stands in a file without
+    let plain = with_meta(Profile::V1_2025, b"hello world", 0, None);
+    assert_ne!(plain, cid(Profile::V1_2025, b"hello world"));
+    let mut tree = TreeBuilder::new(Profile::V0_2015, false).unwrap();
+    let meta = Meta { mode: Some(0o700), mtime: Some(Mtime { seconds: 1_700_000_000, nanos: 5 }) };
+    tree.handle(TreeItem::Meta(meta)).unwrap();
+    tree.handle(TreeItem::OpenDirectory("d")).unwrap();
+    tree.handle(TreeItem::OpenFile("f")).unwrap();
+    tree.handle(TreeItem::Bytes(b"x")).unwrap();
+    tree.handle(TreeItem::CloseFile).unwrap();
+    let added = tree.handle(TreeItem::CloseDirectory).unwrap().unwrap();
+    assert_eq!(added.cid.to_string(), "QmXHB7fpeAsraMCf8RrvJnuMyC1peBUgmpC7eydGjADFN3");
+    let wrong = Meta { mode: None, mtime: Some(Mtime { seconds: 0, nanos: 1_000_000_000 }) };
+    assert!(FileBuilder::with_meta(Profile::V0_2015, wrong).is_err());
+    assert!(DirectoryBuilder::with_meta(wrong).is_err());
+    assert!(symlink(&Profile::V0_2015, "x", wrong).is_err());
+}
+
+/// What a builder holds does not grow with the file.
+#[test]
+fn a_long_file_takes_little_memory() {
+    let profile = Profile { chunk: 1000, max_links: 20, ..Profile::V0_2015 };
+    let mut file = FileBuilder::new(profile).unwrap();
+    let piece = [7; 777];
+    let mut blocks = 0;
+    for _ in 0..50_000 {
+        file.push(&piece);
+        while file.poll_block().is_some() {
+            blocks += 1;
+        }
+        let (rows, held, waiting) = file.held();
+        assert!(rows <= 5 * 20 && held <= 1100 && waiting == 0, "{rows} {held} {waiting}");
+    }
+    assert!(blocks > 38_000);
+    assert_eq!(file.finish().0.size, 777 * 50_000);
 }
 
 #[test]
