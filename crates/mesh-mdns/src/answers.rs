@@ -1,5 +1,7 @@
 //! Replies on the control socket, and log lines.
 
+use std::net::IpAddr;
+
 use mesh_ipc::names::{Name, NamesResponse, Source};
 use mesh_ipc::{Response, ServiceStatus};
 use mesh_types::{Duration, NodeName};
@@ -32,21 +34,32 @@ pub(crate) fn resolved(known: Option<Known>) -> Reply {
     match known {
         Some(known) => names(vec![known]),
         None => Response::Error(
-            "nobody answers to that name: no node of the mesh has it, and no host on the links. \
+            "nobody answers to that: no node of the mesh has it, and no host on the links. \
              `meshctl names` lists what is known"
                 .into(),
         ),
     }
 }
 
-/// `bloor` from `bloor` or `bloor.local`, with or without the last dot.
-pub(crate) fn parse_name(text: &str) -> Result<NodeName, String> {
+/// What a person asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Wanted {
+    Name(NodeName),
+    /// Whose it is.
+    Address(IpAddr),
+}
+
+/// `bloor` from `bloor` or `bloor.local`, with or without the last dot; or an address.
+pub(crate) fn parse_wanted(text: &str) -> Result<Wanted, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(Wanted::Address(address));
+    }
     let label = text.strip_suffix('.').unwrap_or(text);
     let label = match label.len().checked_sub(6).map(|at| label.split_at_checked(at)) {
         Some(Some((head, tail))) if tail.eq_ignore_ascii_case(".local") => head,
         _ => label,
     };
-    NodeName::new(label).map_err(|e| format!("{text:?}: {e}"))
+    NodeName::new(label).map(Wanted::Name).map_err(|e| format!("{text:?}: {e}"))
 }
 
 pub(crate) fn status(core: &Names, uptime: Duration, links: &Links, problems: Vec<String>) -> ServiceStatus {
@@ -101,6 +114,33 @@ pub(crate) fn log_event(event: &Event, links: &Links) {
         }
         Event::Renamed { from, to, rival } => {
             log::warn!("{} has {from}.local; this node is {to}.local from now on", whom(*rival, links));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// avahi ended where a person asked for `a`, `a.`, `.a`, `a..b`, `.b.c` or `a.b..`.
+    #[test]
+    fn cve_2021_3502_badly_formatted_host_names_are_errors_for_who_asks() {
+        for good in ["a", "a.", "A.local", "a.LOCAL."] {
+            let Ok(Wanted::Name(name)) = parse_wanted(good) else { panic!("{good}") };
+            assert!(name.as_str().eq_ignore_ascii_case("a"));
+        }
+        for bad in
+            ["", ".", "..", ".a", "a..", "a..b", ".b.c", "a.b..", ".local", "a.b.local", "local..", "ä\u{0}"]
+        {
+            assert!(parse_wanted(bad).is_err_and(|e| e.contains(&format!("{bad:?}"))), "{bad:?}");
+        }
+        assert!(parse_wanted(&"x".repeat(70_000)).is_err());
+    }
+
+    #[test]
+    fn addresses_are_told_from_names() {
+        for text in ["10.64.0.9", "fd09::1"] {
+            assert_eq!(parse_wanted(text), Ok(Wanted::Address(text.parse().unwrap())));
         }
     }
 }

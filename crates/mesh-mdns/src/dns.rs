@@ -1,17 +1,26 @@
-//! The sockets of unicast DNS clients: programs on this node, and clients of its access points.
+//! The sockets of unicast DNS clients, UDP and TCP: programs on this node, and clients of its access points.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-use mesh_sys::poll::Poller;
+use mesh_sys::poll::{Event, Poller};
+use mesh_sys::tcp;
 use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket, bind_shared};
+use mesh_types::Instant;
+
+use crate::links::Links;
+use crate::streams::Streams;
 
 /// At most this many clients are remembered; the oldest has given up by then.
 const MAX_CLIENTS: usize = 512;
 const PORT: u16 = 53;
 /// Sockets on interfaces are numbered from here, two for each interface index.
 const ON_LINKS: u64 = 1 << 16;
+/// A socket's number and this: the TCP listener beside it.
+const LISTENERS: u64 = 1 << 34;
+/// TCP connections are numbered from here.
+const STREAMS: u64 = 1 << 36;
 
 #[derive(Debug)]
 enum Socket {
@@ -21,17 +30,33 @@ enum Socket {
     OnLink(MulticastSocket),
 }
 
+/// A socket and the TCP listener on the same port.
+#[derive(Debug)]
+struct Door {
+    socket: Socket,
+    listener: TcpListener,
+}
+
 /// Who asked, and how to answer.
 #[derive(Debug)]
 struct Client {
     number: u64,
-    socket: u64,
-    from: SocketAddr,
-    /// The address that was asked; the answer comes from it.
-    asked: Option<IpAddr>,
+    way: Way,
 }
 
-/// A query that arrived.
+/// The way back to a client.
+#[derive(Debug)]
+enum Way {
+    Datagram {
+        socket: u64,
+        to: SocketAddr,
+        /// The address that was asked; the answer comes from it.
+        asked: Option<IpAddr>,
+    },
+    Stream(u64),
+}
+
+/// A query that arrived as a datagram.
 #[derive(Debug)]
 pub(crate) struct Query {
     pub(crate) client: u64,
@@ -44,7 +69,8 @@ pub(crate) struct Dns {
     fixed: Vec<SocketAddr>,
     /// The access points: interface index and name.
     links: Vec<(u32, String)>,
-    sockets: BTreeMap<u64, Socket>,
+    doors: BTreeMap<u64, Door>,
+    streams: Streams,
     clients: VecDeque<Client>,
     next_client: u64,
     /// Sockets that could not be opened, for people.
@@ -56,7 +82,8 @@ impl Dns {
         Self {
             fixed: addresses.to_vec(),
             links: Vec::new(),
-            sockets: BTreeMap::new(),
+            doors: BTreeMap::new(),
+            streams: Streams::default(),
             clients: VecDeque::new(),
             next_client: 0,
             problems: Vec::new(),
@@ -68,7 +95,7 @@ impl Dns {
         if links != self.links {
             self.links = links;
             let kept = |n: &u64| self.links.iter().any(|(i, _)| (*n - ON_LINKS) / 2 == u64::from(*i));
-            self.sockets.retain(|n, _| *n < ON_LINKS || kept(n));
+            self.doors.retain(|n, _| *n < ON_LINKS || kept(n));
             self.open_missing(poller, first_token);
         }
     }
@@ -77,11 +104,11 @@ impl Dns {
     pub(crate) fn open_missing(&mut self, poller: &Poller, first_token: u64) {
         self.problems.clear();
         for (number, address) in (0u64..).zip(&self.fixed) {
-            if self.sockets.contains_key(&number) {
+            if self.doors.contains_key(&number) {
                 continue;
             }
             match open(*address, poller, first_token + number) {
-                Ok(socket) => drop(self.sockets.insert(number, Socket::Fixed(socket))),
+                Ok(door) => drop(self.doors.insert(number, door)),
                 Err(e) => self.problems.push(format!(
                     "DNS on {address}: {e}; programs on this node find .local names only by other ways, \
                      it is tried again"
@@ -91,11 +118,11 @@ impl Dns {
         for (index, name) in &self.links {
             for (at, family) in [Family::V6, Family::V4].into_iter().enumerate() {
                 let number = ON_LINKS + u64::from(*index) * 2 + at as u64;
-                if self.sockets.contains_key(&number) {
+                if self.doors.contains_key(&number) {
                     continue;
                 }
                 match open_on(name, *index, family, poller, first_token + number) {
-                    Ok(socket) => drop(self.sockets.insert(number, Socket::OnLink(socket))),
+                    Ok(door) => drop(self.doors.insert(number, door)),
                     Err(e) => self.problems.push(format!(
                         "DNS on {name} ({family:?}): {e}; clients of the access point get no answers there, \
                          it is tried again"
@@ -105,16 +132,60 @@ impl Dns {
         }
     }
 
-    /// The next query on a socket, its bytes in `buffer`. Clients that are not `near` (on that interface, or on
-    /// any) are passed over: this is no open resolver.
-    pub(crate) fn receive(
+    /// Whether the number is one of TCP.
+    pub(crate) const fn is_stream(number: u64) -> bool {
+        number >= LISTENERS
+    }
+
+    /// Something happened on a TCP listener or connection: queries, and who asks.
+    pub(crate) fn receive_stream(
         &mut self,
-        number: u64,
+        event: Event,
+        poller: &Poller,
+        first_token: u64,
+        now: Instant,
         buffer: &mut [u8],
-        near: impl Fn(Option<u32>, IpAddr) -> bool,
-    ) -> Option<Query> {
+        links: &Links,
+    ) -> Vec<(u64, Vec<u8>)> {
+        let first = first_token + STREAMS;
+        let Some(number) = event.token.checked_sub(first) else {
+            let number = event.token - first_token - LISTENERS;
+            if let Some(door) = self.doors.get(&number) {
+                let index = match &door.socket {
+                    Socket::Fixed(_) => None,
+                    Socket::OnLink(socket) => Some(socket.index()),
+                };
+                self.streams.accept(&door.listener, poller, first, now, |ip| links.is_near(index, ip));
+            }
+            return Vec::new();
+        };
+        let queries = self.streams.handle(number, event, poller, now, buffer);
+        queries.into_iter().map(|query| (self.remember(Way::Stream(number)), query)).collect()
+    }
+
+    fn remember(&mut self, way: Way) -> u64 {
+        self.next_client += 1;
+        self.clients.push_back(Client { number: self.next_client, way });
+        if self.clients.len() > MAX_CLIENTS {
+            self.clients.pop_front();
+        }
+        self.next_client
+    }
+
+    /// Ends TCP connections whose time is up.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.streams.expire(now);
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.streams.next_timeout()
+    }
+
+    /// The next query on a socket, its bytes in `buffer`. Clients that are not near (on that interface, or on
+    /// any) are passed over: this is no open resolver.
+    pub(crate) fn receive(&mut self, number: u64, buffer: &mut [u8], links: &Links) -> Option<Query> {
         loop {
-            let (len, from, asked, index) = match self.sockets.get(&number)? {
+            let (len, from, asked, index) = match &self.doors.get(&number)?.socket {
                 Socket::Fixed(socket) => {
                     let (len, from) = socket.recv_from(buffer).ok()?;
                     (len, from, None, None)
@@ -126,53 +197,50 @@ impl Dns {
                     }
                     Err(e) => {
                         log::debug!("DNS socket: {e}");
-                        self.sockets.remove(&number);
+                        self.doors.remove(&number);
                         return None;
                     }
                 },
             };
             // To a group or a broadcast address nobody asks for good reasons.
-            if !near(index, from.ip()) || asked.is_some_and(|a| a.is_multicast()) {
+            if !links.is_near(index, from.ip()) || asked.is_some_and(|a| a.is_multicast()) {
                 continue;
             }
-            self.next_client += 1;
             let asked = asked.filter(|a| !a.is_unspecified());
-            self.clients.push_back(Client { number: self.next_client, socket: number, from, asked });
-            if self.clients.len() > MAX_CLIENTS {
-                self.clients.pop_front();
-            }
-            return Some(Query { client: self.next_client, len });
+            let client = self.remember(Way::Datagram { socket: number, to: from, asked });
+            return Some(Query { client, len });
         }
     }
 
-    pub(crate) fn reply(&mut self, client: u64, payload: &[u8]) {
+    pub(crate) fn reply(&mut self, client: u64, payload: &[u8], poller: &Poller, first_token: u64) {
         let Some(at) = self.clients.iter().position(|c| c.number == client) else { return };
-        let Some(client) = self.clients.remove(at) else { return };
-        let sent = match self.sockets.get(&client.socket) {
+        let (socket, to, asked) = match self.clients.remove(at).map(|c| c.way) {
+            Some(Way::Datagram { socket, to, asked }) => (socket, to, asked),
+            Some(Way::Stream(number)) => {
+                return self.streams.reply(number, poller, first_token + STREAMS, payload);
+            }
             None => return,
-            Some(Socket::Fixed(socket)) => socket.send_to(payload, client.from).map(drop),
-            Some(Socket::OnLink(socket)) => socket.send_to(payload, client.from, client.asked),
+        };
+        let sent = match self.doors.get(&socket).map(|d| &d.socket) {
+            None => return,
+            Some(Socket::Fixed(socket)) => socket.send_to(payload, to).map(drop),
+            Some(Socket::OnLink(socket)) => socket.send_to(payload, to, asked),
         };
         if let Err(e) = sent {
-            log::debug!("DNS reply to {}: {e}", client.from);
+            log::debug!("DNS reply to {to}: {e}");
         }
     }
 }
 
-fn open(address: SocketAddr, poller: &Poller, token: u64) -> io::Result<UdpSocket> {
-    let socket = bind_shared(address)?;
+fn open(address: SocketAddr, poller: &Poller, token: u64) -> io::Result<Door> {
+    let (socket, listener) = (bind_shared(address)?, tcp::listen(address)?);
     poller.add(&socket, token, false)?;
-    Ok(socket)
+    poller.add(&listener, token + LISTENERS, false)?;
+    Ok(Door { socket: Socket::Fixed(socket), listener })
 }
 
-fn open_on(
-    interface: &str,
-    index: u32,
-    family: Family,
-    poller: &Poller,
-    token: u64,
-) -> io::Result<MulticastSocket> {
-    let socket = MulticastSocket::open(&MulticastConfig {
+fn open_on(interface: &str, index: u32, family: Family, poller: &Poller, token: u64) -> io::Result<Door> {
+    let config = MulticastConfig {
         family,
         interface,
         index,
@@ -181,7 +249,9 @@ fn open_on(
         hop_limit: 64,
         loopback: false,
         traffic_class: 0,
-    })?;
-    poller.add(&socket, token, false)?;
-    Ok(socket)
+    };
+    let listener = tcp::listen_on(interface, family, PORT)?;
+    let socket = MulticastSocket::open_in(poller, token, &config)?;
+    poller.add(&listener, token + LISTENERS, false)?;
+    Ok(Door { socket: Socket::OnLink(socket), listener })
 }

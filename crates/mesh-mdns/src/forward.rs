@@ -9,9 +9,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
-use mesh_sys::entropy;
-use mesh_sys::poll::Poller;
+use mesh_sys::poll::{Event, Poller};
+use mesh_sys::{entropy, tcp};
 use mesh_types::{Duration, Instant};
+use names::upstream::{self, failed};
+
+use crate::pipe::Pipe;
 
 /// At most this many questions are on their way (CVE-2025-59529: sockets are not without end); more are told to
 /// try again.
@@ -27,13 +30,28 @@ const MAX_FILE: u64 = 4096;
 /// A question on its way.
 #[derive(Debug)]
 struct Flight {
-    client: u64,
-    query: Vec<u8>,
-    socket: UdpSocket,
+    asked: Asked,
+    link: Link,
     id: [u8; 2],
-    /// The servers that have not been asked.
-    left: Vec<SocketAddr>,
     deadline: Instant,
+}
+
+/// A client's question, and who can still be asked.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) client: u64,
+    pub(crate) query: Vec<u8>,
+    /// The client takes answers that need TCP.
+    pub(crate) stream: bool,
+    /// The first one is being asked.
+    servers: Vec<SocketAddr>,
+}
+
+/// What a server is asked through.
+#[derive(Debug)]
+enum Link {
+    Datagram(UdpSocket),
+    Stream(Pipe),
 }
 
 /// The servers, and the questions on their way.
@@ -69,37 +87,43 @@ impl Forwarder {
         poller: &Poller,
         first_token: u64,
         now: Instant,
-        client: u64,
+        (client, stream): (u64, bool),
         query: Vec<u8>,
     ) -> Option<Reply> {
         if self.flights.len() >= MAX_FLIGHTS {
             return failed(&query).map(|f| (client, f));
         }
-        self.launch(poller, first_token, now, client, query, self.servers.clone())
+        let asked = Asked { client, query, stream, servers: self.servers.clone() };
+        self.launch(poller, first_token, now, asked, false)
     }
 
+    /// Asks the first server that can be, by datagram or over TCP.
     fn launch(
         &mut self,
         poller: &Poller,
         first_token: u64,
         now: Instant,
-        client: u64,
-        query: Vec<u8>,
-        mut left: Vec<SocketAddr>,
+        mut asked: Asked,
+        mut by_stream: bool,
     ) -> Option<Reply> {
-        while !left.is_empty() {
-            let server = left.remove(0);
+        while let Some(server) = asked.servers.first().copied() {
             self.next += 1;
-            match send(server, &query, poller, first_token + self.next) {
-                Ok((socket, id)) => {
-                    let flight = Flight { client, query, socket, id, left, deadline: now + PATIENCE };
-                    self.flights.insert(self.next, flight);
+            let token = first_token + self.next;
+            let sent = match by_stream {
+                true => connect(server, &asked.query, poller, token),
+                false => send(server, &asked.query, poller, token),
+            };
+            match sent {
+                Ok((link, id)) => {
+                    self.flights.insert(self.next, Flight { asked, link, id, deadline: now + PATIENCE });
                     return None;
                 }
                 Err(e) => log::debug!("asking {server}: {e}"),
             }
+            asked.servers.remove(0);
+            by_stream = false;
         }
-        failed(&query).map(|f| (client, f))
+        failed(&asked.query).map(|f| (asked.client, f))
     }
 
     /// An answer came, perhaps.
@@ -108,25 +132,31 @@ impl Forwarder {
         poller: &Poller,
         first_token: u64,
         now: Instant,
-        offset: u64,
+        event: Event,
         buffer: &mut [u8],
     ) -> Option<Reply> {
-        let flight = self.flights.get(&offset)?;
-        match flight.socket.recv(buffer) {
-            Ok(len) => {
-                let answer = buffer.get(..len)?;
-                let reply = answer_to(flight, answer)?;
-                self.flights.remove(&offset).map(|f| (f.client, reply))
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
-            Err(_) => self.give_up(poller, first_token, now, offset),
+        let number = event.token - first_token;
+        let flight = self.flights.get_mut(&number)?;
+        let by_stream = matches!(flight.link, Link::Stream(_));
+        let Ok(messages) = flight.link.receive(poller, event, buffer) else {
+            return self.give_up(poller, first_token, now, number);
+        };
+        let (query, id) = (&flight.asked.query, flight.id);
+        let reply = messages.iter().find_map(|m| upstream::answer_to(query, id, m))?;
+        let asked = self.flights.remove(&number)?.asked;
+        // The rest is to be had over TCP (RFC 7766 §5).
+        let truncated = reply.get(2).is_some_and(|b| b & 2 != 0);
+        if asked.stream && truncated && !by_stream {
+            return self.launch(poller, first_token, now, asked, true);
         }
+        Some((asked.client, reply))
     }
 
     /// Asks the next server, or tells the client.
-    fn give_up(&mut self, poller: &Poller, first_token: u64, now: Instant, offset: u64) -> Option<Reply> {
-        let f = self.flights.remove(&offset)?;
-        self.launch(poller, first_token, now, f.client, f.query, f.left)
+    fn give_up(&mut self, poller: &Poller, first_token: u64, now: Instant, number: u64) -> Option<Reply> {
+        let mut asked = self.flights.remove(&number)?.asked;
+        asked.servers.remove(0);
+        self.launch(poller, first_token, now, asked, false)
     }
 
     /// The questions that nobody answered in time.
@@ -155,66 +185,65 @@ fn servers(text: &str) -> Vec<SocketAddr> {
     good.map(|a| SocketAddr::new(a, 53)).take(MAX_SERVERS).collect()
 }
 
+impl Link {
+    /// The messages that came; an error if none can come any more.
+    fn receive(&mut self, poller: &Poller, event: Event, buffer: &mut [u8]) -> io::Result<Vec<Vec<u8>>> {
+        match self {
+            Self::Datagram(socket) => match socket.recv(buffer) {
+                Ok(len) => Ok(vec![buffer.get(..len).unwrap_or_default().to_vec()]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Vec::new()),
+                Err(e) => Err(e),
+            },
+            Self::Stream(pipe) => {
+                if event.writable {
+                    pipe.flush(poller, event.token)?;
+                }
+                let messages = if event.readable { pipe.fill(poller, buffer)? } else { Vec::new() };
+                match pipe.ended && messages.is_empty() {
+                    true => Err(io::ErrorKind::UnexpectedEof.into()),
+                    false => Ok(messages),
+                }
+            }
+        }
+    }
+}
+
+fn identifier() -> io::Result<[u8; 2]> {
+    let mut id = [0; 2];
+    entropy::fill(&mut id)?;
+    Ok(id)
+}
+
 /// Sends from a fresh socket that hears that server alone.
-fn send(server: SocketAddr, query: &[u8], poller: &Poller, token: u64) -> io::Result<(UdpSocket, [u8; 2])> {
+fn send(server: SocketAddr, query: &[u8], poller: &Poller, token: u64) -> io::Result<(Link, [u8; 2])> {
     let any: IpAddr =
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_nonblocking(true)?;
     socket.connect(server)?;
-    let mut id = [0; 2];
-    entropy::fill(&mut id)?;
-    socket.send(&with_id(query, id))?;
+    let id = identifier()?;
+    socket.send(&upstream::with_id(query, id))?;
     poller.add(&socket, token, false)?;
-    Ok((socket, id))
+    Ok((Link::Datagram(socket), id))
 }
 
-fn with_id(message: &[u8], id: [u8; 2]) -> Vec<u8> {
-    let rest = message.get(2..).unwrap_or_default();
-    id.iter().chain(rest).copied().collect()
-}
-
-/// The answer under the client's identifier, if it is one to that question.
-fn answer_to(flight: &Flight, answer: &[u8]) -> Option<Vec<u8>> {
-    let question = flight.query.get(12..question_end(&flight.query)?)?;
-    let is_response = answer.get(2).is_some_and(|b| b & 0x80 != 0);
-    let same = answer.get(12..)?.get(..question.len()).is_some_and(|q| q.eq_ignore_ascii_case(question));
-    let id: [u8; 2] = flight.query.get(..2)?.try_into().ok()?;
-    (answer.starts_with(&flight.id) && is_response && same).then(|| with_id(answer, id))
-}
-
-/// Where the first question ends (RFC 1035 §4.1.2); names in it are not compressed.
-fn question_end(message: &[u8]) -> Option<usize> {
-    let mut at = 12;
-    loop {
-        match *message.get(at)? {
-            0 => return message.get(..at + 5).map(|_| at + 5),
-            length if length < 64 => at += usize::from(length) + 1,
-            _ => return None,
-        }
-    }
-}
-
-/// `SERVFAIL` to that query (RFC 1035 §4.1.1).
-fn failed(query: &[u8]) -> Option<Vec<u8>> {
-    let mut reply = query.get(..question_end(query)?)?.to_vec();
-    let recursion_desired = query.get(2)? & 1;
-    let head = [0x80 | recursion_desired, 0x80 | 2, 0, 1, 0, 0, 0, 0, 0, 0];
-    reply.iter_mut().skip(2).zip(head).for_each(|(b, h)| *b = h);
-    Some(reply)
+/// The same over TCP; the question goes out as soon as the connection stands.
+fn connect(server: SocketAddr, query: &[u8], poller: &Poller, token: u64) -> io::Result<(Link, [u8; 2])> {
+    let socket = tcp::connect(server)?;
+    let id = identifier()?;
+    poller.add(&socket, token, true)?;
+    let mut pipe = Pipe::new(socket, usize::from(u16::MAX));
+    pipe.queue(&upstream::with_id(query, id))?;
+    Ok((Link::Stream(pipe), id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
 
     const QUERY: &[u8] = b"\x12\x34\x01\x00\0\x01\0\0\0\0\0\0\x03www\x07example\x03org\0\0\x01\0\x01";
-
-    fn flight() -> Flight {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let query = QUERY.to_vec();
-        Flight { client: 1, query, socket, id: [9, 9], left: vec![], deadline: Instant::ZERO }
-    }
 
     #[test]
     fn resolv_conf_gives_three_servers_and_never_ourselves() {
@@ -223,21 +252,6 @@ mod tests {
         let found: Vec<String> = servers(text).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);
         assert_eq!(servers(""), []);
-    }
-
-    #[test]
-    fn cve_2024_52615_and_52616_only_the_answer_to_our_question_under_our_identifier_counts() {
-        let mut answer = QUERY.to_vec();
-        answer[..3].copy_from_slice(&[9, 9, 0x81]);
-        assert_eq!(answer_to(&flight(), &answer).unwrap()[..3], [0x12, 0x34, 0x81]);
-        for (at, byte) in [(0, 8), (2, 0x01), (13, b'x'), (answer.len() - 1, 3)] {
-            let mut other = answer.clone();
-            other[at] = byte;
-            assert_eq!(answer_to(&flight(), &other), None, "byte {at}");
-        }
-        for cut in 0..answer.len() {
-            assert_eq!(answer_to(&flight(), &answer[..cut]), None);
-        }
     }
 
     #[test]
@@ -271,21 +285,79 @@ mod tests {
         let mut f = Forwarder::new("/nonexistent".into());
         f.servers = vec![server.local_addr().unwrap()];
         for client in 0..MAX_FLIGHTS as u64 {
-            assert_eq!(f.ask(&poller, 0, Instant::ZERO, client, QUERY.to_vec()), None);
+            assert_eq!(f.ask(&poller, 0, Instant::ZERO, (client, false), QUERY.to_vec()), None);
         }
-        let (client, reply) = f.ask(&poller, 0, Instant::ZERO, 99, QUERY.to_vec()).unwrap();
+        let (client, reply) = f.ask(&poller, 0, Instant::ZERO, (99, false), QUERY.to_vec()).unwrap();
         assert_eq!((client, reply[3] & 15, reply.len()), (99, 2, QUERY.len()));
         // Nobody answers: each client is told, and nothing is left.
         assert_eq!(f.expire(&poller, 0, Instant::ZERO + PATIENCE).len(), MAX_FLIGHTS);
         assert_eq!(f.next_timeout(), None);
     }
 
+    /// Two servers: the first closes every connection, the second has the whole answer over TCP.
     #[test]
-    fn a_failure_says_so_with_the_question() {
-        let reply = failed(QUERY).unwrap();
-        assert_eq!((reply[0], reply[2], reply[3] & 15, &reply[12..]), (0x12, 0x81, 2, &QUERY[12..]));
-        for cut in 0..QUERY.len() {
-            assert_eq!(failed(&QUERY[..cut]), None);
+    fn rfc7766_5_a_truncated_answer_is_asked_for_over_tcp_if_the_client_came_so() {
+        let poller = Poller::new().unwrap();
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        server.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let address = server.local_addr().unwrap();
+        let listener = TcpListener::bind(address).unwrap();
+        let mut f = Forwarder::new("/nonexistent".into());
+        f.servers = vec![address];
+        for stream in [false, true] {
+            assert_eq!(f.ask(&poller, 100, Instant::ZERO, (7, stream), QUERY.to_vec()), None);
+            let mut buffer = [0; 512];
+            let (len, from) = server.recv_from(&mut buffer).unwrap();
+            buffer[2] = 0x83; // a response, truncated
+            server.send_to(&buffer[..len], from).unwrap();
+            let (client, answer) = std::thread::scope(|scope| {
+                let serving = stream.then(|| {
+                    scope.spawn(|| {
+                        let (mut client, _) = listener.accept().unwrap();
+                        let mut query = [0; 2 + QUERY.len()];
+                        client.read_exact(&mut query).unwrap();
+                        query[4] = 0x81;
+                        query[1] += 2;
+                        client.write_all(&[&query[..], b"!!"].concat()).unwrap();
+                    })
+                });
+                let reply = reply(&mut f, &poller);
+                if let Some(s) = serving {
+                    s.join().unwrap();
+                }
+                reply
+            });
+            assert_eq!((client, &answer[..2]), (7, &QUERY[..2]));
+            assert_eq!(answer.ends_with(b"!!"), stream);
+            assert_eq!(answer[2], if stream { 0x81 } else { 0x83 });
         }
+    }
+
+    #[test]
+    fn a_server_that_closes_the_connection_is_given_up() {
+        let poller = Poller::new().unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut f = Forwarder::new("/nonexistent".into());
+        let servers = vec![listener.local_addr().unwrap()];
+        let asked = Asked { client: 7, query: QUERY.to_vec(), stream: true, servers };
+        assert_eq!(f.launch(&poller, 100, Instant::ZERO, asked, true), None);
+        drop(listener.accept().unwrap());
+        let (client, answer) = reply(&mut f, &poller);
+        assert_eq!((client, answer[3] & 15), (7, 2));
+        assert_eq!(f.next_timeout(), None);
+    }
+
+    fn reply(f: &mut Forwarder, poller: &Poller) -> Reply {
+        let end = mesh_sys::clock::now() + Duration::from_secs(5);
+        let mut events = Vec::new();
+        while mesh_sys::clock::now() < end {
+            poller.wait(Some(end), &mut events).unwrap();
+            for event in events.drain(..) {
+                if let Some(reply) = f.receive(poller, 100, Instant::ZERO, event, &mut [0; 512]) {
+                    return reply;
+                }
+            }
+        }
+        panic!("no reply");
     }
 }

@@ -1,7 +1,6 @@
 //! Which interfaces are served, their addresses, and the sockets on them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 
 use mesh_sys::netlink::{self, Rtnetlink};
@@ -118,7 +117,7 @@ impl Links {
                     continue;
                 }
                 let token = first_token + u64::from(*index) * 2 + at as u64;
-                match open(&served.name, *index, family, poller, token) {
+                match MulticastSocket::open_in(poller, token, &config(&served.name, *index, family)) {
                     Ok(socket) => {
                         if let Some(slot) = served.sockets.get_mut(at) {
                             *slot = Some(socket);
@@ -190,24 +189,50 @@ impl Links {
     }
 }
 
-fn open(
-    interface: &str,
-    index: u32,
-    family: Family,
-    poller: &Poller,
-    token: u64,
-) -> io::Result<MulticastSocket> {
-    let socket = MulticastSocket::open(&MulticastConfig {
+fn config(interface: &str, index: u32, family: Family) -> MulticastConfig<'_> {
+    MulticastConfig {
         family,
         interface,
         index,
         port: MDNS_PORT,
         groups: &GROUPS,
+        // RFC 6762 §11.
         hop_limit: 255,
         // Other responders and clients on this machine hear us too (RFC 6762 §15).
         loopback: true,
         traffic_class: 0,
-    })?;
-    poller.add(&socket, token, false)?;
-    Ok(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_types::{Duration, Instant};
+
+    fn next(poller: &Poller, socket: &MulticastSocket) -> mesh_sys::udp::Received {
+        let mut events = Vec::new();
+        let end = mesh_sys::clock::now() + Duration::from_secs(5);
+        loop {
+            if let Some(r) = socket.recv(&mut [0; 100]).unwrap() {
+                return r;
+            }
+            assert!(mesh_sys::clock::now() < end, "nothing came");
+            poller.wait(Some(end), &mut events).unwrap();
+        }
+    }
+
+    /// Two responders on one machine: both have the port, both hear a question, which arrives as it has to.
+    #[test]
+    fn rfc6762_15_1_the_port_is_shared_and_11_the_hop_limit_is_255() {
+        let poller = Poller::new().unwrap();
+        let open = |token| MulticastSocket::open_in(&poller, token, &config("lo", 1, Family::V4)).unwrap();
+        let (ours, other) = (open(1), open(2));
+        assert!(mesh_sys::clock::now() > Instant::ZERO);
+        ours.send_to_group(b"a question of this test", GROUPS[1], None).unwrap();
+        for socket in [&ours, &other] {
+            let r = next(&poller, socket);
+            assert_eq!((r.len, r.hop_limit, r.source.port()), (23, Some(255), MDNS_PORT));
+            assert_eq!(r.destination, GROUPS[1]);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use mesh_sys::{clock, entropy};
 use mesh_types::{Duration, Instant};
 use names::{Config, Datagram, Input, Names, Output, Rival, Role};
 
-use crate::answers;
+use crate::answers::{self, Wanted};
 use crate::dns::{Dns, Query};
 use crate::forward::Forwarder;
 use crate::links::{Change, Links};
@@ -34,6 +34,8 @@ const CONTROL: u64 = 1 << 48;
 
 /// How often the other services are tried that do not answer, and sockets that did not open.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the files of services and the configuration are looked at, for changes.
+const LOOK: Duration = Duration::from_secs(2);
 /// Datagrams taken from one socket before others have their turn.
 const BURST: usize = 32;
 /// mDNS messages are at most 9000 bytes with their headers (RFC 6762 §17).
@@ -73,6 +75,8 @@ pub(crate) struct Service {
     renamed: Option<Rival>,
     started: Instant,
     retry_at: Instant,
+    /// When people's files are looked at again.
+    look_at: Instant,
     buffer: Vec<u8>,
 }
 
@@ -93,13 +97,14 @@ impl Service {
         let config = Config {
             name: settings.name.clone(),
             node: settings.node.clone().ok(),
-            services: settings.services.clone(),
+            services: settings.announced.services.clone(),
         };
         let mut links = Links::default();
         if let Some(names) = &settings.interfaces {
             links.want(names.clone());
         }
-        for p in settings.problems.iter().chain(settings.node.as_ref().err()) {
+        let told = settings.problems.iter().chain(&settings.announced.problems);
+        for p in told.chain(settings.node.as_ref().err()) {
             log::warn!("{p}");
         }
         Ok(Self {
@@ -119,6 +124,7 @@ impl Service {
             renamed: None,
             started: now,
             retry_at: now,
+            look_at: now + LOOK,
             buffer: vec![0; BUFFER],
             settings,
         })
@@ -134,7 +140,8 @@ impl Service {
         }
         let mut events = Vec::new();
         loop {
-            let others = self.next_retry().into_iter().chain(self.forwarder.next_timeout());
+            let others = [self.next_retry(), self.forwarder.next_timeout(), self.dns.next_timeout()];
+            let others = others.into_iter().flatten().chain([self.look_at]);
             let deadline = self.core.poll_timeout().into_iter().chain(others).min();
             self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
@@ -149,8 +156,8 @@ impl Service {
                     RADIO => self.hear_radio(now, event),
                     ROUTER => self.hear_router(now, event),
                     token if self.control.owns(token) => self.serve(now, event),
-                    token if token >= FORWARD => self.receive_forwarded(now, token - FORWARD),
-                    token if token >= DNS => self.receive_dns(now, token - DNS),
+                    token if token >= FORWARD => self.receive_forwarded(now, event),
+                    token if token >= DNS => self.receive_dns(now, event),
                     token => self.receive(now, token.saturating_sub(LINKS)),
                 }
             }
@@ -159,11 +166,25 @@ impl Service {
                 self.drain(now);
             }
             for (client, reply) in self.forwarder.expire(&self.poller, FORWARD, now) {
-                self.dns.reply(client, &reply);
+                self.dns.reply(client, &reply, &self.poller, DNS);
+            }
+            self.dns.expire(now);
+            if self.look_at <= now {
+                self.look_at = now + LOOK;
+                self.look_at_files(now);
             }
             if self.next_retry().is_some_and(|t| t <= now) {
                 self.retry(now);
             }
+        }
+    }
+
+    /// Services that people added, changed or took away since.
+    fn look_at_files(&mut self, now: Instant) {
+        if self.settings.announced.refresh() {
+            let services = self.settings.announced.services.clone();
+            log::info!("{} services are announced from now on", services.len());
+            self.input(now, Input::Services(services));
         }
     }
 
@@ -219,11 +240,14 @@ impl Service {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Transmit(t) => self.links.send(&t),
-                Output::DnsReply { client, payload } => self.dns.reply(client, &payload),
-                Output::Forward { client, payload } => {
-                    let failed = self.forwarder.ask(&self.poller, FORWARD, clock::now(), client, payload);
+                Output::DnsReply { client, payload } => {
+                    self.dns.reply(client, &payload, &self.poller, DNS);
+                }
+                Output::Forward { client, stream, payload } => {
+                    let from = (client, stream);
+                    let failed = self.forwarder.ask(&self.poller, FORWARD, clock::now(), from, payload);
                     if let Some((client, reply)) = failed {
-                        self.dns.reply(client, &reply);
+                        self.dns.reply(client, &reply, &self.poller, DNS);
                     }
                 }
                 Output::Publish(payload) => {
@@ -335,15 +359,24 @@ impl Service {
         }
     }
 
-    fn receive_dns(&mut self, now: Instant, number: u64) {
+    fn receive_dns(&mut self, now: Instant, event: Event) {
         let upstream = self.forwarder.has_servers(now);
         self.input(now, Input::Upstream(upstream));
+        let number = event.token - DNS;
+        if Dns::is_stream(number) {
+            let buffer = &mut self.buffer;
+            let queries = self.dns.receive_stream(event, &self.poller, DNS, now, buffer, &self.links);
+            for (client, payload) in queries {
+                self.input(now, Input::Dns { client, stream: true, payload: &payload });
+            }
+            return;
+        }
         for _ in 0..BURST {
             let mut buffer = std::mem::take(&mut self.buffer);
-            let links = &self.links;
-            let query = self.dns.receive(number, &mut buffer, |index, ip| links.is_near(index, ip));
+            let query = self.dns.receive(number, &mut buffer, &self.links);
             if let Some(Query { client, len }) = query {
-                self.input(now, Input::Dns { client, payload: buffer.get(..len).unwrap_or_default() });
+                let payload = buffer.get(..len).unwrap_or_default();
+                self.input(now, Input::Dns { client, stream: false, payload });
             }
             self.buffer = buffer;
             if query.is_none() {
@@ -352,10 +385,10 @@ impl Service {
         }
     }
 
-    fn receive_forwarded(&mut self, now: Instant, number: u64) {
-        let reply = self.forwarder.receive(&self.poller, FORWARD, now, number, &mut self.buffer);
+    fn receive_forwarded(&mut self, now: Instant, event: Event) {
+        let reply = self.forwarder.receive(&self.poller, FORWARD, now, event, &mut self.buffer);
         if let Some((client, reply)) = reply {
-            self.dns.reply(client, &reply);
+            self.dns.reply(client, &reply, &self.poller, DNS);
         }
     }
 
@@ -388,8 +421,8 @@ impl Service {
             }
             Request::Service(NamesRequest::List) => Some(answers::names(self.core.list(now))),
             Request::Service(NamesRequest::Resolve(text)) => {
-                let name = match answers::parse_name(&text) {
-                    Ok(name) => name,
+                let wanted = match answers::parse_wanted(&text) {
+                    Ok(wanted) => wanted,
                     Err(text) => return Some(Response::Error(text)),
                 };
                 if self.asked.len() >= MAX_ASKED {
@@ -397,7 +430,11 @@ impl Service {
                 }
                 self.next_token += 1;
                 self.asked.insert(self.next_token, client);
-                let input = Input::Resolve { token: self.next_token, name };
+                let token = self.next_token;
+                let input = match wanted {
+                    Wanted::Name(name) => Input::Resolve { token, name },
+                    Wanted::Address(address) => Input::ResolveAddress { token, address },
+                };
                 let _ = self.core.handle_input(now, input);
                 None
             }
@@ -405,7 +442,8 @@ impl Service {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut problems = self.settings.problems.clone();
+        let mut problems = self.settings.announced.problems.clone();
+        problems.extend(self.settings.problems.iter().cloned());
         problems.extend(self.settings.node.as_ref().err().cloned());
         if let Some(rival) = self.renamed {
             problems.push(answers::rename_problem(&self.core, rival, &self.links));

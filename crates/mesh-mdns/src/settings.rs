@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use mesh_sys::identity;
 use mesh_sys::service::{Args, Flag};
 use mesh_types::{NodeId, NodeName};
-use names::{Role, Service};
+use names::Role;
+
+use crate::announced::Announced;
 
 /// The flags beyond those of every service.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -41,19 +43,18 @@ pub(crate) struct Settings {
     /// Or why it is not known yet.
     pub(crate) node: Result<NodeId, String>,
     pub(crate) state_dir: PathBuf,
-    /// To announce, besides the name.
-    pub(crate) services: Vec<Service>,
+    /// What is announced beside the name.
+    pub(crate) announced: Announced,
     pub(crate) dns: Vec<SocketAddr>,
     pub(crate) run_dir: PathBuf,
-    /// What a person should know about all this.
+    /// What a person should know about the name.
     pub(crate) problems: Vec<String>,
 }
 
 impl Settings {
     /// Reads everything; an error is for people.
     pub(crate) fn new(args: &Args) -> Result<Self, String> {
-        let loaded = mesh_config::load(&args.config);
-        let mut problems = loaded.problem_lines(&args.config);
+        let mut problems = Vec::new();
         let node = node_id(&args.state_dir);
         let name = match args.one("--name") {
             Some(text) => NodeName::new(text).map_err(|e| format!("--name {text:?}: {e}"))?,
@@ -73,30 +74,9 @@ impl Settings {
             flagged("--interface", Role::Mesh).chain(flagged("--access-point", Role::AccessPoint)).collect();
         let interfaces = Some(interfaces).filter(|i| !i.is_empty());
         let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());
-        let services = services(&state_dir, &mut problems);
-        Ok(Self { interfaces, name, node, state_dir, services, dns, run_dir, problems })
+        let announced = Announced::new(&args.config, &state_dir);
+        Ok(Self { interfaces, name, node, state_dir, announced, dns, run_dir, problems })
     }
-}
-
-/// People's services first: of two of the same type and title the first counts.
-fn services(state_dir: &Path, problems: &mut Vec<String>) -> Vec<Service> {
-    let (files, faults) = mesh_config::services::load(&state_dir.join("services"));
-    problems.extend(faults);
-    let own = files.into_iter().map(|f| Service {
-        kind: f.kind,
-        tcp: f.tcp,
-        port: f.port,
-        title: f.title,
-        text: f.text,
-    });
-    let every = [
-        Service::new("_http", true, 80),
-        Service::new("_ipfs-gateway", true, 8080),
-        Service::new("_p2pmesh", false, 269),
-        // The discard port, as everyone gives it: this type only says that there is a machine.
-        Service::new("_workstation", true, 9),
-    ];
-    own.chain(every).collect()
 }
 
 /// Who this node is; an error is for people.

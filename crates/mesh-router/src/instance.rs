@@ -166,8 +166,7 @@ impl Instance {
             loopback: false,
             traffic_class: CS6,
         };
-        let opened = MulticastSocket::open(&config).and_then(|s| poller.add(&s, token, false).map(|()| s));
-        match opened {
+        match MulticastSocket::open_in(poller, token, &config) {
             Ok(socket) => {
                 log::info!("{}: routing {} here", usable.name, self.name());
                 self.broken.remove(&index);

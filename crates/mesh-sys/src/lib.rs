@@ -18,6 +18,7 @@ pub mod poll;
 pub mod process;
 pub mod service;
 pub mod signal;
+pub mod tcp;
 pub mod udp;
 pub mod uevent;
 pub mod watchdog;

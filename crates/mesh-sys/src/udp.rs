@@ -17,6 +17,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
+use crate::poll::Poller;
+
 /// The largest UDP payload.
 pub const MAX_DATAGRAM: usize = 65_527;
 
@@ -141,6 +143,16 @@ impl MulticastSocket {
             this.join(*group)?;
         }
         Ok(this)
+    }
+
+    /// [`MulticastSocket::open`], and has `poller` wait for it to be readable, under `token`.
+    ///
+    /// # Errors
+    /// As those of [`MulticastSocket::open`] and [`Poller::add`].
+    pub fn open_in(poller: &Poller, token: u64, config: &MulticastConfig<'_>) -> io::Result<Self> {
+        let socket = Self::open(config)?;
+        poller.add(&socket, token, false)?;
+        Ok(socket)
     }
 
     /// Joins one more group; one that is joined already is fine, one of the other family is ignored.

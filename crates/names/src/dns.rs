@@ -11,6 +11,8 @@ use crate::wire::{
 pub(crate) const TTL_CLIENT: u32 = 10;
 /// What a client without EDNS takes.
 const PLAIN_SIZE: usize = 512;
+/// What fits between two lengths of a stream (RFC 7766 §8).
+const STREAM_SIZE: usize = u16::MAX as usize;
 /// What this server says it takes.
 const EDNS_SIZE: u16 = 1232;
 
@@ -22,10 +24,12 @@ pub(crate) struct Request {
     pub(crate) question: Question,
     /// The payload size the client takes, if it speaks EDNS.
     edns: Option<u16>,
+    /// It came over TCP.
+    stream: bool,
 }
 
 /// Reads a query. `Err(Some(…))` is what to answer instead, `Err(None)`: nothing.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Request, Option<Vec<u8>>> {
+pub(crate) fn parse(bytes: &[u8], stream: bool) -> Result<Request, Option<Vec<u8>>> {
     let header = wire::parse_header(bytes).map_err(|_| None)?;
     if header.response {
         return Err(None);
@@ -45,6 +49,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Request, Option<Vec<u8>>> {
         recursion_desired: header.recursion_desired,
         question: Question { unicast: false, ..question.clone() },
         edns,
+        stream,
     })
 }
 
@@ -68,7 +73,11 @@ impl Request {
             ttl: 0,
             rdata: Vec::new(),
         });
-        let limit = self.edns.map_or(PLAIN_SIZE, |s| usize::from(s).clamp(PLAIN_SIZE, MAX_PAYLOAD));
+        let limit = match self.edns {
+            _ if self.stream => STREAM_SIZE,
+            Some(size) => usize::from(size).clamp(PLAIN_SIZE, MAX_PAYLOAD),
+            None => PLAIN_SIZE,
+        };
         let mut message = Message {
             header,
             questions: Vec::from([self.question.clone()]),

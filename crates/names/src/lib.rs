@@ -18,7 +18,9 @@ mod node;
 mod responder;
 mod rng;
 mod service;
+pub mod stream;
 mod table;
+pub mod upstream;
 pub mod wire;
 
 pub use cache::MAX_CACHED;

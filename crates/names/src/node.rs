@@ -64,12 +64,16 @@ pub enum Input<'a> {
     Identity(NodeId),
     /// The node's own addresses, valid on every link; mesh addresses first.
     NodeAddresses(Vec<IpAddr>),
+    /// The services to announce, all of them.
+    Services(Vec<Service>),
     /// A datagram on port 5353.
     Datagram(Datagram<'a>),
     /// A query of a unicast DNS client.
     Dns {
         /// Comes back with the reply.
         client: u64,
+        /// It came over TCP: an answer of any length reaches the client (RFC 7766).
+        stream: bool,
         /// The message.
         payload: &'a [u8],
     },
@@ -97,6 +101,13 @@ pub enum Input<'a> {
         /// The name.
         name: NodeName,
     },
+    /// A person asks whose address it is.
+    ResolveAddress {
+        /// Comes back with the answer.
+        token: u64,
+        /// The address.
+        address: IpAddr,
+    },
     /// The service ends: say goodbye.
     Shutdown,
 }
@@ -117,6 +128,8 @@ pub enum Output {
     Forward {
         /// As given with the query.
         client: u64,
+        /// As given with the query.
+        stream: bool,
         /// The message.
         payload: Vec<u8>,
     },
@@ -219,6 +232,7 @@ pub struct Counters {
 enum Who {
     Dns { client: u64, request: crate::dns::Request },
     Person { token: u64, name: NodeName },
+    PersonAddress { token: u64, address: IpAddr },
 }
 
 /// The core.
@@ -287,8 +301,9 @@ impl Names {
                 self.node = Some(node);
             }
             Input::NodeAddresses(addresses) => self.responder.set_node_addresses(now, addresses),
+            Input::Services(services) => self.responder.set_services(now, services),
             Input::Datagram(datagram) => self.datagram(now, datagram)?,
-            Input::Dns { client, payload } => self.dns(now, client, payload),
+            Input::Dns { client, stream, payload } => self.dns(now, client, stream, payload),
             Input::Record { node, hops, valid, payload } => self.record(now, node, hops, valid, payload)?,
             Input::RecordGone(node) => self.responder.forget_node(&node),
             Input::Router(connected) => {
@@ -297,6 +312,7 @@ impl Names {
             }
             Input::Upstream(any) => self.upstream = any,
             Input::Resolve { token, name } => self.resolve_for_person(now, token, name),
+            Input::ResolveAddress { token, address } => self.reverse_for_person(now, token, address),
             Input::Shutdown => self.responder.shut_down(),
         }
         Ok(())

@@ -20,6 +20,7 @@ use crate::service::Service;
 use crate::table::NameTable;
 use crate::wire::{Header, Message, Name, local_name};
 use link::{Link, State};
+use records::Own;
 
 /// Lifetime of records that hold or lead to a host name, in seconds (RFC 6762 §10).
 pub const TTL_HOST: u32 = 120;
@@ -199,6 +200,13 @@ impl Responder {
         &self.host
     }
 
+    /// What is announced beside the name. New instances are probed for first (RFC 6762 §8.1).
+    pub(crate) fn set_services(&mut self, now: Instant, services: Vec<Service>) {
+        if self.services != services {
+            self.change(now, |r| r.services = services);
+        }
+    }
+
     pub(crate) fn services(&self) -> &[Service] {
         &self.services
     }
@@ -219,7 +227,7 @@ impl Responder {
         asked.is_some_and(|at| now.saturating_since(at) <= Duration::from_secs(2))
     }
 
-    /// Whether the name is the node's own on every link that has one.
+    /// Whether the name, and those of its services, are the node's own on every link that has one.
     pub(crate) fn settled(&self) -> bool {
         self.links.values().all(|l| matches!(l.state, State::Idle | State::Established { .. }))
     }
@@ -270,7 +278,8 @@ impl Responder {
         self.links.remove(&index);
     }
 
-    /// Does what `what` says, then tells every link about records that came and went (RFC 6762 §8.4).
+    /// Does what `what` says, then tells every link about records that came and went (RFC 6762 §8.4); names that
+    /// came are probed for before.
     fn change(&mut self, now: Instant, what: impl FnOnce(&mut Self)) {
         let old: Vec<_> = self.links.keys().map(|i| (*i, self.own_records(*i))).collect();
         what(self);
@@ -278,22 +287,36 @@ impl Responder {
             let delay = self.rng.millis(0, 250);
             let new = self.own_records(index);
             let Some(link) = self.links.get_mut(&index) else { continue };
-            let was_ours = matches!(link.state, State::Established { .. });
-            if link.addresses.is_empty() {
-                link.stop();
-            } else if link.state == State::Idle {
-                link.state = State::Waiting { until: now + delay };
-            } else if was_ours && old != new {
-                link.state = State::Established { announcements: 2, next: Some(now) };
+            let said = core::mem::take(&mut link.held);
+            let probed = |list: &[Own], name: &Name| list.iter().any(|o| o.probed && o.record.name == *name);
+            link.held = said.iter().filter(|n| probed(&new, n)).cloned().collect();
+            let unproven = |o: &&Own| o.probed && !link.held.contains(&o.record.name);
+            let came = new.iter().filter(unproven).any(|o| !probed(&old, &o.record.name));
+            let waits = new.iter().any(|o| unproven(&o));
+            match link.state {
+                _ if link.addresses.is_empty() => link.stop(),
+                State::Idle => link.state = State::Waiting { until: now + delay },
+                State::Probing { .. } | State::Established { .. } if came => {
+                    link.state = State::Waiting { until: now + delay };
+                }
+                _ if !waits && old != new => {
+                    link.state = State::Established { announcements: 2, next: Some(now) };
+                }
+                _ => {}
             }
-            if !was_ours || old == new {
-                continue;
-            }
-            // Nothing of the same name and type is left to flush the old record: say goodbye (§10.1).
-            let gone = old.iter().filter(|o| {
-                !new.iter().any(|n| n.record.rtype == o.record.rtype && n.record.name == o.record.name)
-            });
-            let gone = gone.map(|o| o.goodbye()).collect();
+            // Nothing is left to flush the old record: say goodbye (§10.1).
+            let replaced = |o: &Own| match o.shared {
+                true => new.contains(o),
+                false => {
+                    new.iter().any(|n| n.record.rtype == o.record.rtype && n.record.name == o.record.name)
+                }
+            };
+            let was_said = |o: &Own| {
+                let name = if o.probed { Some(o.record.name.clone()) } else { o.record.as_target() };
+                name.is_none_or(|n| said.contains(&n) || !probed(&old, &n))
+            };
+            let gone = old.iter().filter(|o| !said.is_empty() && !replaced(o) && was_said(o));
+            let gone = gone.map(Own::goodbye).collect();
             self.send_response(index, gone, Vec::new(), Destination::Multicast);
         }
     }
@@ -305,11 +328,9 @@ impl Responder {
             Rival::Mesh(_) => None,
         };
         for index in self.links.keys().copied().collect::<Vec<_>>() {
-            let established =
-                self.links.get(&index).is_some_and(|l| matches!(l.state, State::Established { .. }));
-            if established && lost_on != Some(index) {
+            if lost_on != Some(index) {
                 // Without the cache-flush bit: another's records of that name must survive.
-                let own = self.own_records(index);
+                let own = self.held_records(index);
                 let gone = own.iter().map(|o| crate::wire::Record { flush: false, ..o.goodbye() }).collect();
                 self.send_response(index, gone, Vec::new(), Destination::Multicast);
             }
@@ -330,12 +351,8 @@ impl Responder {
     /// Says goodbye on every link and falls silent (RFC 6762 §10.1).
     pub(crate) fn shut_down(&mut self) {
         for index in self.links.keys().copied().collect::<Vec<_>>() {
-            let established =
-                self.links.get(&index).is_some_and(|l| matches!(l.state, State::Established { .. }));
-            if established {
-                let gone = self.own_records(index).iter().map(records::Own::goodbye).collect();
-                self.send_response(index, gone, Vec::new(), Destination::Multicast);
-            }
+            let gone = self.held_records(index).iter().map(Own::goodbye).collect();
+            self.send_response(index, gone, Vec::new(), Destination::Multicast);
         }
         self.links.clear();
     }
@@ -354,6 +371,7 @@ impl Responder {
 
     /// Probing and announcing (RFC 6762 §8).
     fn run_state(&mut self, now: Instant, index: u32) {
+        let own = self.own_records(index);
         let Some(link) = self.links.get_mut(&index) else { return };
         match link.state {
             State::Waiting { until } if until <= now => self.probe(now, index, 1),
@@ -362,7 +380,12 @@ impl Responder {
                     self.probe(now, index, sent + 1);
                 } else {
                     link.state = State::Established { announcements: 2, next: Some(now) };
-                    self.events.push_back(Event::Established { interface: index, name: self.name.clone() });
+                    if !link.held.contains(&self.host) {
+                        let name = self.name.clone();
+                        self.events.push_back(Event::Established { interface: index, name });
+                    }
+                    let probed = own.iter().filter(|o| o.probed).map(|o| o.record.name.clone());
+                    link.held = probed.collect();
                     self.slow &= !self.settled();
                     self.run_state(now, index);
                 }
@@ -371,11 +394,8 @@ impl Responder {
                 let left = announcements.saturating_sub(1);
                 let next = (left > 0).then_some(now + Duration::from_secs(1));
                 link.state = State::Established { announcements: left, next };
-                let own = self.own_records(index);
-                if let Some(link) = self.links.get_mut(&index) {
-                    for key in own.iter().map(records::Own::key) {
-                        link.schedule(now, key, Duration::ZERO, link::SECOND, false);
-                    }
+                for key in own.iter().map(Own::key) {
+                    link.schedule(now, key, Duration::ZERO, link::SECOND, false);
                 }
             }
             _ => {}

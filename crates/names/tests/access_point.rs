@@ -171,7 +171,7 @@ fn dns_of_the_world_is_forwarded_with_an_uplink_and_refused_without() {
     let mut asked = query(vec![question(&world, rtype::A)]);
     asked.header.id = 7;
     let payload = names::wire::emit(&asked, 512, true).bytes;
-    h.input(Input::Dns { client: 1, payload: &payload }).unwrap();
+    h.input(Input::Dns { client: 1, stream: false, payload: &payload }).unwrap();
     assert_eq!(h.forwarded, [(1, payload)]);
     assert!(h.replies.is_empty());
     // What is ours to know, or nobody's, is never asked outside.

@@ -182,7 +182,7 @@ fn floods_fill_no_table_beyond_its_bound() {
         truncated.header.truncated = true;
         h.hear(&format!("192.168.1.{}:5353", i % 250), &truncated).unwrap();
         let q = wire::emit(&query(vec![question(&local(&format!("q{i}")), A)]), 512, true).bytes;
-        h.input(Input::Dns { client: i.into(), payload: &q }).unwrap();
+        h.input(Input::Dns { client: i.into(), stream: false, payload: &q }).unwrap();
     }
     assert!(h.core.cached() <= MAX_CACHED);
     // All that could not wait were told so at once, the others once it was clear.
@@ -298,7 +298,7 @@ fn run(steps: Vec<Step>) {
             Step::Addresses(n) => {
                 h.addresses(if n % 3 == 0 { &[] } else { &["192.168.1.1/24", "10.1.1.1/8"] })
             }
-            Step::Dns(b) => h.input(Input::Dns { client: 1, payload: &b }).unwrap(),
+            Step::Dns(b) => h.input(Input::Dns { client: 1, stream: false, payload: &b }).unwrap(),
             Step::Record(n, payload) => {
                 let valid = Duration::from_secs(n.into());
                 let _ = h.input(Input::Record { node: node(n), hops: 1, valid, payload: &payload });

@@ -227,7 +227,7 @@ fn neighbour(h: &mut Host, name: &str, address: &str, until: u64) {
 fn dns_link_names_are_asked_for_by_mdns() {
     let mut h = Host::established();
     let q = wire::emit(&query(vec![question(&local("printer"), A)]), 512, true).bytes;
-    h.input(Input::Dns { client: 1, payload: &q }).unwrap();
+    h.input(Input::Dns { client: 1, stream: false, payload: &q }).unwrap();
     assert_eq!(h.sent.len(), 1);
     // RFC 6762 §18: ID 0, no flags; one question, for multicast answers.
     assert_eq!(h.sent[0].message.header, Header::default());
@@ -246,7 +246,7 @@ fn dns_both_families_asked_in_parallel_as_libc_does() {
     let mut h = Host::established();
     for (client, t) in [(1, A), (2, AAAA)] {
         let q = wire::emit(&query(vec![question(&local("printer"), t)]), 512, true).bytes;
-        h.input(Input::Dns { client, payload: &q }).unwrap();
+        h.input(Input::Dns { client, stream: false, payload: &q }).unwrap();
     }
     neighbour(&mut h, "printer", "192.168.1.9", 400);
     let codes: Vec<_> = h.replies.iter().map(|(c, r)| (*c, r.header.rcode, r.answers.len())).collect();
@@ -313,7 +313,7 @@ fn dns_queries_that_are_none_are_answered_as_rfc1035_says_or_not_at_all() {
     let mut h = Host::established();
     let mut send = |m: &Message| {
         let payload = wire::emit(m, 512, true).bytes;
-        h.input(Input::Dns { client: 1, payload: &payload }).unwrap();
+        h.input(Input::Dns { client: 1, stream: false, payload: &payload }).unwrap();
         h.replies.pop().map(|(_, r)| r.header.rcode)
     };
     let one = query(vec![question(&local("bloor"), A)]);
@@ -323,7 +323,7 @@ fn dns_queries_that_are_none_are_answered_as_rfc1035_says_or_not_at_all() {
     assert_eq!(send(&notify), Some(rcode::NOTIMP));
     // A response is never answered, or two servers would talk for ever.
     assert_eq!(send(&Message { header: Header { response: true, ..Default::default() }, ..one }), None);
-    h.input(Input::Dns { client: 1, payload: &[1, 2, 3] }).unwrap();
+    h.input(Input::Dns { client: 1, stream: false, payload: &[1, 2, 3] }).unwrap();
     assert!(h.replies.is_empty());
 }
 
@@ -344,7 +344,7 @@ fn dns_large_answers_are_truncated_to_what_the_client_takes() {
         rdata: Vec::new(),
     });
     let payload = wire::emit(&q, 512, true).bytes;
-    h.input(Input::Dns { client: 1, payload: &payload }).unwrap();
+    h.input(Input::Dns { client: 1, stream: false, payload: &payload }).unwrap();
     let (_, r) = h.replies.pop().unwrap();
     assert!(r.answers.len() > 30);
     assert!(r.additional.iter().any(|r| r.rtype == rtype::OPT) || r.header.truncated);

@@ -21,9 +21,9 @@ fn link_local_v6(a: IpAddr) -> bool {
 }
 
 impl Names {
-    pub(super) fn dns(&mut self, now: Instant, client: u64, payload: &[u8]) {
+    pub(super) fn dns(&mut self, now: Instant, client: u64, stream: bool, payload: &[u8]) {
         self.counters.dns += 1;
-        let request = match dns::parse(payload) {
+        let request = match dns::parse(payload, stream) {
             Ok(request) => request,
             Err(Some(payload)) => return self.out.push_back(Output::DnsReply { client, payload }),
             Err(None) => return,
@@ -48,7 +48,7 @@ impl Names {
         };
         match answer {
             Some((rcode::REFUSED, _)) if self.upstream && request.in_class() => {
-                self.out.push_back(Output::Forward { client, payload: payload.to_vec() });
+                self.out.push_back(Output::Forward { client, stream, payload: payload.to_vec() });
             }
             Some((code, answers)) => {
                 self.out.push_back(Output::DnsReply { client, payload: request.reply(code, answers) });
@@ -93,11 +93,9 @@ impl Names {
     }
 
     fn answer_reverse(&self, now: Instant, request: &Request, address: IpAddr) -> Option<(u8, Vec<Record>)> {
-        let own = self.responder.node_addresses().contains(&address)
-            || self.responder.interfaces().any(|(.., a)| a.iter().any(|a| a.address == address));
         let target = if address.is_loopback() {
             crate::wire::name_from_labels([&b"localhost"[..]])
-        } else if own {
+        } else if self.is_own(address) {
             Some(self.responder.host().clone())
         } else {
             self.responder.table.by_address(address).and_then(|(_, e)| local_name(e.record.name.as_str()))
@@ -146,6 +144,7 @@ impl Names {
         let types = match &who {
             Who::Dns { request, .. } => self.types(request),
             Who::Person { .. } => Vec::from([rtype::A, rtype::AAAA]),
+            Who::PersonAddress { .. } => Vec::from([rtype::PTR]),
         };
         if let Err(who) = self.lookups.ask(now, name, &types, who) {
             // Too many wait already: a quick no is better than none.
@@ -154,7 +153,9 @@ impl Names {
                     let payload = request.reply(rcode::SERVFAIL, Vec::new());
                     self.out.push_back(Output::DnsReply { client, payload });
                 }
-                Who::Person { token, .. } => self.out.push_back(Output::Resolved { token, known: None }),
+                Who::Person { token, .. } | Who::PersonAddress { token, .. } => {
+                    self.out.push_back(Output::Resolved { token, known: None });
+                }
             }
         }
     }
@@ -177,7 +178,27 @@ impl Names {
                 let known = self.own_or_mesh(now, &name).or_else(|| self.on_link(now, &name));
                 self.out.push_back(Output::Resolved { token, known });
             }
+            Who::PersonAddress { token, address } => {
+                let known = self.whose(now, name, address);
+                self.out.push_back(Output::Resolved { token, known });
+            }
         }
+    }
+
+    /// What the links say of an address, whose reverse mapping is `reverse`.
+    fn whose(&self, now: Instant, reverse: &Name, address: IpAddr) -> Option<Known> {
+        let pointer = self.cache.get(now, reverse, rtype::PTR).into_iter().next()?;
+        let target = pointer.record.as_target()?;
+        let name = local_label(&target)?;
+        let known = NodeName::new(name).ok().and_then(|n| self.on_link(now, &n));
+        Some(known.unwrap_or_else(|| Known {
+            name: name.to_string(),
+            node: None,
+            addresses: Vec::from([address]),
+            hops: None,
+            age: now.saturating_since(pointer.heard),
+            source: Provenance::Link,
+        }))
     }
 
     pub(super) fn resolve_for_person(&mut self, now: Instant, token: u64, name: NodeName) {
@@ -186,6 +207,24 @@ impl Names {
         } else if let Some(wire_name) = local_name(name.as_str()) {
             self.ask_links(now, &wire_name, Who::Person { token, name });
         }
+    }
+
+    pub(super) fn reverse_for_person(&mut self, now: Instant, token: u64, address: IpAddr) {
+        let owner = match self.is_own(address) {
+            true => Some(self.name().clone()),
+            false => self.responder.table.by_address(address).map(|(_, e)| e.record.name.clone()),
+        };
+        let known = owner.and_then(|name| self.own_or_mesh(now, &name));
+        let near = self.responder.interfaces().any(|(i, ..)| self.responder.is_on_link(i, address));
+        match crate::wire::reverse_name(address).filter(|_| known.is_none() && near) {
+            None => self.out.push_back(Output::Resolved { token, known }),
+            Some(reverse) => self.ask_links(now, &reverse, Who::PersonAddress { token, address }),
+        }
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.responder.node_addresses().contains(&address)
+            || self.responder.interfaces().any(|(.., a)| a.iter().any(|a| a.address == address))
     }
 
     fn own(&self) -> Known {

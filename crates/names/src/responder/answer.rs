@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant};
 
-use super::link::{Deferred, MAX_DEFERRED, MAX_KNOWN, MAX_UNICAST, PendingUnicast, SECOND, State};
+use super::link::{Deferred, MAX_DEFERRED, MAX_KNOWN, MAX_UNICAST, PendingUnicast, SECOND};
 use super::records::{Key, Own};
 use super::{Destination, Responder, Source, Transmit};
 use crate::wire::{self, CLASS_ANY, CLASS_IN, Header, Message, Question, Record, rtype};
@@ -33,7 +33,7 @@ impl Responder {
         let legacy = source.address.port() != MDNS_PORT;
         let pause = self.rng.millis(400, 500);
         let Some(link) = self.links.get_mut(&source.interface) else { return };
-        if !matches!(link.state, State::Established { .. }) {
+        if link.held.is_empty() {
             return;
         }
         if query.questions.is_empty() {

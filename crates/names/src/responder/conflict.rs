@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant};
 
-use super::link::{SECOND, State};
+use super::link::{Link, SECOND, State};
 use super::records::Own;
 use super::{Event, Responder, Rival, Source};
 use crate::wire::{CLASS_ANY, CLASS_IN, Message, Name, Record, rtype};
@@ -40,19 +40,22 @@ impl Responder {
         if !probing || query.authority.is_empty() {
             return;
         }
-        let own = self.own_records(source.interface);
+        let mut own = self.own_records(source.interface);
+        if let Some(link) = self.links.get(&source.interface) {
+            own.retain(|o| o.probed && !link.held.contains(&o.record.name));
+        }
         let names: Vec<&Name> = query
             .questions
             .iter()
             .filter(|q| matches!(q.class, CLASS_IN | CLASS_ANY))
             .map(|q| &q.name)
-            .filter(|n| own.iter().any(|o| o.probed && o.record.name == **n))
+            .filter(|n| own.iter().any(|o| o.record.name == **n))
             .collect();
         let all_own = self.all_own();
         let lost = names.into_iter().any(|name| {
             let theirs: Vec<&Record> = query.authority.iter().filter(|r| r.name == *name).collect();
             let ours: Vec<&Record> =
-                own.iter().filter(|o| o.probed && o.record.name == *name).map(|o| &o.record).collect();
+                own.iter().filter(|o| o.record.name == *name).map(|o| &o.record).collect();
             let foreign = theirs.iter().any(|r| !all_own.iter().any(|o| o.record.same_data(r)));
             foreign && sorted(&ours) < sorted(&theirs)
         });
@@ -72,12 +75,12 @@ impl Responder {
         let all = || response.answers.iter().chain(&response.authority).chain(&response.additional);
         self.note_same_answers(now, source, &own, all());
         self.note_claims(now, source, response);
-        let state = self.links.get(&source.interface)?.state;
+        let link = self.links.get(&source.interface)?;
         if !all().any(|r| own.iter().any(|o| o.probed && o.record.name == r.name)) {
             return None;
         }
         let all_own = self.all_own();
-        let verdict = all().map(|r| judge(state, &own, &all_own, r)).max_by_key(|v| match v {
+        let verdict = all().map(|r| judge(link, &own, &all_own, r)).max_by_key(|v| match v {
             Verdict::Fine => 0,
             Verdict::Conflict => 1,
             Verdict::Taken => 2,
@@ -93,7 +96,7 @@ impl Responder {
                 self.note_conflict(now);
                 let until = now + self.conflict_delay();
                 if let Some(link) = self.links.get_mut(&source.interface) {
-                    link.clear();
+                    link.start_over();
                     link.state = State::Waiting { until };
                 }
                 self.events.push_back(Event::Conflict { name: self.name.clone(), rival });
@@ -111,7 +114,7 @@ impl Responder {
         records: impl Iterator<Item = &'a Record>,
     ) {
         let Some(link) = self.links.get_mut(&source.interface) else { return };
-        if !matches!(link.state, State::Established { .. }) || !source.multicast {
+        if link.held.is_empty() || !source.multicast {
             return;
         }
         let mut seen = Vec::new();
@@ -136,7 +139,7 @@ impl Responder {
         for index in self.links.keys().copied().collect::<Vec<_>>() {
             let until = now + self.conflict_delay();
             let Some(link) = self.links.get_mut(&index) else { continue };
-            link.clear();
+            link.start_over();
             link.sent.clear();
             if link.state != State::Idle {
                 link.state = State::Waiting { until };
@@ -159,7 +162,7 @@ impl Responder {
     }
 }
 
-fn judge(state: State, own: &[Own], all_own: &[Own], r: &Record) -> Verdict {
+fn judge(link: &Link, own: &[Own], all_own: &[Own], r: &Record) -> Verdict {
     // A goodbye claims nothing; nor does a list of types.
     if r.ttl == 0 || r.class != CLASS_IN || matches!(r.rtype, rtype::NSEC | rtype::OPT) {
         return Verdict::Fine;
@@ -168,9 +171,12 @@ fn judge(state: State, own: &[Own], all_own: &[Own], r: &Record) -> Verdict {
     if ours.peek().is_none() || all_own.iter().any(|o| o.record.same_data(r)) {
         return Verdict::Fine;
     }
-    match state {
+    match link.state {
+        _ if link.held.contains(&r.name) => match ours.any(|o| o.record.rtype == r.rtype) {
+            true => Verdict::Conflict,
+            false => Verdict::Fine,
+        },
         State::Probing { .. } => Verdict::Taken,
-        State::Established { .. } if ours.any(|o| o.record.rtype == r.rtype) => Verdict::Conflict,
         // Before the first probe it may be a stale packet (RFC 6762 §8.1).
         _ => Verdict::Fine,
     }

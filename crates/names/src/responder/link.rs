@@ -1,6 +1,6 @@
 //! What is going on one link: its state, and answers that wait for their moment.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -32,7 +32,7 @@ pub(super) enum State {
     Waiting { until: Instant },
     /// `sent` probes are out; at `next` the following one, or success.
     Probing { sent: u8, next: Instant },
-    /// The name is ours; `announcements` are left, the next at `next`.
+    /// All names are ours; `announcements` are left, the next at `next`.
     Established { announcements: u8, next: Option<Instant> },
 }
 
@@ -69,6 +69,8 @@ pub(super) struct Link {
     pub(super) addresses: Vec<InterfaceAddress>,
     pub(super) role: Role,
     pub(super) state: State,
+    /// The names that were probed for here and nobody objected to. While a new one is probed for, the others stay.
+    pub(super) held: BTreeSet<Name>,
     /// When the last probe went out, which asks for unicast answers.
     pub(super) last_probe: Option<Instant>,
     pub(super) pending: BTreeMap<Key, Pending>,
@@ -84,10 +86,12 @@ impl Link {
     /// Forgets everything that was to be said.
     pub(super) fn stop(&mut self) {
         self.state = State::Idle;
-        self.clear();
+        self.start_over();
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Forgets that any name is held, and what was to be said.
+    pub(super) fn start_over(&mut self) {
+        self.held.clear();
         self.pending.clear();
         self.unicast.clear();
         self.deferred.clear();

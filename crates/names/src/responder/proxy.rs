@@ -39,7 +39,7 @@ impl Responder {
         names: impl Iterator<Item = &'a Name>,
         proposed: &[Record],
     ) -> Vec<Own> {
-        let mut out = self.own_records(interface);
+        let mut out = self.held_records(interface);
         let Some(link) = self.links.get(&interface).filter(|l| l.role == Role::AccessPoint) else {
             return out;
         };

@@ -1,5 +1,6 @@
 //! The records that this node owns, and how they are referred to.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -102,6 +103,24 @@ impl Responder {
         host_records(self.name.as_str(), &self.host, &once, &self.services)
     }
 
+    /// Those of [`Responder::own_records`] that may be said: their names, or what they lead to, are held.
+    pub(crate) fn held_records(&self, interface: u32) -> Vec<Own> {
+        let mut own = self.own_records(interface);
+        let Some(link) = self.links.get(&interface).filter(|l| !l.held.is_empty()) else {
+            return Vec::new();
+        };
+        let unproven: BTreeSet<Name> = own
+            .iter()
+            .filter(|o| o.probed && !link.held.contains(&o.record.name))
+            .map(|o| o.record.name.clone())
+            .collect();
+        own.retain(|o| match o.probed {
+            true => link.held.contains(&o.record.name),
+            false => o.record.as_target().is_none_or(|t| !unproven.contains(&t)),
+        });
+        own
+    }
+
     /// The set's records, or the NSEC that says what its name has (RFC 6762 §6.1).
     pub(crate) fn set(own: &[Own], key: &Key) -> Vec<Record> {
         if key.rtype == rtype::NSEC {
@@ -123,10 +142,12 @@ impl Responder {
         members.take(most).map(|o| o.record.clone()).collect()
     }
 
-    /// The probe for every name that has to be probed (RFC 6762 §8.1, §8.2).
+    /// The probe for every name that has to be probed and is not held yet (RFC 6762 §8.1, §8.2).
     pub(crate) fn probe_message(&self, interface: u32) -> Message {
         let mut message = Message { header: Header::default(), ..Default::default() };
-        for own in self.own_records(interface).into_iter().filter(|o| o.probed) {
+        let Some(link) = self.links.get(&interface) else { return message };
+        let unproven = |o: &Own| o.probed && !link.held.contains(&o.record.name);
+        for own in self.own_records(interface).into_iter().filter(unproven) {
             if message.questions.iter().all(|q| q.name != own.record.name) {
                 message.questions.push(Question {
                     name: own.record.name.clone(),

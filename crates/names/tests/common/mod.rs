@@ -156,7 +156,7 @@ impl Host {
                 Output::DnsReply { client, payload } => {
                     self.replies.push((client, wire::parse(&payload).expect("what is sent parses")));
                 }
-                Output::Forward { client, payload } => self.forwarded.push((client, payload)),
+                Output::Forward { client, payload, .. } => self.forwarded.push((client, payload)),
                 Output::Publish(p) => self.published.push(p),
                 Output::Resolved { token, known } => self.resolved.push((token, known)),
             }
@@ -221,7 +221,7 @@ impl Host {
         q.header.id = 0x4242;
         q.header.recursion_desired = true;
         let payload = wire::emit(&q, 512, true).bytes;
-        self.input(Input::Dns { client: 99, payload: &payload }).unwrap();
+        self.input(Input::Dns { client: 99, stream: false, payload: &payload }).unwrap();
         let end = self.ms() + 2_000;
         while self.replies.is_empty() && self.ms() < end {
             self.run_for(10);
