@@ -50,6 +50,8 @@ SETS: dict[str, dict] = {
         "libraries": ["{root}/usr/lib/{triplet}/systemd"],
         "environment": {"PYTHONHOME": "{root}/usr", "PYTHONDONTWRITEBYTECODE": "1"},
     },
+    # An ordinary DNS client, UDP and TCP, for the same tests.
+    "dns": {"packages": ["bind9-dnsutils"], "commands": ["dig"]},
     # dash as sh drops variables whose names it could not use itself, such as cargo's CARGO_BIN_EXE_mesh-store.
     "rust": {"shell": "bash"},
 }

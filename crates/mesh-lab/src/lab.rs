@@ -51,6 +51,7 @@ pub struct Lab {
     root: PathBuf,
     binaries: PathBuf,
     peers: Option<PathBuf>,
+    dig: Option<PathBuf>,
     nodes: Vec<Node>,
     keep_files: bool,
 }
@@ -67,6 +68,7 @@ impl Lab {
             root: root.into(),
             binaries: binaries.into(),
             peers: None,
+            dig: None,
             nodes: Vec::new(),
             keep_files: false,
         })
@@ -85,6 +87,16 @@ impl Lab {
     /// Says where programs of others are.
     pub fn set_peers(&mut self, peers: Option<&Path>) {
         self.peers = peers.map(Path::to_path_buf);
+    }
+
+    /// Says where dig is, an ordinary DNS client.
+    pub fn set_dig(&mut self, dig: Option<&Path>) {
+        self.dig = dig.map(Path::to_path_buf);
+    }
+
+    /// Where dig is, if it is there.
+    pub fn dig(&self) -> Option<&Path> {
+        self.dig.as_deref()
     }
 
     /// Where programs of others are, if they are there.

@@ -2,7 +2,7 @@
 //! a count of packets that hold a name.
 
 use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -75,35 +75,102 @@ impl Listener {
 }
 
 /// Asks for the IPv4 address of `<name>.local` on the link that has `address`, as a simple resolver does (RFC 6762
-/// §6.7), and gives the time until each of `times` answers, in microseconds.
+/// §6.7), and gives the time until each of `times` answers, in microseconds: from the call that sends the question to
+/// the one that has the answer of `responder` with that address in hand.
 ///
 /// # Errors
 /// One of them did not come within a second.
-pub fn ask(node: &Node, address: Ipv4Addr, name: &str, times: usize) -> Result<Vec<u64>> {
+pub fn ask(
+    node: &Node,
+    address: Ipv4Addr,
+    (name, found): (&str, IpAddr),
+    responder: Ipv4Addr,
+    times: usize,
+) -> Result<Vec<u64>> {
     node.inside(|| -> Result<Vec<u64>> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(told("socket"))?;
-        socket.bind(&SocketAddr::from((address, 0)).into()).map_err(told("bind"))?;
-        socket.set_multicast_if_v4(&address).map_err(told("interface"))?;
-        socket.set_read_timeout(Some(Duration::from_secs(1))).map_err(told("socket"))?;
-        let mut query = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        query.extend(label(name));
-        query.extend(b"\x05local\0\0\x01\0\x01");
-        let to = SocketAddr::from((GROUP, PORT)).into();
+        let socket = asking_socket(address, 0)?;
         let mut took = Vec::new();
         for number in 0..times {
-            let id = (number as u16).to_be_bytes();
-            query.iter_mut().zip(id).for_each(|(q, i)| *q = i);
-            let start = Instant::now();
-            socket.send_to(&query, &to).map_err(told("send"))?;
-            let mut buffer = [0u8; 1500];
             // Some answer twice; what comes late is of an earlier question.
-            while !buffer.starts_with(&[&id[..], &[0x84]].concat()) {
-                let _ = (&socket).read(&mut buffer).map_err(|e| format!("no answer about {name}: {e}"))?;
-            }
-            took.push(start.elapsed().as_micros() as u64);
+            let id = (number as u16 + 1).to_be_bytes();
+            took.push(one_question(&socket, (name, found), responder, id)?);
         }
         Ok(took)
     })?
+}
+
+/// The same as a responder does that asks everyone: from port 5353, answered by multicast. There is a second and more
+/// between two questions, because no record is multicast more often (RFC 6762 §6).
+///
+/// # Errors
+/// One of them did not come within a second.
+pub fn ask_everyone(
+    node: &Node,
+    address: Ipv4Addr,
+    (name, found): (&str, IpAddr),
+    responder: Ipv4Addr,
+    times: usize,
+) -> Result<Vec<u64>> {
+    node.inside(|| -> Result<Vec<u64>> {
+        let socket = asking_socket(address, PORT)?;
+        socket.join_multicast_v4(&GROUP, &address).map_err(told("group"))?;
+        socket.set_multicast_loop_v4(false).map_err(told("socket"))?;
+        let mut took = Vec::new();
+        for _ in 0..times {
+            std::thread::sleep(Duration::from_millis(1_100));
+            took.push(one_question(&socket, (name, found), responder, [0, 0])?);
+        }
+        Ok(took)
+    })?
+}
+
+fn asking_socket(address: Ipv4Addr, port: u16) -> Result<UdpSocket> {
+    let open = || -> std::io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(port != 0)?;
+        // To a group's packets an address of its own would make it deaf.
+        let own = if port == 0 { address } else { Ipv4Addr::UNSPECIFIED };
+        socket.bind(&SocketAddr::from((own, port)).into())?;
+        socket.set_multicast_if_v4(&address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        Ok(socket.into())
+    };
+    open().map_err(told("socket"))
+}
+
+fn one_question(
+    socket: &UdpSocket,
+    (name, found): (&str, IpAddr),
+    responder: Ipv4Addr,
+    id: [u8; 2],
+) -> Result<u64> {
+    let query = [&id, &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &label(name), b"\x05local\0\0\x01\0\x01"].concat();
+    let data = match found {
+        IpAddr::V4(a) => [&[0, 4][..], &a.octets()].concat(),
+        IpAddr::V6(a) => [&[0, 16][..], &a.octets()].concat(),
+    };
+    let expected = SocketAddr::from((responder, PORT));
+    let start = Instant::now();
+    socket.send_to(&query, (GROUP, PORT)).map_err(told("send"))?;
+    let mut buffer = [0u8; 1500];
+    loop {
+        let (len, from) =
+            socket.recv_from(&mut buffer).map_err(|e| format!("no answer about {name}: {e}"))?;
+        let took = start.elapsed();
+        let message = buffer.get(..len).unwrap_or_default();
+        let answer = message.starts_with(&[&id[..], &[0x84]].concat());
+        if answer && from == expected && holds(message, &label(name)) && holds_bytes(message, &data) {
+            return Ok(took.as_micros() as u64);
+        }
+        if start.elapsed() > Duration::from_secs(2) {
+            return Err(format!("no answer about {name} among what came"));
+        }
+    }
+}
+
+fn holds_bytes(message: &[u8], bytes: &[u8]) -> bool {
+    message.windows(bytes.len()).any(|w| w == bytes)
 }
 
 /// Counts the mDNS packets on all links of a node that hold a name.

@@ -89,6 +89,15 @@ pub fn resolve_at(from: &Node, server: SocketAddr, name: &str, kind: u16) -> Res
     found.map_err(|e| format!("{name} from {}: {e}", from.name()))
 }
 
+/// The same over TCP (RFC 7766).
+///
+/// # Errors
+/// As [`resolve_at`], or no connection.
+pub fn resolve_over_tcp(from: &Node, server: SocketAddr, name: &str, kind: u16) -> Result<Vec<IpAddr>> {
+    let found = from.inside(|| addresses(&ask_over_tcp(server, name, kind)?, kind))?;
+    found.map_err(|e| format!("{name} from {} over TCP: {e}", from.name()))
+}
+
 /// Asks the node's own DNS server whose the address is.
 ///
 /// # Errors
@@ -127,10 +136,8 @@ fn name_at(packet: &[u8], mut at: usize) -> Option<String> {
     None
 }
 
-/// The message that answers a question.
-fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<u8>> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(told("socket"))?;
-    socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(told("socket"))?;
+/// A question, as a client asks it (RFC 1035 §4.1).
+fn question(name: &str, kind: u16) -> Vec<u8> {
     let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         packet.push(label.len() as u8);
@@ -139,15 +146,41 @@ fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<u8>> {
     packet.push(0);
     packet.extend_from_slice(&kind.to_be_bytes());
     packet.extend_from_slice(&[0, 1]);
+    packet
+}
+
+/// The message that answers a question.
+fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(told("socket"))?;
+    socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(told("socket"))?;
+    let packet = question(name, kind);
     socket.send_to(&packet, server).map_err(told("send"))?;
     let mut buffer = [0u8; 4096];
     let (len, _) = socket.recv_from(&mut buffer).map_err(|e| format!("no answer from {server}: {e}"))?;
     Ok(buffer.get(..len).unwrap_or_default().to_vec())
 }
 
+fn ask_over_tcp(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<u8>> {
+    let patience = Duration::from_secs(3);
+    let mut stream =
+        TcpStream::connect_timeout(&server, patience).map_err(|e| format!("no connection: {e}"))?;
+    stream.set_read_timeout(Some(patience)).map_err(told("socket"))?;
+    let packet = question(name, kind);
+    stream.write_all(&[&(packet.len() as u16).to_be_bytes(), &packet[..]].concat()).map_err(told("send"))?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).map_err(|e| format!("no answer: {e}"))?;
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer).map_err(|e| format!("half an answer: {e}"))?;
+    Ok(answer)
+}
+
 fn query(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<IpAddr>> {
-    let packet = ask(server, name, kind)?;
-    let (code, found) = answers(&packet, kind).ok_or("an answer that does not parse")?;
+    addresses(&ask(server, name, kind)?, kind)
+}
+
+/// The addresses in an answer.
+fn addresses(packet: &[u8], kind: u16) -> Result<Vec<IpAddr>> {
+    let (code, found) = answers(packet, kind).ok_or("an answer that does not parse")?;
     match code {
         0 => Ok(found.into_iter().filter_map(|data| address(packet.get(data)?)).collect()),
         3 => Err("no such name (NXDOMAIN)".into()),

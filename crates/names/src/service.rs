@@ -10,6 +10,8 @@ use crate::wire::{Name, name_from_labels};
 pub const MAX_SERVICES: usize = 48;
 /// The longest label of a domain name.
 const MAX_LABEL: usize = 63;
+/// Text that fits into a message with all else (RFC 6763 §6.2 wants it far smaller), in bytes.
+const MAX_TEXT: usize = 8_000;
 /// The longest service type with its underscore (RFC 6335 §5.1).
 const MAX_KIND: usize = 16;
 
@@ -68,10 +70,13 @@ impl Service {
         data
     }
 
-    /// Data of the TXT record (RFC 6763 §6.1: never empty).
+    /// Data of the TXT record (RFC 6763 §6.1: never empty); texts for which there is no room are left out.
     pub(crate) fn txt(&self) -> Vec<u8> {
         let mut data = Vec::new();
         for t in self.text.iter().filter(|t| t.len() < 256) {
+            if data.len() + t.len() >= MAX_TEXT {
+                break;
+            }
             data.push(t.len() as u8);
             data.extend_from_slice(t.as_bytes());
         }

@@ -430,6 +430,11 @@ fn outgoing(record: &Record, conventional: bool) -> DomainRecord<&Name, Outgoing
     DomainRecord::new(&record.name, class, ttl, Outgoing { record, conventional })
 }
 
+/// Data that no record can have (RFC 1035 §3.2.1: two bytes of length).
+fn too_long(record: &Record) -> bool {
+    record.rdata.len() > usize::from(u16::MAX)
+}
+
 /// Writes `message` with names compressed, in at most `limit` bytes.
 ///
 /// Answers that do not fit are left out, from the first one that does not; the caller sends them in another
@@ -461,20 +466,20 @@ fn write(message: &Message, limit: usize, conventional: bool) -> Option<Emitted>
     let mut section = section.answer();
     let mut answers = 0;
     for r in &message.answers {
-        if section.push(outgoing(r, conventional)).is_err() {
+        if too_long(r) || section.push(outgoing(r, conventional)).is_err() {
             return Some(Emitted { bytes: section.finish().into_target(), answers });
         }
         answers += 1;
     }
     let mut section = section.authority();
     for r in &message.authority {
-        if section.push(outgoing(r, conventional)).is_err() {
+        if too_long(r) || section.push(outgoing(r, conventional)).is_err() {
             break;
         }
     }
     let mut section = section.additional();
     for r in &message.additional {
-        if section.push(outgoing(r, conventional)).is_err() {
+        if too_long(r) || section.push(outgoing(r, conventional)).is_err() {
             break;
         }
     }

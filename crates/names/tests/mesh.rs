@@ -376,3 +376,46 @@ fn people_are_told_all_names_and_their_source() {
     h.run_for(1_600);
     assert_eq!(h.resolved.pop().unwrap(), (4, None));
 }
+
+#[test]
+fn people_are_told_whose_an_address_is() {
+    let mut h = Host::established();
+    learn(&mut h, 9, 4, &record("far", 1, &["fd09::1", "10.64.0.9"]));
+    let asked = |h: &mut Host, address: &str| {
+        let before = h.ms();
+        h.input(Input::ResolveAddress { token: 8, address: ip(address) }).unwrap();
+        while h.resolved.is_empty() && h.ms() < before + 2_000 {
+            h.run_for(10);
+        }
+        h.resolved.pop().expect("an answer").1
+    };
+    let far = asked(&mut h, "10.64.0.9").unwrap();
+    assert_eq!((far.name.as_str(), far.hops, far.source), ("far", Some(4), Provenance::Mesh));
+    assert_eq!(asked(&mut h, "fe80::1").unwrap().name, "bloor");
+    assert_eq!(asked(&mut h, "8.8.8.8"), None);
+    assert!(h.take().is_empty(), "the link is not asked about addresses that are not on it");
+    assert_eq!(asked(&mut h, "192.168.1.9"), None);
+    assert_eq!(h.take().len(), 2, "asked twice, a second apart");
+    let reverse = wire::reverse_name(ip("192.168.1.9")).unwrap();
+    let pointer = Record { flush: true, ..Record::ptr(reverse, 120, &local("printer")) };
+    h.hear(PEER, &response(vec![pointer.clone()])).unwrap();
+    let printer = asked(&mut h, "192.168.1.9").unwrap();
+    assert_eq!((printer.name.as_str(), printer.source), ("printer", Provenance::Link));
+    assert_eq!(printer.addresses, [ip("192.168.1.9")]);
+    h.hear(PEER, &response(vec![a("printer", "192.168.1.9", 120), a("printer", "192.168.1.10", 120)]))
+        .unwrap();
+    assert_eq!(asked(&mut h, "192.168.1.9").unwrap().addresses.len(), 2);
+}
+
+#[test]
+fn rfc7766_over_tcp_an_answer_is_whole() {
+    let mut h = Host::established();
+    let many: Vec<String> = (1..300).map(|i| format!("fd00::{i:x}/64")).collect();
+    h.addresses(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let payload = wire::emit(&query(vec![question(&local("bloor"), AAAA)]), 512, true).bytes;
+    for (stream, whole) in [(false, false), (true, true)] {
+        h.input(Input::Dns { client: 1, stream, payload: &payload }).unwrap();
+        let (_, r) = h.replies.pop().unwrap();
+        assert_eq!((!r.header.truncated, r.answers.len() == 299), (whole, whole));
+    }
+}

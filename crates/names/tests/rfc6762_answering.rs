@@ -408,6 +408,41 @@ fn rfc6762_18_nonzero_opcode_and_rcode_are_ignored() {
 }
 
 #[test]
+fn rfc6762_18_1_to_18_13_bits_of_what_is_sent() {
+    let mut h = Host::with_http();
+    // §18.1–18.11: ID 0, QR and AA, nothing else; no questions.
+    h.hear(PEER, &ask("bloor", A)).unwrap();
+    let sent = h.take();
+    assert_eq!(sent[0].bytes[..6], [0, 0, 0x84, 0, 0, 0]);
+    // The answer to a simple resolver differs by its ID and question alone (§6.7).
+    let mut legacy = ask("bloor", A);
+    legacy.header.id = 0xbeef;
+    h.hear("192.168.1.9:40000", &legacy).unwrap();
+    assert_eq!(h.take()[0].bytes[..6], [0xbe, 0xef, 0x84, 0, 0, 1]);
+    // A question of ours: all zero, and §18.12: no unicast answer is asked for.
+    let q = wire::emit(&ask("printer", A), 512, true).bytes;
+    h.input(Input::Dns { client: 1, stream: false, payload: &q }).unwrap();
+    let sent = h.take();
+    assert_eq!(sent[0].bytes[..6], [0, 0, 0, 0, 0, 1]);
+    assert!(sent[0].bytes.ends_with(&[0, 1, 0, 1]));
+    // §18.13: the top bit of the class of a unique record.
+    h.run_for(3_000);
+    h.take();
+    h.hear(PEER, &ask("bloor", A)).unwrap();
+    assert!(h.take()[0].bytes.windows(4).any(|w| w == [0, 1, 0x80, 1]));
+}
+
+#[test]
+fn rfc6762_18_2_to_18_10_bits_without_meaning_are_ignored() {
+    let mut h = Host::established();
+    let mut bytes = wire::emit(&ask("bloor", A), 512, false).bytes;
+    // An ID, AA, RD, RA, Z, AD and CD.
+    bytes[..4].copy_from_slice(&[0x12, 0x34, 0x05, 0xf0]);
+    h.hear_bytes(PEER, IpAddr::V4(names::MDNS_GROUP_V4), &bytes).unwrap();
+    assert_eq!(h.take().len(), 1);
+}
+
+#[test]
 fn rfc6762_18_14_names_are_compressed_in_rdata_too() {
     let mut h = Host::with_http();
     h.hear(PEER, &query(vec![question(&type_name(), rtype::PTR)])).unwrap();
@@ -435,6 +470,61 @@ fn rfc6762_17_many_addresses_are_split_into_messages_that_fit() {
     let sent = h.take();
     assert!(sent.len() > 1 && sent.iter().all(|s| s.ms == 60_000));
     assert_eq!(sent.iter().map(|s| s.addresses().len()).sum::<usize>(), 200);
+}
+
+#[test]
+fn rfc6762_17_one_large_record_travels_alone_in_at_most_9000_bytes() {
+    let mut large = http();
+    large.text = vec!["x".repeat(250); 12];
+    let mut h = Host::bare(1, vec![large]);
+    h.addresses(&["192.168.1.1/24"]);
+    h.run_for(60_000);
+    h.take();
+    h.hear(PEER, &query(vec![question(&instance(), rtype::ANY)])).unwrap();
+    let sent = h.take();
+    let alone = sent.iter().find(|s| !s.answers_of(rtype::TXT).is_empty()).expect("it is sent");
+    assert_eq!(alone.message.answers.len(), 1);
+    assert!((3_000..=9_000 - 48).contains(&alone.bytes.len()));
+}
+
+#[test]
+fn rfc6762_10_and_10_2_lifetimes_and_the_cache_flush_bit() {
+    let mut h = Host::with_http();
+    let all = wire::name_from_labels([&b"_services"[..], b"_dns-sd", b"_udp", b"local"]).unwrap();
+    let reverse = wire::reverse_name([192, 168, 1, 1].into()).unwrap();
+    // What holds or leads to a host name lives two minutes, all else 75; shared records never flush.
+    for (name, t, ttl, flush) in [
+        (local("bloor"), A, 120, true),
+        (local("bloor"), AAAA, 120, true),
+        (reverse, rtype::PTR, 120, true),
+        (instance(), rtype::SRV, 120, true),
+        (instance(), rtype::TXT, 4500, true),
+        (type_name(), rtype::PTR, 4500, false),
+        (all, rtype::PTR, 4500, false),
+    ] {
+        h.run_for(5_000);
+        h.take();
+        h.hear(PEER, &query(vec![question(&name, t)])).unwrap();
+        h.run_for(500);
+        let sent = h.take();
+        let [r] = sent[0].message.answers.as_slice() else { panic!("{sent:?}") };
+        assert_eq!((r.ttl, r.flush), (ttl, flush), "{name} {t}");
+        // §6, §10.2: with each unique set all of it, also where it is an additional record.
+        let additional = &sent[0].message.additional;
+        assert!(additional.iter().all(|r| r.flush), "{additional:?}");
+    }
+}
+
+#[test]
+fn rfc6762_10_2_a_set_is_sent_whole_though_one_record_of_it_was_asked_for_as_known() {
+    let mut h = Host::bare(1, Vec::new());
+    h.addresses(&["192.168.1.1/24", "192.168.0.1/24"]);
+    h.run_for(60_000);
+    h.take();
+    let mut m = ask("bloor", A);
+    m.answers = vec![a("bloor", "192.168.1.1", 120)];
+    h.hear(PEER, &m).unwrap();
+    assert_eq!(h.take()[0].addresses().len(), 2, "or the cache-flush bit would remove the other");
 }
 
 #[test]

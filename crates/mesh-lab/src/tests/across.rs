@@ -32,6 +32,10 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
         ("a_dead_node_is_forgotten_by_its_phone_neighbours", gone),
     ];
     for (at, (name, step)) in steps.into_iter().enumerate() {
+        if name.starts_with("avahi") && lab.peers().is_none() {
+            say("SKIPPED: avahi on an access point: it could not be fetched");
+            continue;
+        }
         if report.test(&format!("names_across::{name}"), || step(lab)).is_none() && at == 0 {
             return;
         }
@@ -87,7 +91,8 @@ fn by_mdns(lab: &mut Lab) -> Result<()> {
         if sniffer.counts() == before { Ok(()) } else { Err("there is still traffic".into()) }
     })?;
     let (_, before) = sniffer.counts();
-    let took = mdns::ask(lab.at(PHONE)?, CLIENT, "c", 20)?;
+    let [_, of_c] = addresses(lab.at(C)?)?;
+    let took = mdns::ask(lab.at(PHONE)?, CLIENT, ("c", of_c), AP, 20)?;
     probe::resolve(lab.at(A)?, "c.local")?;
     let (_, after) = sniffer.counts();
     say(&format!("    the slowest of 20 answers took {} µs", took.iter().max().unwrap_or(&0)));
@@ -119,10 +124,7 @@ fn by_dns(lab: &mut Lab) -> Result<()> {
 }
 
 fn by_avahi(lab: &mut Lab) -> Result<()> {
-    let Some(tools) = lab.peers().map(std::path::Path::to_path_buf) else {
-        say("SKIPPED: avahi on an access point: it could not be fetched");
-        return Ok(());
-    };
+    let tools = lab.peers().ok_or("no peers")?.to_path_buf();
     let [_, four] = addresses(lab.at(C)?)?;
     let host = Foreign::start(lab.node(PHONE)?, &tools, Kind::Avahi, "phone")?;
     let phone = lab.at(PHONE)?;

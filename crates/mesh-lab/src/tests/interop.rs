@@ -36,7 +36,7 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
         );
         return;
     }
-    let steps: [(&str, Step); 12] = [
+    let steps: [(&str, Step); 14] = [
         ("all_start", start),
         ("avahi_finds_ours", avahi_finds_ours),
         ("nss_mdns_finds_ours", nss_mdns_finds_ours),
@@ -44,6 +44,8 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
         ("python_zeroconf_finds_ours", zeroconf_finds_ours),
         ("rfc6763_4_and_9_avahi_browses_our_services", avahi_browses),
         ("rfc6763_5_and_6_resolved_and_python_zeroconf_find_our_services", they_find_services),
+        ("services_of_people_are_followed_while_it_runs", services_followed),
+        ("a_manual_workshop_takes_the_web_services_back_and_auto_gives_them", workshop_followed),
         ("ours_finds_avahi_and_resolved", ours_finds_them),
         ("ours_finds_python_zeroconf", ours_finds_zeroconf),
         ("ours_gives_way_to_avahi", ours_gives_way),
@@ -202,6 +204,56 @@ fn they_find_services(lab: &mut Lab) -> Result<()> {
     let problems = status(lab.at(OURS)?)?.problems;
     let told = problems.iter().any(|p| p.contains("bad.toml: line 2, column 1: port:"));
     if told { Ok(()) } else { Err(format!("not among the problems: {problems:?}")) }
+}
+
+/// Waits until the list of a peer no longer has something: by a goodbye, its lifetime is 75 minutes.
+fn says_no_more(lab: &Lab, kind: &str, unwanted: &str) -> Result<()> {
+    let host = Foreign::at(lab.peers().ok_or("no peers")?);
+    let node = lab.at(AVAHI)?;
+    wait_for(&format!("{unwanted:?} to be gone from avahi's list"), secs(15), || {
+        let text = host.run(node, "avahi-browse", &["-ptk", kind])?;
+        if text.contains(unwanted) { Err(text) } else { Ok(()) }
+    })
+}
+
+fn services_followed(lab: &mut Lab) -> Result<()> {
+    let folder = lab.at(OURS)?.file("state/services");
+    let write = |file: &str, text: &str| std::fs::write(folder.join(file), text).map_err(told(file));
+    // One comes, and one whose fault is mended.
+    write("news.toml", "type = \"_http._tcp\"\nport = 8001\ntitle = \"News\"\n")?;
+    write("bad.toml", "type = \"_sip._udp\"\nport = 5060\n")?;
+    let ours = on_cable(AVAHI, true);
+    let list = |port: u16| format!(";News\\032on\\032ours;_http._tcp;local;ours.local;{ours};{port};");
+    says(lab, AVAHI, "avahi-browse", &["-rptk", "_http._tcp"], &list(8001))?;
+    says(lab, AVAHI, "avahi-browse", &["-rptk", "_sip._udp"], ";ours.local;")?;
+    let problems = status(lab.at(OURS)?)?.problems;
+    if problems.iter().any(|p| p.contains("bad.toml")) {
+        return Err(format!("a mended file is still among the problems: {problems:?}"));
+    }
+    // It changes, breaks, and goes.
+    write("news.toml", "type = \"_http._tcp\"\nport = 8002\ntitle = \"News\"\n")?;
+    says(lab, AVAHI, "avahi-browse", &["-rptk", "_http._tcp"], &list(8002))?;
+    write("bad.toml", "type = \"_sip._udp\"\nport = 506000\n")?;
+    says_no_more(lab, "_sip._udp", ";ours;")?;
+    let problems = status(lab.at(OURS)?)?.problems;
+    if !problems.iter().any(|p| p.contains("bad.toml: line 2, column 1: port:")) {
+        return Err(format!("not among the problems: {problems:?}"));
+    }
+    std::fs::remove_file(folder.join("news.toml")).map_err(told("news.toml"))?;
+    says_no_more(lab, "_http._tcp", "News")
+}
+
+fn workshop_followed(lab: &mut Lab) -> Result<()> {
+    let config = lab.at(OURS)?.file("p2pmesh.toml");
+    let write = |text: &str| std::fs::write(&config, text).map_err(told("p2pmesh.toml"));
+    write("workshop = \"manual\"\n")?;
+    says_no_more(lab, "_ipfs-gateway._tcp", ";ours;")?;
+    says_no_more(lab, "_http._tcp", ";ours;")?;
+    // What people described themselves stays.
+    says(lab, AVAHI, "avahi-browse", &["-ptk", "_http._tcp"], "Library")?;
+    write("workshop = \"auto\"\n")?;
+    says(lab, AVAHI, "avahi-browse", &["-ptk", "_http._tcp"], ";ours;")?;
+    says(lab, AVAHI, "avahi-browse", &["-ptk", "_ipfs-gateway._tcp"], ";ours;")
 }
 
 fn ours_finds_them(lab: &mut Lab) -> Result<()> {

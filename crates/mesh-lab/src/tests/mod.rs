@@ -2,6 +2,7 @@
 
 mod across;
 mod common;
+mod dns;
 mod duplicate;
 mod flows;
 mod gateways;
@@ -29,6 +30,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("names", names::run),
     ("interop", interop::run),
     ("across", across::run),
+    ("dns", dns::run),
     ("pair", pair::run),
     ("routes", routes::run),
     ("gateways", gateways::run),
