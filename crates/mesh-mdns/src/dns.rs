@@ -1,6 +1,7 @@
 //! The sockets of unicast DNS clients, UDP and TCP: programs on this node, and clients of its access points.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
@@ -30,11 +31,22 @@ enum Socket {
     OnLink(MulticastSocket),
 }
 
-/// A socket and the TCP listener on the same port.
-#[derive(Debug)]
-struct Door {
-    socket: Socket,
-    listener: TcpListener,
+/// Where clients are heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// An address of `--dns`.
+    Address(SocketAddr),
+    /// An access point: index and name of its interface.
+    Link(u32, String, Family),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Link(_, name, family) => write!(f, "{name} ({family:?})"),
+        }
+    }
 }
 
 /// Who asked, and how to answer.
@@ -66,10 +78,9 @@ pub(crate) struct Query {
 /// The sockets, and who asked through which.
 #[derive(Debug)]
 pub(crate) struct Dns {
-    fixed: Vec<SocketAddr>,
-    /// The access points: interface index and name.
-    links: Vec<(u32, String)>,
-    doors: BTreeMap<u64, Door>,
+    places: BTreeMap<u64, Place>,
+    sockets: BTreeMap<u64, Socket>,
+    listeners: BTreeMap<u64, TcpListener>,
     streams: Streams,
     clients: VecDeque<Client>,
     next_client: u64,
@@ -80,9 +91,9 @@ pub(crate) struct Dns {
 impl Dns {
     pub(crate) fn new(addresses: &[SocketAddr]) -> Self {
         Self {
-            fixed: addresses.to_vec(),
-            links: Vec::new(),
-            doors: BTreeMap::new(),
+            places: (0..).zip(addresses.iter().copied().map(Place::Address)).collect(),
+            sockets: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             streams: Streams::default(),
             clients: VecDeque::new(),
             next_client: 0,
@@ -92,10 +103,19 @@ impl Dns {
 
     /// These are the access points now; sockets on others are closed.
     pub(crate) fn serve_links(&mut self, links: Vec<(u32, String)>, poller: &Poller, first_token: u64) {
-        if links != self.links {
-            self.links = links;
-            let kept = |n: &u64| self.links.iter().any(|(i, _)| (*n - ON_LINKS) / 2 == u64::from(*i));
-            self.doors.retain(|n, _| *n < ON_LINKS || kept(n));
+        let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+        places.extend(self.places.range(..ON_LINKS).map(|(n, p)| (*n, p.clone())));
+        for (index, name) in links {
+            for (at, family) in (0..).zip([Family::V6, Family::V4]) {
+                let number = ON_LINKS + u64::from(index) * 2 + at;
+                places.insert(number, Place::Link(index, name.clone(), family));
+            }
+        }
+        if places != self.places {
+            let kept = |n: &u64| places.get(n) == self.places.get(n);
+            self.sockets.retain(|n, _| kept(n));
+            self.listeners.retain(|n, _| kept(n));
+            self.places = places;
             self.open_missing(poller, first_token);
         }
     }
@@ -103,30 +123,22 @@ impl Dns {
     /// Opens what is not open yet; token = `first_token` + the socket's number.
     pub(crate) fn open_missing(&mut self, poller: &Poller, first_token: u64) {
         self.problems.clear();
-        for (number, address) in (0u64..).zip(&self.fixed) {
-            if self.doors.contains_key(&number) {
-                continue;
-            }
-            match open(*address, poller, first_token + number) {
-                Ok(door) => drop(self.doors.insert(number, door)),
-                Err(e) => self.problems.push(format!(
-                    "DNS on {address}: {e}; programs on this node find .local names only by other ways, \
-                     it is tried again"
-                )),
-            }
-        }
-        for (index, name) in &self.links {
-            for (at, family) in [Family::V6, Family::V4].into_iter().enumerate() {
-                let number = ON_LINKS + u64::from(*index) * 2 + at as u64;
-                if self.doors.contains_key(&number) {
-                    continue;
+        for (number, place) in &self.places {
+            let mut say = |what: &str, e: io::Error| {
+                self.problems.push(format!(
+                    "DNS on {place}, {what}: {e}; who asks there gets no answer, it is tried again"
+                ));
+            };
+            if !self.sockets.contains_key(number) {
+                match socket(place, poller, first_token + number) {
+                    Ok(socket) => drop(self.sockets.insert(*number, socket)),
+                    Err(e) => say("UDP", e),
                 }
-                match open_on(name, *index, family, poller, first_token + number) {
-                    Ok(door) => drop(self.doors.insert(number, door)),
-                    Err(e) => self.problems.push(format!(
-                        "DNS on {name} ({family:?}): {e}; clients of the access point get no answers there, \
-                         it is tried again"
-                    )),
+            }
+            if !self.listeners.contains_key(number) {
+                match listener(place, poller, first_token + LISTENERS + number) {
+                    Ok(listener) => drop(self.listeners.insert(*number, listener)),
+                    Err(e) => say("TCP", e),
                 }
             }
         }
@@ -150,12 +162,12 @@ impl Dns {
         let first = first_token + STREAMS;
         let Some(number) = event.token.checked_sub(first) else {
             let number = event.token - first_token - LISTENERS;
-            if let Some(door) = self.doors.get(&number) {
-                let index = match &door.socket {
-                    Socket::Fixed(_) => None,
-                    Socket::OnLink(socket) => Some(socket.index()),
+            if let (Some(listener), Some(place)) = (self.listeners.get(&number), self.places.get(&number)) {
+                let index = match place {
+                    Place::Address(_) => None,
+                    Place::Link(index, ..) => Some(*index),
                 };
-                self.streams.accept(&door.listener, poller, first, now, |ip| links.is_near(index, ip));
+                self.streams.accept(listener, poller, first, now, |ip| links.is_near(index, ip));
             }
             return Vec::new();
         };
@@ -185,7 +197,7 @@ impl Dns {
     /// any) are passed over: this is no open resolver.
     pub(crate) fn receive(&mut self, number: u64, buffer: &mut [u8], links: &Links) -> Option<Query> {
         loop {
-            let (len, from, asked, index) = match &self.doors.get(&number)?.socket {
+            let (len, from, asked, index) = match self.sockets.get(&number)? {
                 Socket::Fixed(socket) => {
                     let (len, from) = socket.recv_from(buffer).ok()?;
                     (len, from, None, None)
@@ -197,7 +209,7 @@ impl Dns {
                     }
                     Err(e) => {
                         log::debug!("DNS socket: {e}");
-                        self.doors.remove(&number);
+                        self.sockets.remove(&number);
                         return None;
                     }
                 },
@@ -221,7 +233,7 @@ impl Dns {
             }
             None => return,
         };
-        let sent = match self.doors.get(&socket).map(|d| &d.socket) {
+        let sent = match self.sockets.get(&socket) {
             None => return,
             Some(Socket::Fixed(socket)) => socket.send_to(payload, to).map(drop),
             Some(Socket::OnLink(socket)) => socket.send_to(payload, to, asked),
@@ -232,26 +244,34 @@ impl Dns {
     }
 }
 
-fn open(address: SocketAddr, poller: &Poller, token: u64) -> io::Result<Door> {
-    let (socket, listener) = (bind_shared(address)?, tcp::listen(address)?);
-    poller.add(&socket, token, false)?;
-    poller.add(&listener, token + LISTENERS, false)?;
-    Ok(Door { socket: Socket::Fixed(socket), listener })
+fn socket(place: &Place, poller: &Poller, token: u64) -> io::Result<Socket> {
+    match place {
+        Place::Address(address) => {
+            let socket = bind_shared(*address)?;
+            poller.add(&socket, token, false)?;
+            Ok(Socket::Fixed(socket))
+        }
+        Place::Link(index, interface, family) => {
+            let config = MulticastConfig {
+                family: *family,
+                interface,
+                index: *index,
+                port: PORT,
+                groups: &[],
+                hop_limit: 64,
+                loopback: false,
+                traffic_class: 0,
+            };
+            MulticastSocket::open_in(poller, token, &config).map(Socket::OnLink)
+        }
+    }
 }
 
-fn open_on(interface: &str, index: u32, family: Family, poller: &Poller, token: u64) -> io::Result<Door> {
-    let config = MulticastConfig {
-        family,
-        interface,
-        index,
-        port: PORT,
-        groups: &[],
-        hop_limit: 64,
-        loopback: false,
-        traffic_class: 0,
+fn listener(place: &Place, poller: &Poller, token: u64) -> io::Result<TcpListener> {
+    let listener = match place {
+        Place::Address(address) => tcp::listen(*address)?,
+        Place::Link(_, interface, family) => tcp::listen_on(interface, *family, PORT)?,
     };
-    let listener = tcp::listen_on(interface, family, PORT)?;
-    let socket = MulticastSocket::open_in(poller, token, &config)?;
-    poller.add(&listener, token + LISTENERS, false)?;
-    Ok(Door { socket: Socket::OnLink(socket), listener })
+    poller.add(&listener, token, false)?;
+    Ok(listener)
 }

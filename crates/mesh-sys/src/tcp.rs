@@ -35,6 +35,8 @@ fn start(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener
     socket.set_nonblocking(true)?;
     // Or a service that ended a moment ago would keep its successor out (TIME_WAIT).
     socket.set_reuse_address(true)?;
+    // One on all addresses of an interface, beside one on an address of the machine.
+    socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -85,6 +87,12 @@ mod tests {
         assert_eq!(writes(address).unwrap(), 1);
         drop(listener);
         writes(address).unwrap_err();
+    }
+
+    #[test]
+    fn a_listener_on_an_interface_stands_beside_one_on_an_address() {
+        let first = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        listen_on("lo", Family::V4, first.local_addr().unwrap().port()).unwrap();
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl World {
                 datagrams: UdpSocket::bind((UPSTREAM, 53))?,
                 streams: TcpListener::bind((UPSTREAM, 53))?,
             };
-            this.datagrams.set_read_timeout(Some(secs(5)))?;
+            this.datagrams.set_read_timeout(Some(Duration::from_millis(700)))?;
             Ok(this)
         })?;
         opened.map_err(told("name server"))
