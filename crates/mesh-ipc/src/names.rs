@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum NamesRequest {
     /// One [`NamesResponse::Names`].
     List,
-    /// Looks a name up (`bloor` or `bloor.local`), asking the link if need be; one
+    /// Looks a name up (`bloor` or `bloor.local`), or whose an address is, asking the links if need be; one
     /// [`NamesResponse::Names`] with one entry, or an error.
     Resolve(String),
 }

@@ -86,6 +86,9 @@ fn names(node: &mut Node) {
             NamesRequest::Resolve(n) if n == "queen.local" => {
                 Response::Service(NamesResponse::Names(all.into_iter().skip(1).collect()))
             }
+            NamesRequest::Resolve(n) if n == "fd01::1" => {
+                Response::Service(NamesResponse::Names(all.into_iter().take(1).collect()))
+            }
             NamesRequest::Resolve(_) => Response::Service(NamesResponse::Names(vec![])),
         }]
     });
@@ -154,7 +157,11 @@ fn names_are_listed_and_resolved() {
          bloor.local   -         0     own   -        fd01::1\n\
          queen?.local  07070707  1     mesh  2 s ago  fd02::1\n"
     );
-    assert_eq!(node.good(&["resolve", "queen.local"]), "fd02::1\n");
+    assert_eq!(
+        node.good(&["resolve", "queen.local"]),
+        "queen?.local: in the mesh, 1 hop, node 07070707, heard 2 s ago\nfd02::1\n"
+    );
+    assert_eq!(node.good(&["resolve", "fd01::1"]), "bloor.local: this node\nfd01::1\n");
     assert!(node.good(&["--json", "resolve", "queen.local"]).contains("\"name\": \"queen\\u001b\""));
     assert!(node.bad(&["resolve", "king"], 1).contains("nobody answers to \"king\""));
 }

@@ -185,11 +185,13 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "resolve",
-        usage: "NAME",
+        usage: "NAME|ADDRESS",
         operands: (1, 1),
         words: &[],
-        about: "the addresses of a name, best first",
-        details: "NAME with or without .local. Asks the link if the name is not known yet.",
+        about: "the addresses of a name, best first; the name of an address",
+        details: "NAME with or without .local. The first line says how it is known: on a link or in the mesh, hops, node, \
+                  and when it was heard of. The links are asked if it is not known yet. The exit status is 1 if nobody \
+                  answers to it.",
         flags: &[],
         run: mesh::resolve,
     },

@@ -222,6 +222,31 @@ pub(crate) fn names(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
     show(ctx, out, || Json::list(&list, name_json), &table, "no names known yet")
 }
 
+/// Which name, and how it is known.
+fn found(n: &Name) -> String {
+    let mut text = format!(
+        "{}.local: {}",
+        clean(&n.name),
+        match n.source {
+            Source::Own => "this node",
+            Source::Link => "on a link",
+            Source::Mesh => "in the mesh",
+        }
+    );
+    if n.source != Source::Own {
+        match n.hops {
+            Some(1) => text.push_str(", 1 hop"),
+            Some(hops) => text.push_str(&format!(", {hops} hops")),
+            None => {}
+        }
+        if let Some(node) = n.node {
+            text.push_str(&format!(", node {}", node.to_string().chars().take(8).collect::<String>()));
+        }
+        text.push_str(&format!(", heard {} ago", span(n.age_ms)));
+    }
+    text
+}
+
 pub(crate) fn resolve(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
     let wanted = args.operand(0)?;
     let NamesResponse::Names(list) =
@@ -235,6 +260,7 @@ pub(crate) fn resolve(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), F
     if ctx.json {
         return out.line(&name_json(name).to_string());
     }
+    out.line(&found(name))?;
     name.addresses.iter().try_for_each(|a| out.line(&a.to_string()))
 }
 
