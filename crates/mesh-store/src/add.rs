@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use content_id::import::{Added, ImportError, Profile, TreeBuilder, TreeItem};
 use content_id::{Block, Cid, Version};
@@ -10,6 +9,7 @@ use mesh_ipc::store::{AddOptions, EntryKind, StoreResponse};
 use store_core::{Pin, StoreError};
 
 use crate::node::Node;
+use crate::storage::Protection;
 
 /// Blocks are handed to the store when they are this many bytes, or this many.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -18,6 +18,8 @@ const BATCH_BLOCKS: usize = 256;
 /// An add under way.
 pub(crate) struct Add {
     node: Arc<Node>,
+    /// Until the roots are pinned.
+    _protection: Protection,
     options: AddOptions,
     tree: TreeBuilder,
     /// Names of the open directories, from the top.
@@ -29,12 +31,6 @@ pub(crate) struct Add {
     batch_bytes: usize,
     /// Answers that are due.
     pub(crate) answers: VecDeque<StoreResponse>,
-}
-
-impl Drop for Add {
-    fn drop(&mut self) {
-        self.node.counters.adding.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The profile that options describe.
@@ -65,8 +61,8 @@ pub(crate) fn profile(options: &AddOptions) -> Result<Profile, String> {
 impl Add {
     pub(crate) fn begin(node: Arc<Node>, options: AddOptions) -> Result<Self, String> {
         let tree = TreeBuilder::new(profile(&options)?, options.wrap).map_err(|e| e.to_string())?;
-        node.counters.adding.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
+            _protection: node.storage.protect(),
             node,
             options,
             tree,

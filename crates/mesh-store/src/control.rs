@@ -279,10 +279,9 @@ impl Control {
         let (_, cid) = self.resolve(path).await?;
         let pin = if recursive { Pin::Recursive } else { Pin::Direct };
         // nothing may be collected between the fetch and the pin
-        self.node.counters.adding.fetch_add(1, Ordering::Relaxed);
-        let result = self.fetch_and_pin(&cid, pin).await;
-        self.node.counters.adding.fetch_sub(1, Ordering::Relaxed);
-        result?;
+        let protection = self.node.storage.protect();
+        self.fetch_and_pin(&cid, pin).await?;
+        drop(protection);
         send(frames, StoreResponse::Pins(vec![PinEntry { cid: cid.to_string(), kind: kind_of(pin) }])).await
     }
 
@@ -352,25 +351,9 @@ impl Control {
     }
 
     async fn collect(&self, frames: &mut Frames) -> Result<(), End> {
-        let node = Arc::clone(&self.node);
-        let collected = self
-            .node
-            .storage
-            .call(move |store| {
-                let busy = node.counters.adding.load(Ordering::Relaxed);
-                if busy == 0 { Ok(store.collect()) } else { Err(busy) }
-            })
-            .await?;
-        match collected {
-            Ok(done) => {
-                let done = done?;
-                log::info!(target: "store", "collected {} blocks, {} bytes given back", done.blocks, done.bytes);
-                send(frames, StoreResponse::Collected { blocks: done.blocks, bytes: done.bytes }).await
-            }
-            Err(busy) => Err(End::Failed(format!(
-                "{busy} adds or pins are under way, and what they store is not pinned yet; try again when they are done"
-            ))),
-        }
+        let done = self.node.storage.collect().await?;
+        log::info!(target: "store", "collected {} blocks, {} bytes given back", done.blocks, done.bytes);
+        send(frames, StoreResponse::Collected { blocks: done.blocks, bytes: done.bytes }).await
     }
 
     async fn stat(&self) -> Result<Stat, End> {

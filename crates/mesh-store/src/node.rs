@@ -86,8 +86,6 @@ pub(crate) struct Counters {
     pub(crate) fetched: AtomicU64,
     pub(crate) fetched_bytes: AtomicU64,
     pub(crate) not_fetched: AtomicU64,
-    /// Adds under way; garbage is not collected meanwhile.
-    pub(crate) adding: AtomicU64,
 }
 
 /// The store of this node and the way to those of others.

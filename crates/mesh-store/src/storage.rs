@@ -3,12 +3,13 @@
 //! Commits that wait at the same time share one sync (group commit). What was cached without a
 //! commit is synced when the store has been idle for a while.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use content_id::{Block, Cid};
-use store_core::{Store, StoreError};
-use tokio::sync::oneshot;
+use store_core::{Collected, Store, StoreError};
+use tokio::sync::{Mutex, oneshot};
 
 use crate::disk::FileDisk;
 
@@ -29,6 +30,17 @@ enum Job {
 #[derive(Clone)]
 pub(crate) struct Storage {
     jobs: Sender<Job>,
+    /// Held by the collection under way.
+    collecting: Arc<Mutex<()>>,
+}
+
+/// While one is alive, no collection drops what is put or read: for those who will set a pin.
+pub(crate) struct Protection(Sender<Job>);
+
+impl Drop for Protection {
+    fn drop(&mut self) {
+        let _ = self.0.send(Job::Call(Box::new(|store: &mut Blocks| store.end_use())));
+    }
 }
 
 impl Storage {
@@ -36,7 +48,7 @@ impl Storage {
     pub(crate) fn start(store: Blocks) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new().name("blocks".into()).spawn(move || work(store, &queue))?;
-        Ok((Self { jobs }, thread))
+        Ok((Self { jobs, collecting: Arc::default() }, thread))
     }
 
     /// Runs `job` on the store.
@@ -58,7 +70,23 @@ impl Storage {
 
     /// Writes blocks; they are durable after a [`Storage::commit`].
     pub(crate) async fn put(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
-        self.call(move |store| blocks.iter().try_for_each(|b| store.put(&b.cid, &b.data))).await?
+        self.call(move |store| store.put_all(&blocks)).await?
+    }
+
+    /// Protects what is put and read from now on.
+    pub(crate) fn protect(&self) -> Protection {
+        let _ = self.jobs.send(Job::Call(Box::new(|store: &mut Blocks| store.begin_use())));
+        Protection(self.jobs.clone())
+    }
+
+    /// Collects garbage; others get their turn meanwhile.
+    pub(crate) async fn collect(&self) -> Result<Collected, StoreError> {
+        let _turn = self.collecting.lock().await;
+        loop {
+            if let Some(done) = self.call(|store| store.collect_step()).await?? {
+                return Ok(done);
+            }
+        }
     }
 
     /// Returns once all that was put before is on the medium.

@@ -1,17 +1,27 @@
-//! Garbage collection: what no pin holds is dropped, and sparse segments are rewritten.
+//! Garbage collection: what no pin holds is dropped, and sparse segments are rewritten. In steps, so that others get
+//! their turn.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use content_id::{Cid, Codec, export};
+use content_id::{Cid, Codec, export, sha256};
 
 use crate::disk::Disk;
-use crate::record::{Kind, SEGMENT_HEADER, length};
-use crate::scan::encode_all_pins;
-use crate::store::{Pin, Place, Store, StoreError};
+use crate::index::{Key, LIVE, MARKS, Place, USED, key, key_of, walked};
+use crate::log::Budget;
+use crate::record::length;
+use crate::store::{Pin, Store, StoreError};
 
 /// Bytes of garbage below which a segment is left alone.
 const WORTH_IT: u64 = 64 * 1024;
+/// Bytes read or moved in one step.
+const STEP: usize = 1 << 20;
+/// Blocks looked at in one step.
+const STEP_BLOCKS: usize = 64;
+/// Bytes of CID and padding taken for each block.
+const HEAD: usize = 36;
+/// Missing blocks that are told apart.
+const MAX_MISSING: usize = 10_000;
 
 /// What a collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,86 +32,288 @@ pub struct Collected {
     pub bytes: u64,
     /// Blocks that pins ask for and the store does not have.
     pub missing: u64,
+    /// Bytes of blocks that were written again.
+    pub moved: u64,
+}
+
+/// A collection under way.
+#[derive(Debug)]
+pub(crate) struct Collection {
+    work: Work,
+    /// Bytes of all segments when it began.
+    bytes: u64,
+    missing: BTreeSet<Key>,
+    result: Collected,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Blocks whose links are still to be followed.
+    Mark(Vec<Cid>),
+    Compact {
+        /// Segments to rewrite, the next one last.
+        segments: Vec<u32>,
+        /// Blocks of the one at hand that are still to be moved.
+        held: Vec<(Key, Place)>,
+    },
 }
 
 impl<D: Disk> Store<D> {
     /// Drops every block that no pin holds, and gives back the space of segments that are mostly
-    /// dropped blocks. Must not run while an add whose root is not pinned yet is under way.
+    /// dropped blocks. What was put or read under [`Store::begin_use`] stays.
     ///
     /// # Errors
     /// The medium failed or is too full to move blocks; pinned blocks are all still there.
     pub fn collect(&mut self) -> Result<Collected, StoreError> {
+        loop {
+            if let Some(result) = self.collect_step()? {
+                return Ok(result);
+            }
+        }
+    }
+
+    /// Does a part of a collection, about a megabyte of reading or writing, and begins one if none is
+    /// under way. Between steps the store may be used as always. `Some`: it is done.
+    ///
+    /// # Errors
+    /// As [`Store::collect`]; the collection is then over.
+    pub fn collect_step(&mut self) -> Result<Option<Collected>, StoreError> {
+        let mut collection = match self.collection.take() {
+            Some(collection) => collection,
+            None => self.begin_collection()?,
+        };
+        let Collection { work, missing, result, bytes } = &mut collection;
+        match work {
+            Work::Mark(open) => {
+                if !self.mark(open, missing)? {
+                    result.missing = missing.len() as u64;
+                    result.blocks = self.sweep();
+                    *work = Work::Compact { segments: self.sparse_segments()?, held: Vec::new() };
+                }
+            }
+            Work::Compact { segments, held } => {
+                if !self.compact(segments, held, &mut result.moved)? {
+                    result.bytes = bytes.saturating_sub(self.stat().bytes);
+                    return Ok(Some(*result));
+                }
+            }
+        }
+        self.collection = Some(collection);
+        Ok(None)
+    }
+
+    fn begin_collection(&mut self) -> Result<Collection, StoreError> {
         self.commit()?;
-        let mut result = Collected::default();
-        let live = self.mark(&mut result)?;
-        let (blocks, bytes) = (self.index.len(), self.stat().bytes);
-        self.index.retain(|digest, _| live.contains(digest));
-        result.blocks = (blocks - self.index.len()) as u64;
-        drop(live);
-        let sparse = self.sparse_segments();
-        if !sparse.is_empty() {
-            self.begin_segment()?;
-            // the records about pins in the segments that go are all replaced by this one
-            let pins = encode_all_pins(&self.pins);
-            self.append(Kind::AllPins, None, &pins)?;
-            self.commit()?;
-            for segment in sparse {
-                self.empty_segment(segment)?;
-            }
+        let stale = if self.has_users() { MARKS } else { MARKS | USED };
+        self.index.values_mut().for_each(|place| place.clear(stale));
+        let recursive = self.pins.iter().filter(|(_, pin)| **pin == Pin::Recursive);
+        let roots: Vec<Cid> = recursive.map(|(cid, _)| cid.clone()).collect();
+        let mut begun = Collection {
+            work: Work::Mark(Vec::new()),
+            bytes: self.stat().bytes,
+            missing: BTreeSet::new(),
+            result: Collected::default(),
+        };
+        for root in roots {
+            self.meet(root, &mut begun);
         }
-        result.bytes = bytes.saturating_sub(self.stat().bytes);
-        Ok(result)
+        Ok(begun)
     }
 
-    /// The digests of all blocks that pins hold.
-    fn mark(&mut self, result: &mut Collected) -> Result<BTreeSet<[u8; 32]>, StoreError> {
-        let pinned = |wanted| self.pins.iter().filter(move |(_, pin)| **pin == wanted).map(|(cid, _)| cid);
-        let mut open: Vec<Cid> = pinned(Pin::Recursive).cloned().collect();
-        let direct: Vec<[u8; 32]> = pinned(Pin::Direct).filter_map(|cid| cid.digest().copied()).collect();
-        let mut live: BTreeSet<[u8; 32]> = open.iter().filter_map(|cid| cid.digest().copied()).collect();
-        while let Some(cid) = open.pop() {
-            if cid.codec() == Codec::RAW {
-                continue;
-            }
-            let Some(block) = self.get(&cid)? else {
-                result.missing += 1;
-                continue;
-            };
-            // noted when first met: a node that links a million times to one child adds one entry
-            let children = export::links(cid.codec(), &block).unwrap_or_default();
-            open.extend(
-                children.into_iter().filter(|c| c.digest().is_some_and(|digest| live.insert(*digest))),
-            );
+    /// A pin set while a collection is under way holds from then on.
+    pub(crate) fn mark_new_pin(&mut self, cid: &Cid, pin: Pin) {
+        if pin == Pin::Recursive
+            && let Some(mut collection) = self.collection.take()
+        {
+            self.meet(cid.clone(), &mut collection);
+            self.collection = Some(collection);
         }
-        live.extend(direct);
-        Ok(live)
     }
 
-    /// Segments of which less than three quarters are held blocks, if that is worth a rewrite.
-    fn sparse_segments(&self) -> Vec<u32> {
+    fn meet(&mut self, cid: Cid, collection: &mut Collection) {
+        let Collection { work, missing, .. } = collection;
+        match work {
+            Work::Mark(open) => self.meet_in(cid, open, missing),
+            // the sweep is over: what is held now stays
+            Work::Compact { .. } => {}
+        }
+    }
+
+    /// Marks a block that a pin holds. It is noted when first met: a node that links a million times to one
+    /// child adds one entry.
+    fn meet_in(&mut self, cid: Cid, open: &mut Vec<Cid>, missing: &mut BTreeSet<Key>) {
+        let links = walked(cid.codec());
+        if cid.inline().is_some() {
+            if links.is_some() {
+                open.push(cid);
+            }
+            return;
+        }
+        let Some(key) = key_of(&cid) else { return };
+        let Some(place) = self.index.get_mut(&key) else {
+            if missing.len() < MAX_MISSING {
+                missing.insert(key);
+            }
+            return;
+        };
+        place.set(LIVE);
+        if links.is_some_and(|mark| place.set(mark)) {
+            open.push(cid);
+        }
+    }
+
+    /// Follows the links of some blocks; `false`: there are no more.
+    fn mark(&mut self, open: &mut Vec<Cid>, missing: &mut BTreeSet<Key>) -> Result<bool, StoreError> {
+        let (mut read, mut block) = (0, Vec::new());
+        for _ in 0..STEP_BLOCKS {
+            let Some(cid) = open.pop() else { return Ok(false) };
+            if read >= STEP {
+                open.push(cid);
+                break;
+            }
+            if let Some(inline) = cid.inline() {
+                block.clear();
+                block.extend_from_slice(inline);
+            } else if self.is_leaf(&cid) {
+                continue;
+            } else if !self.read(&cid, &mut block)? {
+                missing.extend(key_of(&cid).filter(|_| missing.len() < MAX_MISSING));
+                continue;
+            }
+            read += block.len();
+            for child in export::links(cid.codec(), &block).unwrap_or_default() {
+                self.meet_in(child, open, missing);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a dag-pb block is seen to have no links without reading it all: its first field is the data, and
+    /// that reaches to its end.
+    fn is_leaf(&mut self, cid: &Cid) -> bool {
+        let Some(place) = key_of(cid).and_then(|key| self.index.get(&key).copied()) else { return false };
+        let mut head = [0; 8];
+        if cid.codec() != Codec::DAG_PB || place.length() < 64 {
+            return false;
+        }
+        if self.disk.read(place.segment, u64::from(place.offset), &mut head).is_err() {
+            return false;
+        }
+        let [0x0a, varint @ ..] = head else { return false };
+        let (mut length, mut used) = (0u64, 1u64);
+        for (at, byte) in varint.iter().take(5).enumerate() {
+            length |= u64::from(byte & 0x7f) << (7 * at);
+            used += 1;
+            if byte & 0x80 == 0 {
+                return used + length == u64::from(place.length());
+            }
+        }
+        false
+    }
+
+    /// Drops what is neither marked nor in use; how many blocks that are.
+    fn sweep(&mut self) -> u64 {
+        for key in self.pins.keys().filter_map(key_of) {
+            if let Some(place) = self.index.get_mut(&key) {
+                place.set(LIVE);
+            }
+        }
+        let before = self.index.len();
+        self.index.retain(|_, place| place.has(LIVE | USED));
+        (before - self.index.len()) as u64
+    }
+
+    /// Removes segments without a block that is held, and lists those of which less than three quarters are held
+    /// blocks, if that is worth a rewrite. None of them is the last one.
+    fn sparse_segments(&mut self) -> Result<Vec<u32>, StoreError> {
         let mut live: BTreeMap<u32, u64> = BTreeMap::new();
         for place in self.index.values() {
-            *live.entry(place.segment).or_default() += length(36, place.length as usize);
+            *live.entry(place.segment).or_default() += length(HEAD, place.length() as usize);
         }
+        let used = |number: &u32| live.get(number).copied().unwrap_or(0);
         let sparse = |(number, size): (&u32, &u64)| {
-            let used = live.get(number).copied().unwrap_or(0) + SEGMENT_HEADER as u64;
-            (used < size / 4 * 3 && size - used > WORTH_IT).then_some(*number)
+            (used(number) < size / 4 * 3 && size - used(number) > WORTH_IT).then_some(*number)
         };
-        self.segments.iter().filter_map(sparse).collect()
+        let mut segments: Vec<u32> = self.segments.iter().filter_map(sparse).collect();
+        let last = self.segments.last_key_value().map(|(number, _)| *number);
+        // a full medium gets room before anything is written
+        for number in segments.extract_if(.., |n| used(n) == 0 && Some(*n) != last) {
+            self.remove_segment(number)?;
+        }
+        if last.is_some_and(|last| segments.contains(&last)) {
+            // the next segment begins with all pins, so that those here may go
+            self.begin_segment()?;
+        }
+        segments.reverse();
+        Ok(segments)
     }
 
-    /// Moves the held blocks of a segment to the end of the log, then removes it.
-    fn empty_segment(&mut self, segment: u32) -> Result<(), StoreError> {
-        let held: Vec<([u8; 32], Place)> =
-            self.index.iter().filter(|(_, p)| p.segment == segment).map(|(d, p)| (*d, *p)).collect();
-        for (digest, _) in held {
-            // the codec does not matter to the index; raw names every block
-            let cid = Cid::v1(Codec::RAW, digest);
-            if let Some(data) = self.get(&cid)? {
-                let place = self.append(Kind::Block, Some(&cid), &data)?;
-                self.index.insert(digest, place);
+    /// Moves some blocks to the end of the log; `false`: there is nothing left to do.
+    fn compact(
+        &mut self,
+        segments: &mut Vec<u32>,
+        held: &mut Vec<(Key, Place)>,
+        moved: &mut u64,
+    ) -> Result<bool, StoreError> {
+        let Some(&segment) = segments.last() else { return Ok(false) };
+        if held.is_empty() {
+            held.extend(self.index.iter().filter(|(_, p)| p.segment == segment).map(|(k, p)| (*k, *p)));
+            held.sort_unstable_by_key(|(_, place)| core::cmp::Reverse(place.offset));
+        }
+        let mut bytes = 0;
+        while bytes < STEP
+            && let Some((key, place)) = held.pop()
+        {
+            match self.move_block(key, place) {
+                Ok(n) => bytes += n,
+                Err(StoreError::Disk(_)) if !self.read_only => {
+                    // what can't be read may be there again another time
+                    held.clear();
+                    segments.pop();
+                    return Ok(true);
+                }
+                Err(e) => return Err(e),
             }
         }
+        *moved += bytes as u64;
+        if held.is_empty() {
+            self.commit()?;
+            if !self.index.values().any(|place| place.segment == segment) {
+                self.remove_segment(segment)?;
+            }
+            segments.pop();
+        }
+        Ok(true)
+    }
+
+    /// Writes a block again at the end of the log; its bytes, 0 if it is no longer at that place.
+    fn move_block(&mut self, wanted: Key, from: Place) -> Result<usize, StoreError> {
+        let same = |p: &Place| (p.segment, p.offset) == (from.segment, from.offset);
+        let Some(place) = self.index.get(&wanted).copied().filter(same) else { return Ok(0) };
+        let mut data = alloc::vec![0; place.length() as usize];
+        self.disk.read(place.segment, u64::from(place.offset), &mut data)?;
+        let digest = sha256(&data);
+        self.index.remove(&wanted);
+        if key(&digest) != wanted {
+            self.corrupt += 1;
+            return Ok(0);
+        }
+        // the codec does not matter to the index; raw names every block
+        let cid = Cid::v1(Codec::RAW, digest);
+        self.moved.push((wanted, place));
+        let mut budget = Budget { left: u64::MAX, quota: u64::MAX };
+        if let Err(e) = self.append_blocks(core::iter::once((&cid, data.as_slice())), &mut budget) {
+            self.index.insert(wanted, place);
+            return Err(e);
+        }
+        if let Some(now) = self.index.get_mut(&wanted) {
+            *now = place.moved(*now);
+        }
+        Ok(data.len())
+    }
+
+    /// Removes a segment that is not the last one: all pins stand at the beginning of that, and are synced first.
+    fn remove_segment(&mut self, segment: u32) -> Result<(), StoreError> {
         self.commit()?;
         self.disk.remove(segment)?;
         self.segments.remove(&segment);

@@ -8,10 +8,12 @@
 //! that does not hash to its CID.
 //!
 //! **Why it holds.** A segment is only appended to, and synced before the next one is begun, so
-//! only the tail of the last segment can be torn. Each record says how far its segment was synced
-//! when it was written; records beyond that point are checked against their hash when the store
-//! opens, and the first bad one ends the log: nothing behind it was acknowledged. Everything else
-//! is checked against its hash when it is read.
+//! only the tail of the last segment can be torn; what was synced shares no page with what is
+//! written later. Each record says how far its segment was synced when it was written; records
+//! beyond that point are checked against their hash when the store opens, and the first bad one
+//! ends the log: nothing behind it was acknowledged. Everything else is checked against its hash
+//! when it is read. Each segment begins with all pins, and ends, when it is full, with an index of
+//! its blocks: opening reads those and the last segment. docs/STORE.md has the argument in full.
 #![no_std]
 
 extern crate alloc;
@@ -21,6 +23,8 @@ extern crate std;
 mod crc;
 mod disk;
 mod gc;
+mod index;
+mod log;
 pub mod record;
 mod scan;
 mod store;

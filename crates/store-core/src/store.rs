@@ -5,10 +5,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use content_id::{Cid, Multihash};
+use content_id::{Block, Cid, Multihash};
 
 use crate::disk::{Disk, DiskError};
-use crate::record::{self, Kind};
+use crate::gc::Collection;
+use crate::index::{Index, Key, Place, USED, key, key_of};
+use crate::log::Budget;
+use crate::record::Kind;
 
 /// The most pins; all of them fit one record.
 pub const MAX_PINS: usize = 15_000;
@@ -20,7 +23,7 @@ pub struct Config {
     pub quota: u64,
     /// Bytes after which a new segment is begun; 4 MiB to 1 GiB.
     pub segment_size: u64,
-    /// The most blocks; each takes about 70 bytes of memory.
+    /// The most blocks; each takes about 45 bytes of memory.
     pub max_blocks: usize,
 }
 
@@ -57,6 +60,8 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Damaged places skipped inside the log.
     pub damaged: u64,
+    /// Full segments that were read record by record, since their index was missing or damaged.
+    pub walked: u64,
 }
 
 /// Why the store did not do it. Nothing that was acknowledged is lost by any of these.
@@ -77,6 +82,8 @@ pub enum StoreError {
     BlockTooLarge,
     /// A hash function blocks can't be stored under.
     UnsupportedHash,
+    /// The segments are of a format that is no longer read.
+    OldFormat,
     /// A sync failed earlier: what the medium holds is unknown, so nothing more is written.
     ReadOnly,
     /// The medium failed.
@@ -101,6 +108,10 @@ impl fmt::Display for StoreError {
             Self::TooManyPins => f.write_str("too many pins: pin a directory around them instead"),
             Self::BlockTooLarge => f.write_str("a block over the limit of 2 MiB"),
             Self::UnsupportedHash => f.write_str("only blocks named by SHA2-256 can be stored"),
+            Self::OldFormat => f.write_str(
+                "the blocks are in the format of an earlier build, which this one does not read; move the folder \
+                 away (a new one is made at the next start) and add the content again",
+            ),
             Self::ReadOnly => f.write_str(
                 "the disk failed to save data earlier; the store is read-only until the node restarts, \
                  and the card may be at its end",
@@ -121,31 +132,33 @@ impl From<DiskError> for StoreError {
     }
 }
 
-/// Where a block's bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) segment: u32,
-    /// Of the block's bytes.
-    pub(crate) offset: u32,
-    pub(crate) length: u32,
-}
-
 /// A block store over `D`.
 #[derive(Debug)]
 pub struct Store<D> {
     pub(crate) disk: D,
     pub(crate) config: Config,
     pub(crate) salt: u64,
-    pub(crate) index: BTreeMap<[u8; 32], Place>,
+    pub(crate) index: Index,
     pub(crate) pins: BTreeMap<Cid, Pin>,
-    /// Sizes of all segments; the last one is written to.
+    /// Bytes of [`Kind::AllPins`]' data for these pins.
+    pub(crate) pin_bytes: usize,
+    /// Where the records of each segment end; the last one is written to.
     pub(crate) segments: BTreeMap<u32, u64>,
     /// Bytes of the last segment that are on the medium.
     pub(crate) synced: u64,
+    /// Blocks written to the last segment.
+    pub(crate) entries: usize,
+    /// Index and trailer of the last segment are written.
+    pub(crate) sealed: bool,
     pub(crate) dirty: bool,
     pub(crate) read_only: bool,
     pub(crate) corrupt: u64,
-    scratch: Vec<u8>,
+    /// Where blocks were that have been moved since the last commit.
+    pub(crate) moved: Vec<(Key, Place)>,
+    pub(crate) collection: Option<Collection>,
+    /// Those who asked that what they put and read is kept.
+    users: usize,
+    pub(crate) scratch: Vec<u8>,
 }
 
 impl<D: Disk> Store<D> {
@@ -158,11 +171,17 @@ impl<D: Disk> Store<D> {
             salt,
             index: BTreeMap::new(),
             pins: BTreeMap::new(),
+            pin_bytes: 0,
             segments: BTreeMap::new(),
             synced: 0,
+            entries: 0,
+            sealed: false,
             dirty: false,
             read_only: false,
             corrupt: 0,
+            moved: Vec::new(),
+            collection: None,
+            users: 0,
             scratch: Vec::new(),
         }
     }
@@ -170,7 +189,7 @@ impl<D: Disk> Store<D> {
     /// Whether the block is held (or is inside its own CID).
     pub fn has(&self, cid: &Cid) -> bool {
         match cid.hash() {
-            Multihash::Sha256(digest) => self.index.contains_key(digest),
+            Multihash::Sha256(digest) => self.index.contains_key(&key(digest)),
             Multihash::Identity(_) => true,
             Multihash::Other { .. } => false,
         }
@@ -179,7 +198,7 @@ impl<D: Disk> Store<D> {
     /// Bytes of the block, if it is held.
     pub fn block_size(&self, cid: &Cid) -> Option<u64> {
         match cid.hash() {
-            Multihash::Sha256(digest) => self.index.get(digest).map(|place| u64::from(place.length)),
+            Multihash::Sha256(digest) => self.index.get(&key(digest)).map(|place| u64::from(place.length())),
             Multihash::Identity(data) => Some(data.len() as u64),
             Multihash::Other { .. } => None,
         }
@@ -191,19 +210,61 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// [`StoreError::Disk`] if the medium can't be read; the block stays indexed.
     pub fn get(&mut self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
-        if let Some(data) = cid.inline() {
-            return Ok(Some(data.to_vec()));
+        let mut data = Vec::new();
+        Ok(self.get_into(cid, &mut data)?.then_some(data))
+    }
+
+    /// As [`Store::get`], into `data` in place of what it held; `false`: the block is not held.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn get_into(&mut self, cid: &Cid, data: &mut Vec<u8>) -> Result<bool, StoreError> {
+        data.clear();
+        if let Some(inline) = cid.inline() {
+            data.extend_from_slice(inline);
+            return Ok(true);
         }
-        let Some(digest) = cid.digest() else { return Ok(None) };
-        let Some(place) = self.index.get(digest).copied() else { return Ok(None) };
-        let mut data = vec![0; place.length as usize];
-        self.disk.read(place.segment, u64::from(place.offset), &mut data)?;
-        if cid.verify(&data).is_ok() {
-            return Ok(Some(data));
+        if let Some(key) = key_of(cid) {
+            self.touch(&key);
         }
-        self.index.remove(digest);
+        self.read(cid, data)
+    }
+
+    /// As [`Store::get_into`] for a block that is not inline, without noting that it was used.
+    pub(crate) fn read(&mut self, cid: &Cid, data: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let Some(key) = key_of(cid) else { return Ok(false) };
+        let Some(place) = self.index.get(&key).copied() else { return Ok(false) };
+        if data.is_empty() {
+            // fresh memory is zero already
+            *data = vec![0; place.length() as usize];
+        } else {
+            data.resize(place.length() as usize, 0);
+        }
+        self.disk.read(place.segment, u64::from(place.offset), data)?;
+        if cid.verify(data).is_ok() {
+            return Ok(true);
+        }
+        self.index.remove(&key);
         self.corrupt += 1;
-        Ok(None)
+        data.clear();
+        Ok(false)
+    }
+
+    /// Whether the medium has these bytes at that place.
+    pub(crate) fn holds(&mut self, place: Place, data: &[u8]) -> bool {
+        if place.length() as usize != data.len() {
+            return false;
+        }
+        let mut buffer = [0; 4096];
+        let mut offset = u64::from(place.offset);
+        for part in data.chunks(buffer.len()) {
+            let Some(held) = buffer.get_mut(..part.len()) else { return false };
+            if self.disk.read(place.segment, offset, held).is_err() || held != part {
+                return false;
+            }
+            offset += part.len() as u64;
+        }
+        true
     }
 
     /// Writes a block, unless it is held already. It is durable after the next [`Store::commit`].
@@ -212,27 +273,57 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// See [`StoreError`]; the store is then as before.
     pub fn put(&mut self, cid: &Cid, data: &[u8]) -> Result<(), StoreError> {
-        let digest = match cid.hash() {
-            Multihash::Sha256(digest) => *digest,
-            Multihash::Identity(_) => return Ok(()),
-            Multihash::Other { .. } => return Err(StoreError::UnsupportedHash),
-        };
-        if data.len() > content_id::MAX_BLOCK {
-            return Err(StoreError::BlockTooLarge);
+        self.put_each(core::iter::once((cid, data)))
+    }
+
+    /// As [`Store::put`], all blocks in as few writes as possible.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; some of the blocks may be stored then.
+    pub fn put_all(&mut self, blocks: &[Block]) -> Result<(), StoreError> {
+        self.put_each(blocks.iter().map(|block| (&block.cid, block.data.as_slice())))
+    }
+
+    fn put_each<'a>(
+        &mut self,
+        blocks: impl Iterator<Item = (&'a Cid, &'a [u8])> + Clone,
+    ) -> Result<(), StoreError> {
+        for (cid, data) in blocks.clone() {
+            if matches!(cid.hash(), Multihash::Other { .. }) {
+                return Err(StoreError::UnsupportedHash);
+            }
+            if data.len() > content_id::MAX_BLOCK {
+                return Err(StoreError::BlockTooLarge);
+            }
         }
-        if self.index.contains_key(&digest) {
-            return Ok(());
+        let quota = self.config.quota;
+        let mut budget = Budget { left: quota.saturating_sub(self.bytes()), quota };
+        self.append_blocks(blocks, &mut budget)
+    }
+
+    /// What is put or read from here on survives collections until [`Store::end_use`], pinned or not: a
+    /// writer that has not set its pin yet calls this first.
+    pub fn begin_use(&mut self) {
+        self.users += 1;
+    }
+
+    /// Ends one [`Store::begin_use`].
+    pub fn end_use(&mut self) {
+        self.users = self.users.saturating_sub(1);
+    }
+
+    /// Whether somebody asked for protection.
+    pub(crate) const fn has_users(&self) -> bool {
+        self.users > 0
+    }
+
+    /// Notes that a block is in use, if anybody asks.
+    pub(crate) fn touch(&mut self, key: &Key) {
+        if (self.users > 0 || self.collection.is_some())
+            && let Some(place) = self.index.get_mut(key)
+        {
+            place.set(USED);
         }
-        if self.index.len() >= self.config.max_blocks {
-            return Err(StoreError::TooManyBlocks);
-        }
-        let needed = record::length(cid.to_bytes().len(), data.len());
-        if self.bytes().saturating_add(needed) > self.config.quota {
-            return Err(StoreError::QuotaExceeded { quota: self.config.quota });
-        }
-        let place = self.append(Kind::Block, Some(cid), data)?;
-        self.index.insert(digest, place);
-        Ok(())
     }
 
     /// Sets a pin; durable after the next [`Store::commit`].
@@ -240,14 +331,18 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// See [`StoreError`]; the pins are then as before.
     pub fn pin(&mut self, cid: &Cid, pin: Pin) -> Result<(), StoreError> {
-        if self.pins.get(cid) == Some(&pin) {
+        let before = self.pins.get(cid);
+        if before == Some(&pin) {
             return Ok(());
         }
-        if self.pins.len() >= MAX_PINS {
+        let added = if before.is_none() { pin_length(cid) } else { 0 };
+        if self.pins.len() >= MAX_PINS || self.pin_bytes + added > content_id::MAX_BLOCK {
             return Err(StoreError::TooManyPins);
         }
         self.append(Kind::Pin, Some(cid), &[pin_code(pin)])?;
         self.pins.insert(cid.clone(), pin);
+        self.pin_bytes += added;
+        self.mark_new_pin(cid, pin);
         Ok(())
     }
 
@@ -261,6 +356,7 @@ impl<D: Disk> Store<D> {
         }
         self.append(Kind::Unpin, Some(cid), &[])?;
         self.pins.remove(cid);
+        self.pin_bytes -= pin_length(cid).min(self.pin_bytes);
         Ok(true)
     }
 
@@ -272,30 +368,6 @@ impl<D: Disk> Store<D> {
     /// The pin set on `cid` itself.
     pub fn pinned(&self, cid: &Cid) -> Option<Pin> {
         self.pins.get(cid).copied()
-    }
-
-    /// Returns once all that was put before is on the medium.
-    ///
-    /// # Errors
-    /// The medium failed: what was put since the last commit is dropped, and the store is read-only
-    /// from then on, since after a failed sync nobody knows what the medium holds.
-    pub fn commit(&mut self) -> Result<(), StoreError> {
-        if self.read_only {
-            return Err(StoreError::ReadOnly);
-        }
-        if !self.dirty {
-            return Ok(());
-        }
-        let Some((&segment, &size)) = self.segments.last_key_value() else { return Ok(()) };
-        if let Err(e) = self.disk.sync(segment) {
-            self.read_only = true;
-            let synced = self.synced;
-            self.index.retain(|_, p| p.segment != segment || u64::from(p.offset) < synced);
-            return Err(e.into());
-        }
-        self.synced = size;
-        self.dirty = false;
-        Ok(())
     }
 
     /// Figures.
@@ -318,69 +390,11 @@ impl<D: Disk> Store<D> {
     fn bytes(&self) -> u64 {
         self.segments.values().sum()
     }
+}
 
-    /// Writes a record at the end of the log, in a new segment if the last one is full.
-    pub(crate) fn append(&mut self, kind: Kind, cid: Option<&Cid>, data: &[u8]) -> Result<Place, StoreError> {
-        if self.read_only {
-            return Err(StoreError::ReadOnly);
-        }
-        let mut bytes = core::mem::take(&mut self.scratch);
-        let result = self.append_with(&mut bytes, kind, cid, data);
-        // a large block must not stay in memory as an empty buffer
-        if bytes.capacity() <= 64 * 1024 {
-            bytes.clear();
-            self.scratch = bytes;
-        }
-        result
-    }
-
-    fn append_with(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        kind: Kind,
-        cid: Option<&Cid>,
-        data: &[u8],
-    ) -> Result<Place, StoreError> {
-        let head = (record::RECORD_HEADER + cid.map_or(0, |c| c.to_bytes().len())) as u64;
-        let needed = (head + data.len() as u64).next_multiple_of(8);
-        let last = self.segments.last_key_value().map(|(segment, size)| (*segment, *size));
-        let usable = |size: u64| {
-            size >= record::SEGMENT_HEADER as u64
-                && size.is_multiple_of(8)
-                && size + needed <= self.config.segment_size
-        };
-        let (segment, size) = match last {
-            Some((segment, size)) if usable(size) => (segment, size),
-            _ => self.begin_segment()?,
-        };
-        bytes.reserve_exact(needed as usize);
-        record::encode(kind, cid, data, self.synced as u32, self.salt, bytes);
-        if let Err(e) = self.disk.write(segment, size, bytes) {
-            // part of it may be there; the next record overwrites it in any case
-            let _ = self.disk.truncate(segment, size);
-            return Err(e.into());
-        }
-        self.dirty = true;
-        self.segments.insert(segment, size + needed);
-        Ok(Place { segment, offset: (size + head) as u32, length: data.len() as u32 })
-    }
-
-    /// Syncs the last segment and begins the next one.
-    pub(crate) fn begin_segment(&mut self) -> Result<(u32, u64), StoreError> {
-        self.commit()?;
-        let segment = self.segments.last_key_value().map_or(1, |(last, _)| last + 1);
-        let header = record::segment_header(segment, self.salt);
-        let made = self.disk.create(segment).and_then(|()| self.disk.write(segment, 0, &header));
-        if let Err(e) = made {
-            let _ = self.disk.remove(segment);
-            return Err(e.into());
-        }
-        let size = header.len() as u64;
-        self.segments.insert(segment, size);
-        self.synced = 0;
-        self.dirty = true;
-        Ok((segment, size))
-    }
+/// Bytes a pin takes in [`Kind::AllPins`]' data.
+pub(crate) fn pin_length(cid: &Cid) -> usize {
+    2 + cid.to_bytes().len()
 }
 
 pub(crate) const fn pin_code(pin: Pin) -> u8 {
