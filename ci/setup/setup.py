@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 import bitbake
+import ipfs
 import private
 import rust
 from common import BUILD, BuildError, cache_dir, say, versions
@@ -33,11 +34,12 @@ def qemu_folder() -> str | None:
 
 
 def peers() -> None:
-    """Other mDNS implementations. Without them the tests beside them are skipped; nothing else needs them."""
-    try:
-        private.install("names")
-    except (BuildError, OSError) as error:
-        say(f"other mDNS implementations can't be fetched, tests beside them will be skipped: {error}")
+    """Other implementations. Without them the tests beside them are skipped; nothing else needs them."""
+    for what, fetch in [("mDNS", lambda: private.install("names")), ("IPFS (kubo)", ipfs.kubo), ("IPFS (npm)", ipfs.npm)]:
+        try:
+            fetch()
+        except (BuildError, OSError) as error:
+            say(f"other {what} implementations can't be fetched, tests beside them will be skipped: {error}")
 
 
 def write_environment(folders: list[str], variables: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ needed=(
 )
 # Only the tests compare with it.
 if [ "${1:-}" = --tests ]; then
-  needed+=("command -v tshark|tshark")
+  needed+=("command -v tshark|tshark" "command -v npm|npm")
 fi
 
 missing=()
