@@ -95,6 +95,12 @@ pub const KEYS: &[Key] = &[
         set: store_quota,
     },
     Key {
+        name: "store.replicas",
+        expects: "a number from 1 to 16, without quotes",
+        example: "store.replicas = 3",
+        set: store_replicas,
+    },
+    Key {
         name: "update.keys",
         expects: "a list of Ed25519 public keys, 64 hexadecimal digits each",
         example: r#"update.keys = ["d75a98…"]"#,
@@ -352,6 +358,17 @@ fn store_quota(c: &mut Config, v: &Value) -> Result<(), String> {
     }
     c.store.quota = Some(bytes);
     Ok(())
+}
+
+fn store_replicas(c: &mut Config, v: &Value) -> Result<(), String> {
+    match v {
+        Value::Integer(n) => {
+            let count = u8::try_from(*n).ok().filter(|n| (1..=16).contains(n));
+            c.store.replicas = count.ok_or_else(|| format!("{n} is not from 1 to 16"))?;
+            Ok(())
+        }
+        other => Err(format!("the value is {}, not a number", other.kind())),
+    }
 }
 
 /// `"4 GiB"`, `"512MiB"`, `"1.5 GiB"`, also decimal units and plain bytes.

@@ -158,10 +158,18 @@ pub struct Gateway {
 }
 
 /// `store.*`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// The most the content store may hold, in bytes; `None` leaves it to the store.
     pub quota: Option<u64>,
+    /// Nodes that keep what is published, its publisher included; 1 to 16.
+    pub replicas: u8,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { quota: None, replicas: 3 }
+    }
 }
 
 /// `update.*`.

@@ -42,6 +42,7 @@ share = false
 
 [store]
 quota = "1.5 GiB"
+replicas = 5
 
 [update]
 auto = "staged"
@@ -70,7 +71,7 @@ fn check_full(c: &Config) {
     assert_eq!(c.router.keys.len(), 2);
     assert_eq!(c.ethernet.role, EthernetRole::Uplink);
     assert!(!c.gateway.share);
-    assert_eq!(c.store.quota, Some(3 << 29));
+    assert_eq!((c.store.quota, c.store.replicas), (Some(3 << 29), 5));
     assert_eq!(c.update.auto, UpdateAuto::Staged);
     assert_eq!(c.update.keys.len(), 2);
     assert_eq!(c.ssh.authorized_keys.len(), 1);
@@ -240,6 +241,9 @@ fn values_out_of_range_are_refused() {
         "store.quota = \"99999999999 GiB\"".into(),
         "store.quota = \"-1 GiB\"".into(),
         "store.quota = -1".into(),
+        "store.replicas = 0".into(),
+        "store.replicas = 17".into(),
+        "store.replicas = \"3\"".into(),
         "store.quota = \".5 GiB\"".into(),
         "update.keys = [\"d75a\"]".into(),
         format!("update.keys = [{}]", "\"x\",".repeat(33)),

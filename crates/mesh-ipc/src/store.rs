@@ -9,6 +9,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use mesh_types::NodeId;
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of a file in one frame, either way.
@@ -85,6 +86,38 @@ pub enum StoreRequest {
     Identity,
     /// Stores of other nodes, nearest first: one [`StoreResponse::Peers`].
     Peers,
+    /// All blocks of a DAG as a CARv1 file, fetched where needed: [`StoreResponse::Data`] as often as needed,
+    /// then [`StoreResponse::Done`].
+    CarExport {
+        /// Its root.
+        path: String,
+    },
+    /// Starts the import of a CARv1 file: [`StoreRequest::Data`] as often as needed, then
+    /// [`StoreRequest::CarEnd`]. A failed import is answered by one error, and the connection is closed.
+    CarBegin {
+        /// Keep what is below the roots.
+        pin: bool,
+    },
+    /// Ends it; one [`StoreResponse::Imported`], when all is on the medium.
+    CarEnd,
+    /// Puts content that is held here into this node's catalogue, for all nodes to see; in place of what has
+    /// that name. One [`StoreResponse::Done`], when it will outlast a power cut.
+    Publish {
+        /// Its root.
+        path: String,
+        /// 1 to 255 bytes.
+        name: String,
+        /// At most 1,024 bytes.
+        description: String,
+    },
+    /// Takes it out again, by name or CID; one [`StoreResponse::Done`].
+    Unpublish {
+        /// Which.
+        what: String,
+    },
+    /// Everything in the catalogues of all nodes in reach: [`StoreResponse::Catalog`] as often as needed,
+    /// then [`StoreResponse::Done`].
+    Catalog,
 }
 
 /// How to import.
@@ -159,6 +192,36 @@ pub enum StoreResponse {
     },
     /// The request is done.
     Done,
+    /// What a CAR file held.
+    Imported {
+        /// Its roots.
+        roots: Vec<String>,
+        /// Blocks read.
+        blocks: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Entries of catalogues.
+    Catalog(Vec<Published>),
+}
+
+/// An entry of a node's catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// What people call it.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// Its bytes, roughly.
+    pub size: u64,
+    /// Its root.
+    pub cid: String,
+    /// Who publishes it.
+    pub node: NodeId,
+    /// Hops to that node (0: this one; 255: no route is known).
+    pub hops: u8,
+    /// Nodes that say that they have it, that one included.
+    pub copies: u32,
 }
 
 /// An entry of a directory.

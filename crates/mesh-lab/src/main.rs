@@ -1,6 +1,6 @@
 //! `mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [--dig FILE] [NAME…]`: the tests on many nodes.
 //! `mesh-lab radio …`: those that need radios.
-//! `mesh-lab bench …`: figures on many nodes. `mesh-lab names …`: those of the name service.
+//! `mesh-lab bench …`: figures on many nodes. `mesh-lab content …`: of the content store. `mesh-lab names …`: those of the name service.
 
 mod bench;
 mod tests;
@@ -23,7 +23,7 @@ Runs the tests whose names contain one of NAME (default: all), each with real se
   --dig FILE     where dig is (`ci/setup/private.py dns`); without it its tests are skipped
 Works as root, or without where user namespaces are allowed.
 mesh-lab radio takes the same flags and runs the tests that need simulated radios (ci/radio/vm.py has them).
-Figures: mesh-lab bench --help, mesh-lab names --help";
+Figures: mesh-lab bench --help, mesh-lab names --help, mesh-lab content --help";
 
 struct Options {
     binaries: PathBuf,
@@ -38,6 +38,7 @@ enum Work {
     Test(Options),
     Bench(bench::Bench),
     Names(bench::names::Bench),
+    Content(bench::content::Bench),
 }
 
 fn work() -> Result<Work, String> {
@@ -51,6 +52,8 @@ fn work() -> Result<Work, String> {
         Some("bench") => bench::Bench::new(binaries, words).map(Work::Bench),
         Some("names") if std::env::args().any(|w| w == "--help") => Err(bench::names::USAGE.into()),
         Some("names") => bench::names::Bench::new(binaries, words).map(Work::Names),
+        Some("content") if std::env::args().any(|w| w == "--help") => Err(bench::content::USAGE.into()),
+        Some("content") => bench::content::Bench::new(binaries, words).map(Work::Content),
         _ => Err(USAGE.into()),
     }
 }
@@ -90,7 +93,7 @@ fn main() -> ExitCode {
     let limit = match &work {
         Work::Test(_) => 900,
         Work::Bench(_) => 3 * 3600,
-        Work::Names(_) => 1800,
+        Work::Names(_) | Work::Content(_) => 1800,
     };
     if let Err(e) = isolate::watch(Duration::from_secs(limit)) {
         complain(&format!("mesh-lab: signals: {e}"));
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Work::Test(options) => test(&options),
         Work::Bench(bench) => bench.run(),
         Work::Names(bench) => bench.run(),
+        Work::Content(bench) => bench.run(),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

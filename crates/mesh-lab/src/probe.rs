@@ -228,11 +228,23 @@ fn answers(packet: &[u8], kind: u16) -> Option<(u8, Vec<Range<usize>>)> {
 /// # Errors
 /// No connection, another status, or not within `patience`.
 pub fn http_get(from: &Node, to: SocketAddr, path: &str, patience: Duration) -> Result<Vec<u8>> {
+    get(from, to, path, "", patience)
+}
+
+/// As [`http_get`], only of what the store there holds itself.
+///
+/// # Errors
+/// As [`http_get`]; not held is one of them.
+pub fn http_held(from: &Node, to: SocketAddr, path: &str, patience: Duration) -> Result<Vec<u8>> {
+    get(from, to, path, "Cache-Control: only-if-cached\r\n", patience)
+}
+
+fn get(from: &Node, to: SocketAddr, path: &str, fields: &str, patience: Duration) -> Result<Vec<u8>> {
     let page = from.inside(|| -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&to, patience).map_err(told("connect"))?;
         stream.set_read_timeout(Some(patience)).map_err(told("socket"))?;
         // 1.0: the body ends with the connection.
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {to}\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {to}\r\n{fields}\r\n");
         stream.write_all(request.as_bytes()).map_err(told("send"))?;
         let mut page = Vec::new();
         stream.read_to_end(&mut page).map_err(told("read"))?;

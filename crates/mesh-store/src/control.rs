@@ -18,6 +18,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::add::Add;
+use crate::car::{Export, Import};
+use crate::catalog::Catalogs;
 use crate::frames::Frames;
 use crate::node::{Node, NodeError, Scope};
 use crate::target::Target;
@@ -33,6 +35,8 @@ const MAX_OPEN: usize = 200_000;
 /// What the control socket needs beside the node.
 pub(crate) struct Control {
     pub(crate) node: Arc<Node>,
+    /// `None` on a node without an identity.
+    pub(crate) catalogs: Option<Arc<Catalogs>>,
     pub(crate) started: Instant,
     /// Peer identifier and public key as libp2p writes them.
     pub(crate) identity: Option<(String, String)>,
@@ -100,7 +104,10 @@ impl Control {
                     return;
                 }
             };
-            let is_add = matches!(request, Request::Service(StoreRequest::AddBegin(_)));
+            let is_add = matches!(
+                request,
+                Request::Service(StoreRequest::AddBegin(_) | StoreRequest::CarBegin { .. })
+            );
             let result = match request {
                 Request::Status => frames.write(&Reply::Status(self.status().await)).await.map_err(End::from),
                 Request::Service(request) => self.answer(&mut frames, request).await,
@@ -121,15 +128,30 @@ impl Control {
     async fn answer(&self, frames: &mut Frames, request: StoreRequest) -> Result<(), End> {
         match request {
             StoreRequest::AddBegin(options) => return self.add(frames, options).await,
-            StoreRequest::AddEntry { .. } | StoreRequest::Data(_) | StoreRequest::AddEnd => {
-                return Err(End::Failed("no add is under way".into()));
+            StoreRequest::AddEntry { .. }
+            | StoreRequest::Data(_)
+            | StoreRequest::AddEnd
+            | StoreRequest::CarEnd => return Err(End::Failed("no add is under way".into())),
+            StoreRequest::CarBegin { pin } => return self.import(frames, pin).await,
+            StoreRequest::CarExport { path } => self.export(frames, &path).await?,
+            StoreRequest::Publish { path, name, description } => {
+                let (_, cid) = self.resolve(&path).await?;
+                self.catalogs()?.publish(&cid, &name, &description).await.map_err(End::Failed)?;
+            }
+            StoreRequest::Unpublish { what } => {
+                self.catalogs()?.unpublish(&what).await.map_err(End::Failed)?;
+            }
+            StoreRequest::Catalog => {
+                for part in self.catalogs()?.list().await.chunks(LIST_MAX / 2) {
+                    send(frames, StoreResponse::Catalog(part.to_vec())).await?;
+                }
             }
             StoreRequest::Cat { path, offset, length } => {
                 self.cat(frames, &path, offset, length).await?;
             }
             StoreRequest::Resolve { path } => {
                 let (target, cid) = self.resolve(&path).await?;
-                let entry = self.describe(target.name().to_owned(), &cid, true).await?;
+                let entry = self.describe(target.name().to_owned(), &target.root, &cid, true).await?;
                 return send(frames, StoreResponse::Entries(vec![entry])).await;
             }
             StoreRequest::Ls { path } => self.ls(frames, &path).await?,
@@ -149,7 +171,7 @@ impl Control {
                 return send(frames, StoreResponse::Identity { peer_id, public_key, addresses }).await;
             }
             StoreRequest::Peers => {
-                let peers = self.node.peers.candidates().await;
+                let peers = self.node.fetcher.nearest_first().await;
                 let name = |a: &std::net::SocketAddr| multiaddr(*a);
                 return send(frames, StoreResponse::Peers(peers.iter().map(name).collect())).await;
             }
@@ -179,6 +201,38 @@ impl Control {
                 send(frames, answer).await?;
             }
         }
+    }
+
+    fn catalogs(&self) -> Result<&Catalogs, End> {
+        let why = "this node has no identity, so it can't publish; see meshctl status";
+        self.catalogs.as_deref().ok_or_else(|| End::Failed(why.into()))
+    }
+
+    async fn import(&self, frames: &mut Frames, pin: bool) -> Result<(), End> {
+        let mut import = Import::begin(Arc::clone(&self.node), pin);
+        loop {
+            match frames.read::<Request<StoreRequest>>().await? {
+                Some(Request::Service(StoreRequest::Data(bytes))) => {
+                    import.data(&bytes).await.map_err(End::Failed)?;
+                }
+                Some(Request::Service(StoreRequest::CarEnd)) => {
+                    return send(frames, import.end().await.map_err(End::Failed)?).await;
+                }
+                Some(_) => return Err(End::Failed("another request in the middle of an import".into())),
+                None => return Err(End::Gone),
+            }
+        }
+    }
+
+    async fn export(&self, frames: &mut Frames, path: &str) -> Result<(), End> {
+        let (_, cid) = self.resolve(path).await?;
+        let mut export = Export::new(Arc::clone(&self.node), cid);
+        while let Some(bytes) = export.next().await? {
+            for piece in bytes.chunks(DATA_MAX) {
+                send(frames, StoreResponse::Data(piece.to_vec())).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn resolve(&self, path: &str) -> Result<(Target, Cid), End> {
@@ -214,7 +268,7 @@ impl Control {
         };
         let mut entries = Vec::new();
         for child in children {
-            entries.push(self.describe(child.name.unwrap_or_default(), &child.cid, false).await?);
+            entries.push(self.describe(child.name.unwrap_or_default(), &cid, &child.cid, false).await?);
             if entries.len() >= LIST_MAX {
                 send(frames, StoreResponse::Entries(std::mem::take(&mut entries))).await?;
             }
@@ -222,10 +276,10 @@ impl Control {
         if entries.is_empty() { Ok(()) } else { send(frames, StoreResponse::Entries(entries)).await }
     }
 
-    /// What a CID leads to. A block that can't be had is an error if it is `needed`.
-    async fn describe(&self, name: String, cid: &Cid, needed: bool) -> Result<Entry, End> {
+    /// What a CID below `root` leads to. A block that can't be had is an error if it is `needed`.
+    async fn describe(&self, name: String, root: &Cid, cid: &Cid, needed: bool) -> Result<Entry, End> {
         let mut described = Entry { name, cid: cid.to_string(), size: 0, kind: None };
-        match self.node.entry(cid, Scope::Mesh).await {
+        match self.node.entry_of(root, cid, Scope::Mesh).await {
             Ok(entry) => {
                 described.size = entry.size;
                 described.kind = Some(match entry.data.kind {
@@ -246,11 +300,11 @@ impl Control {
     async fn refs(&self, frames: &mut Frames, path: &str, recursive: bool, unique: bool) -> Result<(), End> {
         let (_, root) = self.resolve(path).await?;
         let mut seen = BTreeSet::new();
-        let mut open = vec![root];
+        let mut open = vec![root.clone()];
         let mut found = Vec::new();
         let mut more = true;
         while let (Some(cid), true) = (open.pop(), more) {
-            let block = self.node.block(&cid, Scope::Mesh).await?;
+            let block = self.node.block_of(&root, &cid, Scope::Mesh).await?;
             let children = links(cid.codec(), &block).map_err(NodeError::from)?;
             for child in children.iter().rev().filter(|_| recursive) {
                 if !unique || !seen.contains(child) {
@@ -314,8 +368,11 @@ impl Control {
     }
 
     async fn pins(&self, frames: &mut Frames, indirect: bool) -> Result<(), End> {
-        let pins: Vec<(Cid, Pin)> =
+        let mut pins: Vec<(Cid, Pin)> =
             self.node.storage.call(|store| store.pins().map(|(c, p)| (c.clone(), p)).collect()).await?;
+        // the catalogue keeps itself; nobody pinned it
+        let catalog = self.catalogs.as_ref().and_then(|catalogs| catalogs.own_root());
+        pins.retain(|(cid, _)| Some(cid) != catalog.as_ref());
         let entry = |(cid, pin): &(Cid, Pin)| PinEntry { cid: cid.to_string(), kind: kind_of(*pin) };
         for part in pins.chunks(LIST_MAX) {
             send(frames, StoreResponse::Pins(part.iter().map(entry).collect())).await?;

@@ -1,19 +1,24 @@
-//! Blocks from other nodes: asked nearest first, verified, a few at a time. A node that lies, stalls
-//! or is dead costs time and nothing else.
+//! Blocks from other nodes: [`store_core::exchange`] says whom to ask, here they are asked, over
+//! HTTP, and what they send is verified.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use content_id::{Cid, MAX_BLOCK};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CACHE_CONTROL, HOST};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use mesh_sys::clock;
+use mesh_types::Instant;
+use store_core::exchange::{Answer, Ask, Exchange, Input, Missing, Output, RequestId, SessionId, WantId};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::body::Body;
@@ -23,101 +28,221 @@ use crate::peers::Peers;
 const CONNECT: Duration = Duration::from_secs(3);
 /// Time for the head of an answer, and between pieces of a body.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Time for one block from one node.
-const BLOCK: Duration = Duration::from_secs(30);
-/// Time for one block from anyone.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(45);
-/// A further node is asked when the ones asked have said nothing for that long.
-const HEDGE: Duration = Duration::from_millis(400);
-/// Nodes asked at the same time.
-const WIDTH: usize = 3;
-/// A node that failed is asked last for that long.
-const FAILED: Duration = Duration::from_secs(10);
-/// One that sent wrong bytes, for that long.
-const LIED: Duration = Duration::from_secs(120);
+/// Blocks whose giver is remembered.
+const RECENT: usize = 256;
 
-/// Why no node gave the block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FetchError {
-    /// All nodes in reach say that they don't have it (or there are none).
-    NobodyHas,
-    /// Some did not answer.
-    NoAnswer,
+/// Fetches blocks from the nodes in reach.
+pub(crate) struct Fetcher {
+    peers: Arc<Peers>,
+    state: Mutex<State>,
+    /// The next timeout may have changed.
+    changed: Notify,
 }
 
-/// What one node did.
-enum Outcome {
-    Block(Vec<u8>),
-    NotThere,
-    Failed,
-    Lied,
+struct State {
+    core: Exchange,
+    /// The nodes in reach as the core was told last.
+    reach: Vec<SocketAddr>,
+    waiting: BTreeMap<WantId, oneshot::Sender<Result<Vec<u8>, Missing>>>,
+    running: BTreeMap<RequestId, AbortHandle>,
+    /// Who gave a block last: it will have what is below it, too.
+    recent: VecDeque<(Cid, SocketAddr)>,
+    next: u64,
+    timer: bool,
 }
 
-/// Asks the nodes in reach for a block.
-pub(crate) async fn fetch(peers: &Arc<Peers>, cid: &Cid) -> Result<Vec<u8>, FetchError> {
-    timeout(DEADLINE, ask_all(peers, cid)).await.unwrap_or(Err(FetchError::NoAnswer))
+/// Cancels a want that nobody waits for any more.
+struct Waiting {
+    fetcher: Arc<Fetcher>,
+    want: WantId,
 }
 
-async fn ask_all(peers: &Arc<Peers>, cid: &Cid) -> Result<Vec<u8>, FetchError> {
-    let candidates = peers.candidates().await;
-    let alone = candidates.first().is_some_and(|first| peers.is_preferred(*first));
-    let mut width = if alone { 1 } else { WIDTH };
-    let mut waiting = candidates.into_iter();
-    let mut asked = JoinSet::new();
-    let mut verdict = FetchError::NobodyHas;
-    loop {
-        while asked.len() < width {
-            let Some(address) = waiting.next() else { break };
-            let (peers, cid) = (Arc::clone(peers), cid.clone());
-            asked.spawn(async move { (address, ask(&peers, address, &cid).await) });
-        }
-        if asked.is_empty() {
-            return Err(verdict);
-        }
-        let answer = match timeout(HEDGE, asked.join_next()).await {
-            Ok(Some(Ok(answer))) => answer,
-            Ok(_) => continue,
-            Err(_) => {
-                width = (width + 1).min(WIDTH + 2);
-                continue;
-            }
-        };
-        width = width.max(WIDTH);
-        match answer {
-            (address, Outcome::Block(data)) => {
-                peers.served(address);
-                return Ok(data);
-            }
-            (_, Outcome::NotThere) => {}
-            (address, Outcome::Failed) => {
-                peers.failed(address, FAILED);
-                verdict = FetchError::NoAnswer;
-            }
-            (address, Outcome::Lied) => {
-                log::warn!(target: "fetch", "{address} sent wrong bytes for {cid}; it is asked last for a while");
-                peers.failed(address, LIED);
-            }
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.fetcher.lock();
+        if state.waiting.remove(&self.want).is_some() {
+            self.fetcher.input(&mut state, Input::Cancel(self.want), None);
         }
     }
 }
 
+impl Fetcher {
+    pub(crate) fn new(peers: Arc<Peers>, seed: u64) -> Self {
+        let state = State {
+            core: Exchange::new(seed),
+            reach: Vec::new(),
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            recent: VecDeque::new(),
+            next: 0,
+            timer: false,
+        };
+        Self { peers, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block of the DAG at `root`, verified. `hints` are nodes that should have that DAG.
+    pub(crate) async fn fetch(
+        self: &Arc<Self>,
+        root: &Cid,
+        cid: &Cid,
+        hints: &[SocketAddr],
+    ) -> Result<Vec<u8>, Missing> {
+        let reach = self.peers.candidates().await;
+        let (send, receive) = oneshot::channel();
+        let waiting = {
+            let mut state = self.lock();
+            if state.reach != reach {
+                self.input(&mut state, Input::Reach(&reach), None);
+                state.reach = reach;
+            }
+            let session = SessionId(session_of(root));
+            let known = state.core.providers(session).next().is_some();
+            let mut peers = hints.to_vec();
+            // whoever gave the root has the rest; else whoever gave a block last is worth a try
+            let gave = state.recent.iter().rev().find(|(block, _)| block == root).or(state.recent.back());
+            peers.extend(gave.filter(|_| !known && hints.is_empty()).map(|(_, peer)| *peer));
+            peers.retain(|peer| hints.contains(peer) || state.reach.contains(peer));
+            if !peers.is_empty() {
+                self.input(&mut state, Input::Providers { session, peers: &peers }, None);
+            }
+            state.next += 1;
+            let want = WantId(state.next);
+            state.waiting.insert(want, send);
+            let waiting = Waiting { fetcher: Arc::clone(self), want };
+            if !self.input(&mut state, Input::Want { want, session, cid }, None) {
+                state.waiting.remove(&want);
+            }
+            if !state.timer {
+                state.timer = true;
+                tokio::spawn(Arc::clone(self).timer());
+            }
+            waiting
+        };
+        let result = receive.await.unwrap_or(Err(Missing::NoAnswer));
+        drop(waiting);
+        result
+    }
+
+    /// The nodes in reach, the nearest first, and those that failed last.
+    pub(crate) async fn nearest_first(&self) -> Vec<SocketAddr> {
+        let reach = self.peers.candidates().await;
+        let mut state = self.lock();
+        let now = clock::now();
+        if state.reach != reach && state.core.handle_input(now, Input::Reach(&reach)).is_ok() {
+            state.reach = reach;
+        }
+        state.core.nearest_first(now)
+    }
+
+    /// Hands an input to the core and does what it says. `data` is the block that came with it.
+    fn input(self: &Arc<Self>, state: &mut State, input: Input<'_>, data: Option<Vec<u8>>) -> bool {
+        let taken = state.core.handle_input(clock::now(), input);
+        if let Err(e) = &taken {
+            log::warn!(target: "fetch", "{e}");
+        }
+        self.drain(state, data);
+        taken.is_ok()
+    }
+
+    fn drain(self: &Arc<Self>, state: &mut State, mut data: Option<Vec<u8>>) {
+        while let Some(output) = state.core.poll_output() {
+            match output {
+                Output::Ask { request, peer, cid, ask } => {
+                    let fetcher = Arc::clone(self);
+                    let task = tokio::spawn(async move { fetcher.ask(request, peer, cid, ask).await });
+                    state.running.insert(request, task.abort_handle());
+                }
+                Output::Abort(request) => {
+                    if let Some(task) = state.running.remove(&request) {
+                        task.abort();
+                    }
+                }
+                Output::Done { want, result } => {
+                    if let Some(waiting) = state.waiting.remove(&want) {
+                        let _ = waiting.send(result.and_then(|()| data.take().ok_or(Missing::NoAnswer)));
+                    }
+                }
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    /// Does what the core has to do at a time.
+    async fn timer(self: Arc<Self>) {
+        loop {
+            let due = self.lock().core.poll_timeout();
+            let left = due.map(until);
+            let changed = self.changed.notified();
+            match left {
+                None => changed.await,
+                Some(left) => {
+                    if timeout(left, changed).await.is_err() {
+                        let mut state = self.lock();
+                        state.core.handle_timeout(clock::now());
+                        self.drain(&mut state, None);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(self: Arc<Self>, request: RequestId, peer: SocketAddr, cid: Cid, ask: Ask) {
+        let (answer, data) = match ask_one(&self.peers, peer, &cid, ask).await {
+            Ok((answer, data)) => (answer, data),
+            Err(()) => (Answer::Failed, None),
+        };
+        match answer {
+            Answer::Lied => {
+                log::warn!(target: "fetch", "{peer} sent wrong bytes for {cid}; it is asked last for a while");
+            }
+            Answer::Failed => self.peers.forget_idle(peer),
+            _ => {}
+        }
+        let mut state = self.lock();
+        if state.running.remove(&request).is_none() {
+            return;
+        }
+        if answer == Answer::Block {
+            if state.recent.len() >= RECENT {
+                state.recent.pop_front();
+            }
+            state.recent.push_back((cid, peer));
+        }
+        self.input(&mut state, Input::Answer { request, answer }, data);
+    }
+}
+
+fn until(due: Instant) -> Duration {
+    Duration::from_micros(due.saturating_since(clock::now()).as_micros())
+}
+
+/// Blocks of one DAG share a session.
+fn session_of(root: &Cid) -> u64 {
+    let start = root.digest().and_then(|digest| digest.first_chunk::<8>());
+    start.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+type Outcome = Result<(Answer, Option<Vec<u8>>), ()>;
+
 /// Asks one node; a connection left open is tried first.
-async fn ask(peers: &Peers, address: SocketAddr, cid: &Cid) -> Outcome {
+async fn ask_one(peers: &Peers, address: SocketAddr, cid: &Cid, ask: Ask) -> Outcome {
     if let Some(mut connection) = peers.take_idle(address) {
         // it may have been closed meanwhile: then a new one is made
-        if let Some(outcome) = exchange(peers, &mut connection, address, cid).await {
+        if let Some(outcome) = exchange(&mut connection, address, cid, ask).await {
             return keep(peers, address, connection, outcome);
         }
     }
-    let Some(mut connection) = connect(address).await else { return Outcome::Failed };
-    match exchange(peers, &mut connection, address, cid).await {
-        Some(outcome) => keep(peers, address, connection, outcome),
-        None => Outcome::Failed,
-    }
+    let mut connection = connect(address).await.ok_or(())?;
+    let outcome = exchange(&mut connection, address, cid, ask).await.ok_or(())?;
+    keep(peers, address, connection, outcome)
 }
 
 fn keep(peers: &Peers, address: SocketAddr, connection: SendRequest<Body>, outcome: Outcome) -> Outcome {
-    if matches!(outcome, Outcome::Block(_) | Outcome::NotThere) {
+    if matches!(outcome, Ok((Answer::Block | Answer::Has | Answer::Absent, _))) {
         peers.keep_idle(address, connection);
     }
     outcome
@@ -136,32 +261,32 @@ async fn connect(address: SocketAddr) -> Option<SendRequest<Body>> {
 
 /// One request; `None` if the connection did not carry it.
 async fn exchange(
-    peers: &Peers,
     connection: &mut SendRequest<Body>,
     address: SocketAddr,
     cid: &Cid,
+    ask: Ask,
 ) -> Option<Outcome> {
     timeout(ANSWER, connection.ready()).await.ok()?.ok()?;
-    let request = Request::get(format!("/ipfs/{cid}?format=raw"))
+    let method = if ask == Ask::Have { Method::HEAD } else { Method::GET };
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("/ipfs/{cid}?format=raw"))
         .header(HOST, address.to_string())
         .header(CACHE_CONTROL, "only-if-cached")
         .body(Body::Empty)
         .ok()?;
     let response = match timeout(ANSWER, connection.send_request(request)).await {
         Ok(response) => response.ok()?,
-        Err(_) => return Some(Outcome::Failed),
+        Err(_) => return Some(Err(())),
     };
     match response.status() {
+        StatusCode::OK if ask == Ask::Have => return Some(Ok((Answer::Has, None))),
         StatusCode::OK => {}
-        StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED => return Some(Outcome::NotThere),
-        _ => return Some(Outcome::Failed),
+        StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED => return Some(Ok((Answer::Absent, None))),
+        _ => return Some(Err(())),
     }
-    let Ok(_turn) = peers.receiving.acquire().await else { return Some(Outcome::Failed) };
-    let data = match timeout(BLOCK, collect(response.into_body())).await {
-        Ok(Some(data)) => data,
-        Ok(None) | Err(_) => return Some(Outcome::Failed),
-    };
-    Some(if cid.verify(&data).is_ok() { Outcome::Block(data) } else { Outcome::Lied })
+    let Some(data) = collect(response.into_body()).await else { return Some(Err(())) };
+    Some(Ok(if cid.verify(&data).is_ok() { (Answer::Block, Some(data)) } else { (Answer::Lied, None) }))
 }
 
 /// The whole body, if it is a block's size and keeps coming.

@@ -6,11 +6,14 @@
 //! | `gateway`, `target`, `media`, `listing` | HTTP requests and answers |
 //! | `http`, `body` | connections and their bounds |
 //! | `node`, `fetch`, `peers` | blocks from here or from other nodes |
-//! | `control`, `add`, `frames` | the control socket |
+//! | `control`, `add`, `car`, `frames` | the control socket |
+//! | `catalog` | what nodes publish, and copies of it |
 //! | `storage`, `disk` | the store's thread and files |
 
 mod add;
 mod body;
+mod car;
+mod catalog;
 mod control;
 mod disk;
 mod fetch;
@@ -39,6 +42,7 @@ use mesh_sys::service::{self, About, Args, Failure};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::catalog::{Catalogs, Place};
 use crate::control::Control;
 use crate::disk::FileDisk;
 use crate::gateway::Gateway;
@@ -88,14 +92,30 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
     let socket = settings.control_socket();
     let listener = bind_control(&socket)?;
     let peers = Peers::new(settings.peers.clone(), settings.router_socket());
-    let node = Arc::new(Node::new(storage, peers));
+    let node = Arc::new(Node::new(storage, peers, mesh_sys::entropy::seed()?));
     let gateway = Arc::new(Gateway::new(Arc::clone(&node)));
     let turns = http::turns();
     for address in &settings.listen {
         tokio::spawn(http::serve(*address, Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns)));
     }
+    let catalogs = match &settings.identity {
+        Some(identity) => {
+            let place = Place {
+                me: identity.node,
+                file: settings.catalog.clone(),
+                router: settings.router_socket(),
+                copies: settings.replicas.into(),
+                fast: settings.fast,
+            };
+            let catalogs = Arc::new(Catalogs::open(Arc::clone(&node), place).await);
+            catalogs.start();
+            Some(catalogs)
+        }
+        None => None,
+    };
     let control = Arc::new(Control {
         node,
+        catalogs,
         started: Instant::now(),
         identity: settings.identity.as_ref().map(|i| (i.peer_id.clone(), i.public_key.clone())),
         addresses: settings.identity.as_ref().map(|i| i.addresses.clone()).unwrap_or_default(),

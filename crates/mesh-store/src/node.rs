@@ -2,22 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use content_id::dagpb::Link;
 use content_id::export::{DirectoryReader, ExportError, FileReader, PathResolver, links};
 use content_id::unixfs::Entry;
 use content_id::{Block, Cid, VerifyError};
 use store_core::StoreError;
-use tokio::task::JoinHandle;
+use store_core::exchange::Missing;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::fetch::{FetchError, fetch};
+use crate::fetch::Fetcher;
 use crate::peers::Peers;
 use crate::storage::Storage;
 
 /// Blocks of a remote file that are asked for ahead of the reader.
-const AHEAD: usize = 4;
+const AHEAD: usize = 16;
+/// Blocks held for all readers together, 2 MiB each at most.
+const MAX_AHEAD: usize = 24;
+/// Blocks of a DAG that are fetched at the same time.
+const WIDE: usize = 16;
 
 /// Where blocks may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,27 +95,54 @@ pub(crate) struct Counters {
     pub(crate) not_fetched: AtomicU64,
 }
 
+/// Addresses of the gateways of nodes that should have a DAG.
+type Hints = Box<dyn Fn(&Cid) -> Vec<SocketAddr> + Send + Sync>;
+
 /// The store of this node and the way to those of others.
 pub(crate) struct Node {
     pub(crate) storage: Storage,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) fetcher: Arc<Fetcher>,
+    /// Which nodes should have a DAG.
+    hints: OnceLock<Hints>,
+    ahead: Arc<Semaphore>,
     pub(crate) counters: Counters,
     /// Blocks that are being fetched.
     fetching: Mutex<BTreeMap<Cid, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Node {
-    pub(crate) fn new(storage: Storage, peers: Peers) -> Self {
-        Self { storage, peers: Arc::new(peers), counters: Counters::default(), fetching: Mutex::default() }
+    /// `seed` spreads what many nodes would do at the same time.
+    pub(crate) fn new(storage: Storage, peers: Peers, seed: u64) -> Self {
+        let peers = Arc::new(peers);
+        Self {
+            storage,
+            peers: Arc::clone(&peers),
+            fetcher: Arc::new(Fetcher::new(peers, seed)),
+            hints: OnceLock::new(),
+            ahead: Arc::new(Semaphore::new(MAX_AHEAD)),
+            counters: Counters::default(),
+            fetching: Mutex::default(),
+        }
+    }
+
+    /// Sets, once, what tells which nodes should have a DAG.
+    pub(crate) fn set_hints(&self, hints: impl Fn(&Cid) -> Vec<SocketAddr> + Send + Sync + 'static) {
+        let _ = self.hints.set(Box::new(hints));
     }
 
     /// A block, verified. One that comes from another node is kept, if there is room.
     pub(crate) async fn block(&self, cid: &Cid, scope: Scope) -> Result<Vec<u8>, NodeError> {
-        self.block_from(cid, scope).await.map(|(data, _)| data)
+        self.block_of(cid, cid, scope).await
     }
 
-    /// As [`Node::block`]; `true` if it came from another node.
-    async fn block_from(&self, cid: &Cid, scope: Scope) -> Result<(Vec<u8>, bool), NodeError> {
+    /// As [`Node::block`], of the DAG at `root`: who gave one of its blocks is asked for the others.
+    pub(crate) async fn block_of(&self, root: &Cid, cid: &Cid, scope: Scope) -> Result<Vec<u8>, NodeError> {
+        self.block_from(root, cid, scope).await.map(|(data, _)| data)
+    }
+
+    /// As [`Node::block_of`]; `true` if it came from another node.
+    async fn block_from(&self, root: &Cid, cid: &Cid, scope: Scope) -> Result<(Vec<u8>, bool), NodeError> {
         if let content_id::Multihash::Other { code, .. } = cid.hash() {
             return Err(NodeError::Unverifiable(VerifyError::UnsupportedHash(*code)));
         }
@@ -123,7 +157,7 @@ impl Node {
         let _turn = turn.lock().await;
         match self.storage.get(cid).await? {
             Some(data) => Ok((data, true)),
-            None => self.fetch(cid).await.map(|data| (data, true)),
+            None => self.fetch(root, cid).await.map(|data| (data, true)),
         }
     }
 
@@ -139,8 +173,9 @@ impl Node {
         turn
     }
 
-    async fn fetch(&self, cid: &Cid) -> Result<Vec<u8>, NodeError> {
-        match fetch(&self.peers, cid).await {
+    async fn fetch(&self, root: &Cid, cid: &Cid) -> Result<Vec<u8>, NodeError> {
+        let hints = self.hints.get().map(|hints| hints(root)).unwrap_or_default();
+        match self.fetcher.fetch(root, cid, &hints).await {
             Ok(data) => {
                 self.counters.fetched.fetch_add(1, Ordering::Relaxed);
                 self.counters.fetched_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -153,8 +188,8 @@ impl Node {
             Err(e) => {
                 self.counters.not_fetched.fetch_add(1, Ordering::Relaxed);
                 Err(match e {
-                    FetchError::NobodyHas => NodeError::NotFound(cid.clone()),
-                    FetchError::NoAnswer => NodeError::NoAnswer(cid.clone()),
+                    Missing::NobodyHas => NodeError::NotFound(cid.clone()),
+                    Missing::NoAnswer => NodeError::NoAnswer(cid.clone()),
                 })
             }
         }
@@ -169,7 +204,7 @@ impl Node {
     ) -> Result<Cid, NodeError> {
         let mut resolver = PathResolver::new(root.clone(), segments.iter().map(String::as_str))?;
         while let Some(cid) = resolver.want().cloned() {
-            let block = self.block(&cid, scope).await?;
+            let block = self.block_of(root, &cid, scope).await?;
             resolver.provide(&block)?;
         }
         Ok(resolver.target().clone())
@@ -177,16 +212,21 @@ impl Node {
 
     /// A UnixFS block, decoded.
     pub(crate) async fn entry(&self, cid: &Cid, scope: Scope) -> Result<Entry, NodeError> {
-        let block = self.block(cid, scope).await?;
+        self.entry_of(cid, cid, scope).await
+    }
+
+    /// As [`Node::entry`], of the DAG at `root`.
+    pub(crate) async fn entry_of(&self, root: &Cid, cid: &Cid, scope: Scope) -> Result<Entry, NodeError> {
+        let block = self.block_of(root, cid, scope).await?;
         Ok(Entry::parse(cid.codec(), &block)?)
     }
 
     /// All entries of a directory, by name, `limit` at most.
     pub(crate) async fn list(&self, cid: &Cid, limit: usize, scope: Scope) -> Result<Vec<Link>, NodeError> {
-        let mut reader = DirectoryReader::new(cid.clone());
+        let (root, mut reader) = (cid, DirectoryReader::new(cid.clone()));
         let mut entries = Vec::new();
         while let (Some(cid), true) = (reader.want().cloned(), entries.len() < limit) {
-            let block = self.block(&cid, scope).await?;
+            let block = self.block_of(root, &cid, scope).await?;
             entries.extend(reader.provide(&block)?);
         }
         entries.truncate(limit);
@@ -198,6 +238,7 @@ impl Node {
     pub(crate) fn read(self: &Arc<Self>, root: Cid, start: u64, end: u64, scope: Scope) -> Reader {
         Reader {
             node: Arc::clone(self),
+            root: root.clone(),
             walk: FileReader::new(root, start, end),
             scope,
             remote: false,
@@ -205,29 +246,45 @@ impl Node {
         }
     }
 
-    /// Makes sure that a block and all below it are held here. Returns how many blocks that are.
-    pub(crate) async fn fetch_all(&self, root: &Cid) -> Result<u64, NodeError> {
+    /// Makes sure that a block and all below it are held here; the bytes of them all.
+    pub(crate) async fn fetch_all(self: &Arc<Self>, root: &Cid) -> Result<u64, NodeError> {
+        let mut bytes = 0;
         let mut seen = BTreeSet::from([root.clone()]);
         let mut open = vec![root.clone()];
-        while let Some(cid) = open.pop() {
-            let (data, remote) = self.block_from(&cid, Scope::Mesh).await?;
-            if remote {
-                // what could not be kept while it was fetched fails the pin
-                self.storage.put(vec![Block { cid: cid.clone(), data: data.clone() }]).await?;
+        let mut coming = JoinSet::new();
+        loop {
+            while coming.len() < WIDE
+                && let Some(cid) = open.pop()
+            {
+                let (node, root) = (Arc::clone(self), root.clone());
+                coming.spawn(async move { node.hold(&root, &cid).await });
             }
-            let children = links(cid.codec(), &data)?;
+            let Some(held) = coming.join_next().await else { return Ok(bytes) };
+            let (size, children) = held.unwrap_or(Err(NodeError::Store(StoreError::ReadOnly)))?;
+            bytes += size;
             // noted when first met: a node that links a million times to one child adds one entry
             open.extend(children.into_iter().rev().filter(|child| seen.insert(child.clone())));
         }
-        Ok(seen.len() as u64)
+    }
+
+    /// Makes sure that a block is held here; its size and what it links to.
+    async fn hold(&self, root: &Cid, cid: &Cid) -> Result<(u64, Vec<Cid>), NodeError> {
+        let (data, remote) = self.block_from(root, cid, Scope::Mesh).await?;
+        let (size, children) = (data.len() as u64, links(cid.codec(), &data)?);
+        if remote {
+            // what could not be kept while it was fetched fails the pin
+            self.storage.put(vec![Block { cid: cid.clone(), data }]).await?;
+        }
+        Ok((size, children))
     }
 }
 
-type Ahead = JoinHandle<Result<(Vec<u8>, bool), NodeError>>;
+type Ahead = JoinHandle<(Result<(Vec<u8>, bool), NodeError>, OwnedSemaphorePermit)>;
 
 /// The bytes of a file, block by block; remote blocks are fetched ahead.
 pub(crate) struct Reader {
     node: Arc<Node>,
+    root: Cid,
     walk: FileReader,
     scope: Scope,
     remote: bool,
@@ -240,13 +297,13 @@ impl Reader {
         while let Some(cid) = self.walk.want().cloned() {
             let (block, remote) = match self.ahead.pop_front() {
                 Some((next, task)) if next == cid => match task.await {
-                    Ok(result) => result?,
-                    Err(_) => self.node.block_from(&cid, self.scope).await?,
+                    Ok((result, _turn)) => result?,
+                    Err(_) => self.node.block_from(&self.root, &cid, self.scope).await?,
                 },
                 other => {
                     // the walk went elsewhere: what was fetched ahead is of no use
                     other.into_iter().chain(self.ahead.drain(..)).for_each(|(_, task)| task.abort());
-                    self.node.block_from(&cid, self.scope).await?
+                    self.node.block_from(&self.root, &cid, self.scope).await?
                 }
             };
             self.remote = remote;
@@ -266,8 +323,10 @@ impl Reader {
         let first = self.walk.want();
         let wanted = first.into_iter().chain(self.walk.upcoming()).take(AHEAD).skip(self.ahead.len());
         for cid in wanted {
+            let Ok(turn) = Arc::clone(&self.node.ahead).try_acquire_owned() else { return };
             let (node, scope, wanted) = (Arc::clone(&self.node), self.scope, cid.clone());
-            let task = tokio::spawn(async move { node.block_from(&wanted, scope).await });
+            let root = self.root.clone();
+            let task = tokio::spawn(async move { (node.block_from(&root, &wanted, scope).await, turn) });
             self.ahead.push_back((cid.clone(), task));
         }
     }

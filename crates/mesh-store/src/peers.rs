@@ -1,4 +1,4 @@
-//! Which nodes to ask for a block, in which order: the router's list, nearest first.
+//! The nodes in reach, by the router's live topology, and the connections left open to them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::SendRequest;
 use mesh_ipc::router::{Route, RouterRequest, RouterResponse};
 use mesh_ipc::{Request, Response};
+use store_core::exchange::MAX_PEERS;
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
 
 use crate::body::Body;
 use crate::frames::Frames;
@@ -21,30 +21,17 @@ pub(crate) const PORT: u16 = 8080;
 const FRESH: Duration = Duration::from_secs(1);
 /// The router answers within that time or is taken as gone.
 const ROUTER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most nodes that are asked for one block.
-const MAX_PEERS: usize = 64;
-/// Blocks that are received at the same time, 2 MiB each at most.
-const MAX_RECEIVING: usize = 12;
 /// Idle connections kept to one node.
-const MAX_IDLE: usize = 2;
-
-/// What is known of a node.
-#[derive(Default)]
-struct Peer {
-    idle: Vec<SendRequest<Body>>,
-    /// It failed or lied: asked last until then.
-    avoid_until: Option<Instant>,
-    last_used: Option<Instant>,
-}
+const MAX_IDLE: usize = 8;
+/// Idle connections kept in all.
+const MAX_OPEN: usize = 64;
 
 #[derive(Default)]
 struct Inner {
     /// Nodes in reach, nearest first, as of `asked`.
     reach: Vec<SocketAddr>,
     asked: Option<Instant>,
-    known: BTreeMap<SocketAddr, Peer>,
-    /// The node that served a block last.
-    preferred: Option<SocketAddr>,
+    idle: BTreeMap<SocketAddr, Vec<SendRequest<Body>>>,
 }
 
 /// The nodes this one can ask.
@@ -52,21 +39,19 @@ pub(crate) struct Peers {
     fixed: Vec<SocketAddr>,
     router: PathBuf,
     inner: Mutex<Inner>,
-    /// Bounds the blocks that are being received.
-    pub(crate) receiving: Semaphore,
 }
 
 impl Peers {
     /// Nodes named on the command line, and those the router at `router` knows.
     pub(crate) fn new(fixed: Vec<SocketAddr>, router: PathBuf) -> Self {
-        Self { fixed, router, inner: Mutex::default(), receiving: Semaphore::new(MAX_RECEIVING) }
+        Self { fixed, router, inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nodes to ask, best first: the one that served last, then nearest first, failed ones last.
+    /// Those named on the command line, then those of the router, nearest first.
     pub(crate) async fn candidates(&self) -> Vec<SocketAddr> {
         let stale = self.lock().asked.is_none_or(|asked| asked.elapsed() > FRESH);
         if stale {
@@ -79,30 +64,18 @@ impl Peers {
             }
         }
         let mut inner = self.lock();
-        let now = Instant::now();
         let mut all: Vec<SocketAddr> = self.fixed.clone();
         all.extend(inner.reach.iter().filter(|a| !self.fixed.contains(a)));
         all.truncate(MAX_PEERS);
-        inner.known.retain(|address, peer| {
-            all.contains(address) || peer.avoid_until.is_some_and(|until| until > now)
-        });
-        let preferred = inner.preferred;
-        let avoid =
-            |a: &SocketAddr| inner.known.get(a).and_then(|p| p.avoid_until).is_some_and(|until| until > now);
-        all.sort_by_key(|address| (avoid(address), Some(*address) != preferred));
+        inner.idle.retain(|address, _| all.contains(address));
         all
-    }
-
-    /// Whether `address` served the last block, so that asking it alone is worth a try.
-    pub(crate) fn is_preferred(&self, address: SocketAddr) -> bool {
-        self.lock().preferred == Some(address)
     }
 
     /// A connection left open to `address`.
     pub(crate) fn take_idle(&self, address: SocketAddr) -> Option<SendRequest<Body>> {
         let mut inner = self.lock();
-        let peer = inner.known.get_mut(&address)?;
-        while let Some(connection) = peer.idle.pop() {
+        let idle = inner.idle.get_mut(&address)?;
+        while let Some(connection) = idle.pop() {
             if connection.is_ready() {
                 return Some(connection);
             }
@@ -110,33 +83,28 @@ impl Peers {
         None
     }
 
-    /// Notes that `address` served a block; its connection may serve more.
-    pub(crate) fn served(&self, address: SocketAddr) {
-        let mut inner = self.lock();
-        inner.preferred = Some(address);
-        let peer = inner.known.entry(address).or_default();
-        peer.avoid_until = None;
-        peer.last_used = Some(Instant::now());
-    }
-
     /// Keeps a connection for later.
     pub(crate) fn keep_idle(&self, address: SocketAddr, connection: SendRequest<Body>) {
         let mut inner = self.lock();
-        let peer = inner.known.entry(address).or_default();
-        if peer.idle.len() < MAX_IDLE {
-            peer.idle.push(connection);
+        if inner.idle.values().map(Vec::len).sum::<usize>() >= MAX_OPEN {
+            inner.idle.pop_first();
+        }
+        let idle = inner.idle.entry(address).or_default();
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
         }
     }
 
-    /// Notes that `address` failed: it is asked last for a while.
-    pub(crate) fn failed(&self, address: SocketAddr, wait: Duration) {
-        let mut inner = self.lock();
-        if inner.preferred == Some(address) {
-            inner.preferred = None;
-        }
-        let peer = inner.known.entry(address).or_default();
-        peer.idle.clear();
-        peer.avoid_until = Some(Instant::now() + wait);
+    /// Closes the connections left open to `address`: it failed.
+    pub(crate) fn forget_idle(&self, address: SocketAddr) {
+        self.lock().idle.remove(&address);
+    }
+
+    /// Hops to the routers in reach, by their addresses.
+    pub(crate) async fn hops(&self) -> BTreeMap<IpAddr, u8> {
+        let answer = tokio::time::timeout(ROUTER_TIMEOUT, self.ask_router()).await;
+        let routes = answer.ok().and_then(Result::ok).unwrap_or_default();
+        routes.into_iter().filter(|r| r.destination == r.originator).map(|r| (r.originator, r.hops)).collect()
     }
 
     async fn ask_router(&self) -> std::io::Result<Vec<Route>> {
@@ -230,9 +198,6 @@ mod tests {
         thread.join().unwrap();
         std::fs::remove_file(&path).unwrap();
         peers.lock().asked = None;
-        peers.served(far);
-        peers.failed(fixed, Duration::from_secs(60));
-        assert_eq!(order(), [far, near, fixed]);
-        assert!(peers.is_preferred(far) && !peers.is_preferred(near));
+        assert_eq!(order(), [fixed, near, far], "what was known before");
     }
 }

@@ -8,6 +8,7 @@ use content_id::base::base58;
 use mesh_config::Workshop;
 use mesh_sys::control::socket_path;
 use mesh_sys::service::{Args, Flag};
+use mesh_types::NodeId;
 
 use crate::control::multiaddr;
 use crate::peers::PORT;
@@ -26,6 +27,12 @@ pub(crate) const FLAGS: &[Flag] = &[
         many: true,
         help: "gateways to ask for blocks, beside those of the router",
     },
+    Flag {
+        name: "--fast",
+        value: None,
+        many: false,
+        help: "copies of what nodes publish move within seconds (for tests)",
+    },
 ];
 
 /// Bytes of one segment file.
@@ -40,6 +47,7 @@ const MIN_QUOTA: u64 = 16 << 20;
 /// Who this node is, in libp2p's terms.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
+    pub(crate) node: NodeId,
     pub(crate) peer_id: String,
     pub(crate) public_key: String,
     pub(crate) addresses: Vec<String>,
@@ -54,6 +62,12 @@ pub(crate) struct Settings {
     pub(crate) blocks: PathBuf,
     pub(crate) run_dir: PathBuf,
     pub(crate) quota: Option<u64>,
+    /// Nodes that keep what is published.
+    pub(crate) replicas: u8,
+    /// Copies move within seconds.
+    pub(crate) fast: bool,
+    /// Holds the root of this node's catalogue.
+    pub(crate) catalog: PathBuf,
     pub(crate) identity: Option<Names>,
     pub(crate) problems: Vec<String>,
 }
@@ -86,6 +100,9 @@ impl Settings {
             blocks: args.state_dir.join("mesh-store").join("blocks"),
             run_dir: args.run_dir.clone(),
             quota: loaded.config.store.quota,
+            fast: args.has("--fast"),
+            replicas: loaded.config.store.replicas,
+            catalog: args.state_dir.join("mesh-store").join("catalog"),
             identity: identity.ok(),
             problems,
         })
@@ -128,7 +145,12 @@ fn names(state_dir: &Path) -> Result<Names, String> {
     let identity = mesh_sys::identity::load_or_create(state_dir).map_err(|e| e.to_string())?;
     let address = SocketAddr::new(identity.node_id().ula_address().into(), PORT);
     let (peer_id, public_key) = libp2p_names(&identity.public_key());
-    Ok(Names { addresses: vec![format!("{}/p2p/{peer_id}", multiaddr(address))], peer_id, public_key })
+    Ok(Names {
+        node: identity.node_id(),
+        addresses: vec![format!("{}/p2p/{peer_id}", multiaddr(address))],
+        peer_id,
+        public_key,
+    })
 }
 
 /// Peer identifier and base64 of the public key's protobuf (libp2p peer-ids specification): an

@@ -11,6 +11,7 @@ mod failure;
 mod ipfs;
 mod json;
 mod out;
+mod progress;
 mod system;
 mod table;
 

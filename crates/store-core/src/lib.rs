@@ -1,7 +1,9 @@
 //! The block store: an append-only log of blocks and pins over a [`Disk`] (level 2, sans-IO).
 //!
 //! Blocks lie in numbered segments; the index is rebuilt from them when the store opens.
-//! `record` has the format, `scan` rebuilds, `gc` drops what no pin holds.
+//! `record` has the format, `scan` rebuilds, `gc` drops what no pin holds;
+//! `exchange` says which node is asked for which block, `catalog` reads and
+//! writes what nodes publish, `replicas` says who keeps a copy of it.
 //!
 //! **What is promised.** After [`Store::commit`] returns, every block and pin put before it is on
 //! the medium. After a power cut the store opens unattended, has all of them, and serves no byte
@@ -20,12 +22,15 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod catalog;
 mod crc;
 mod disk;
+pub mod exchange;
 mod gc;
 mod index;
 mod log;
 pub mod record;
+pub mod replicas;
 mod scan;
 mod store;
 

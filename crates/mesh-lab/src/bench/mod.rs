@@ -1,5 +1,6 @@
 //! `mesh-lab bench`: figures of the router beside those of others, same run, same graphs.
 
+pub(crate) mod content;
 pub(crate) mod names;
 mod remotes;
 mod scenarios;

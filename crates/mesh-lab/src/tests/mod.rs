@@ -2,6 +2,7 @@
 
 mod across;
 mod common;
+mod content;
 mod dns;
 mod duplicate;
 mod flows;
@@ -42,6 +43,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("keys", keys::run),
     ("ring", ring::run),
     ("line-of-three", line::run),
+    ("content", content::run),
     ("grid-of-25", grid::run),
 ];
 

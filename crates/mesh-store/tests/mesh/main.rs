@@ -9,6 +9,7 @@
     reason = "a test that can not go on fails"
 )]
 
+mod catalog;
 mod content;
 mod hostile;
 mod support;

@@ -211,13 +211,15 @@ pub(crate) const COMMANDS: &[Command] = &[
         operands: (1, 1024),
         words: &[],
         about: "share a file or a folder; prints its CID",
-        details: "A folder is added with all that is in it, hidden files too. - is standard input.",
-        flags: &[option(
-            "--profile",
-            None,
-            "NAME",
-            "unixfs-v0-2015 (default, CIDs like Qm…) or unixfs-v1-2025",
-        )],
+        details: "A folder is added with all that is in it, hidden files too. - is standard input. With --publish it \
+                  stands in the mesh's catalogue (meshctl catalog), and other nodes keep copies of it: store.replicas \
+                  in p2pmesh.toml says how many nodes have it, 3 by default.",
+        flags: &[
+            option("--profile", None, "NAME", "unixfs-v0-2015 (default, CIDs like Qm…) or unixfs-v1-2025"),
+            switch("--publish", "show it in the catalogue of the mesh"),
+            option("--name", None, "NAME", "what the catalogue calls it (default: the file's name)"),
+            option("--description", None, "TEXT", "what it is, for the catalogue"),
+        ],
         run: store::add,
     },
     Command {
@@ -250,6 +252,52 @@ pub(crate) const COMMANDS: &[Command] = &[
         details: "Pinned content is never removed to make room. add fetches all of it first. What you add is pinned.",
         flags: &[],
         run: store::pin,
+    },
+    Command {
+        name: "catalog",
+        usage: "",
+        operands: NOTHING,
+        words: &[],
+        about: "everything that nodes of the mesh publish",
+        details: "Name, size, the node that publishes it with its distance in hops, on how many nodes it is, CID and \
+                  description. What a node publishes stays in the catalogue until it takes it out (unpublish) or is out \
+                  of reach for a minute.",
+        flags: &[],
+        run: store::catalog,
+    },
+    Command {
+        name: "publish",
+        usage: "CID",
+        operands: (1, 1),
+        words: &[],
+        about: "show content in the catalogue of the mesh",
+        details: "Fetches it first if it is not held here. Something of that name is replaced.",
+        flags: &[
+            option("--name", None, "NAME", "what the catalogue calls it (default: the CID)"),
+            option("--description", None, "TEXT", "what it is"),
+        ],
+        run: store::publish,
+    },
+    Command {
+        name: "unpublish",
+        usage: "NAME | CID",
+        operands: (1, 1),
+        words: &[],
+        about: "take content out of the catalogue",
+        details: "It stays on this node, pinned if it was. Copies on other nodes are let go a minute later.",
+        flags: &[],
+        run: store::unpublish,
+    },
+    Command {
+        name: "car",
+        usage: "import FILE | export CID [-o FILE]",
+        operands: (2, 2),
+        words: &["import", "export"],
+        about: "content in and out as a CAR file",
+        details: "import takes a CARv1 file (- for standard input), verifies every block and pins the roots; what the file \
+                  lacks is fetched. export writes all blocks of a DAG to FILE or standard output.",
+        flags: &[option("--output", Some("-o"), "FILE", "write it there")],
+        run: store::car,
     },
     Command {
         name: "gc",

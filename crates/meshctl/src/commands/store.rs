@@ -1,8 +1,8 @@
-//! `add`, `get`, `ls`, `pin`, `gc`.
+//! `add`, `get`, `ls`, `pin`, `gc`, and the catalogue.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::client::Service;
 use crate::failure::Failure;
 use crate::json::{Json, object};
 use crate::out::Out;
+use crate::progress::Progress;
 use crate::table::{Table, clean};
 
 type Store = Service<StoreRequest, StoreResponse>;
@@ -39,6 +40,7 @@ struct Adding {
     store: Store,
     waiting: usize,
     added: Vec<Added>,
+    progress: Progress,
 }
 
 pub(crate) fn add(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
@@ -56,7 +58,9 @@ pub(crate) fn add(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failu
             wrap: false,
             pin: true,
         };
-        let mut adding = Adding { store: connect(ctx)?, waiting: 0, added: Vec::new() };
+        let total = fs::metadata(operand).ok().filter(fs::Metadata::is_file).map(|file| file.len());
+        let progress = Progress::new(true, total);
+        let mut adding = Adding { store: connect(ctx)?, waiting: 0, added: Vec::new(), progress };
         adding.store.send(StoreRequest::AddBegin(options))?;
         if operand == "-" {
             adding.entry("-", EntryKind::File)?;
@@ -67,6 +71,12 @@ pub(crate) fn add(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failu
             adding.tree(path, &text_name(&name.unwrap_or_else(|| "root".into()))?, 0)?;
         }
         let added = adding.end()?;
+        if args.has("--publish")
+            && let Some(top) = added.last()
+        {
+            let name = args.text("--name").unwrap_or(if top.path == "-" { &top.cid } else { &top.path });
+            publish_as(ctx, args, &top.cid, name)?;
+        }
         if ctx.json {
             let json =
                 Json::list(&added, |a| object! { "path" => &a.path, "cid" => &a.cid, "size" => a.size });
@@ -76,6 +86,134 @@ pub(crate) fn add(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+fn publish_as(ctx: &Context, args: &Args, path: &str, name: &str) -> Result<(), Failure> {
+    let description = args.text("--description").unwrap_or_default().to_owned();
+    let request = StoreRequest::Publish { path: path.to_owned(), name: name.to_owned(), description };
+    done(ctx, request)
+}
+
+/// A request that is only done.
+fn done(ctx: &Context, request: StoreRequest) -> Result<(), Failure> {
+    let mut store = connect(ctx)?;
+    match store.request(request)? {
+        StoreResponse::Done => Ok(()),
+        _ => Err(store.odd()),
+    }
+}
+
+pub(crate) fn publish(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let path = args.operand(0)?;
+    let name = args.text("--name").unwrap_or(path);
+    publish_as(ctx, args, path, name)?;
+    out.line(&format!("published {}", clean(name)))
+}
+
+pub(crate) fn unpublish(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let what = args.operand(0)?;
+    done(ctx, StoreRequest::Unpublish { what: what.to_owned() })?;
+    out.line(&format!("{} is not published any more", clean(what)))
+}
+
+pub(crate) fn catalog(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
+    let mut store = connect(ctx)?;
+    store.send(StoreRequest::Catalog)?;
+    let mut all = Vec::new();
+    loop {
+        match store.receive()? {
+            StoreResponse::Catalog(more) => all.extend(more),
+            StoreResponse::Done => break,
+            _ => return Err(store.odd()),
+        }
+    }
+    let names = super::mesh::fetch_names(ctx).unwrap_or_default();
+    let name_of = |node: &mesh_types::NodeId| {
+        let address = node.ula_address().into();
+        names.iter().find(|n| n.addresses.contains(&address)).map(|n| n.name.clone())
+    };
+    if ctx.json {
+        let json = Json::list(&all, |p| {
+            object! {
+                "name" => &p.name, "description" => &p.description, "size" => p.size, "cid" => &p.cid,
+                "node" => p.node, "node_name" => name_of(&p.node), "hops" => p.hops,
+                "copies" => p.copies,
+            }
+        });
+        return out.line(&json.to_string());
+    }
+    if all.is_empty() {
+        return out.line("nobody in reach publishes anything yet; meshctl add --publish FILE does");
+    }
+    let mut table = Table::new(&["NAME", "SIZE", "NODE", "HOPS", "COPIES", "CID", "DESCRIPTION"]);
+    for p in &all {
+        let node = name_of(&p.node).unwrap_or_else(|| p.node.to_string().chars().take(12).collect());
+        let hops = if p.hops == u8::MAX { "?".into() } else { p.hops.to_string() };
+        let (size, copies) = (crate::table::bytes(p.size), p.copies.to_string());
+        table.row([p.name.clone(), size, node, hops, copies, p.cid.clone(), p.description.clone()]);
+    }
+    out.text(&table.lines(""))
+}
+
+pub(crate) fn car(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
+    match args.operand(0)? {
+        "import" => import(ctx, Path::new(&args.operand(1)?), out),
+        "export" => export(ctx, args, args.operand(1)?, out),
+        other => Err(Failure::Usage(format!("car {other}: write car import FILE or car export CID"))),
+    }
+}
+
+fn import(ctx: &Context, path: &Path, out: &mut Out) -> Result<(), Failure> {
+    let stdin = path == Path::new("-");
+    let mut from: Box<dyn Read> = if stdin {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(|e| cannot_read(path, &e))?)
+    };
+    let total = fs::metadata(path).ok().filter(|_| !stdin).map(|file| file.len());
+    let mut progress = Progress::new(true, total);
+    let mut store = connect(ctx)?;
+    store.send(StoreRequest::CarBegin { pin: true })?;
+    let mut chunk = vec![0; DATA_MAX];
+    loop {
+        let n = match from.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(cannot_read(path, &e)),
+        };
+        if let Err(lost) = store.send(StoreRequest::Data(chunk.get(..n).unwrap_or_default().to_vec())) {
+            // the store says why before it hangs up
+            return Err(store.receive().err().unwrap_or(lost));
+        }
+        progress.more(n as u64);
+    }
+    drop(progress);
+    let answer = store.send(StoreRequest::CarEnd).and_then(|()| store.receive());
+    let StoreResponse::Imported { roots, blocks, bytes } = answer? else { return Err(store.odd()) };
+    if ctx.json {
+        return out.line(
+            &object! { "roots" => roots.as_slice(), "blocks" => blocks, "bytes" => bytes }.to_string(),
+        );
+    }
+    roots.iter().try_for_each(|root| out.line(root))
+}
+
+fn export(ctx: &Context, args: &Args, path: &str, out: &mut Out) -> Result<(), Failure> {
+    let Some(target) = args.path("--output") else {
+        if io::stdout().is_terminal() {
+            return Err(Failure::Usage("a CAR file is not for a terminal; write it with -o FILE".into()));
+        }
+        let mut progress = Progress::new(true, None);
+        let request = StoreRequest::CarExport { path: path.to_owned() };
+        return receive(ctx, request, &mut progress, &mut |data| out.bytes(data));
+    };
+    let mut progress = Progress::new(true, None);
+    whole_file(target, |file| {
+        let bad = |e: io::Error| Failure::write(&target.display().to_string(), &e);
+        let request = StoreRequest::CarExport { path: path.to_owned() };
+        receive(ctx, request, &mut progress, &mut |data| file.write_all(data).map_err(bad))
+    })
 }
 
 impl Adding {
@@ -104,6 +242,7 @@ impl Adding {
                 // The store says why before it hangs up.
                 return Err(self.drain().err().unwrap_or(lost));
             }
+            self.progress.more(n as u64);
         }
     }
 
@@ -179,16 +318,21 @@ fn text_name(name: &OsStr) -> Result<String, Failure> {
 
 pub(crate) fn get(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
     let path = args.operand(0)?;
-    let kind = resolve(ctx, path)?.kind;
+    let entry = resolve(ctx, path)?;
+    let whole = matches!(entry.kind, Some(EntryKind::File)).then_some(entry.size);
+    // on a terminal the bytes themselves are what is seen
+    let wanted = args.path("--output").is_some() || !io::stdout().is_terminal();
+    let mut progress = Progress::new(wanted, whole);
+    let kind = entry.kind;
     match (args.path("--output"), kind) {
         (None, Some(EntryKind::Directory)) => Err(Failure::new(format!(
             "{path} is a folder; write it to one with -o DIR, or look into it with meshctl ls {path}"
         ))),
-        (None, _) => cat(ctx, path, &mut |data| out.bytes(data)),
+        (None, _) => cat(ctx, path, &mut progress, &mut |data| out.bytes(data)),
         (Some(target), _) if fs::symlink_metadata(target).is_ok_and(|m| m.is_dir()) => Err(Failure::new(
             format!("{} is a folder that is there already; name a new file or folder", target.display()),
         )),
-        (Some(target), kind) => save(ctx, path, kind, target, 0),
+        (Some(target), kind) => save(ctx, path, kind, target, &mut progress, 0),
     }
 }
 
@@ -200,12 +344,31 @@ fn resolve(ctx: &Context, path: &str) -> Result<Entry, Failure> {
     entries.into_iter().next().ok_or_else(|| store.odd())
 }
 
-fn cat(ctx: &Context, path: &str, take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+fn cat(
+    ctx: &Context,
+    path: &str,
+    progress: &mut Progress,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let request = StoreRequest::Cat { path: path.to_owned(), offset: 0, length: None };
+    receive(ctx, request, progress, take)
+}
+
+/// Takes all bytes that a request brings.
+fn receive(
+    ctx: &Context,
+    request: StoreRequest,
+    progress: &mut Progress,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut store = connect(ctx)?;
-    store.send(StoreRequest::Cat { path: path.to_owned(), offset: 0, length: None })?;
+    store.send(request)?;
     loop {
         match store.receive()? {
-            StoreResponse::Data(data) => take(&data)?,
+            StoreResponse::Data(data) => {
+                take(&data)?;
+                progress.more(data.len() as u64);
+            }
             StoreResponse::Done => return Ok(()),
             _ => return Err(store.odd()),
         }
@@ -218,33 +381,46 @@ fn save(
     path: &str,
     kind: Option<EntryKind>,
     target: &Path,
+    progress: &mut Progress,
     depth: usize,
 ) -> Result<(), Failure> {
     match kind {
-        Some(EntryKind::Directory) => save_folder(ctx, path, target, depth),
+        Some(EntryKind::Directory) => save_folder(ctx, path, target, progress, depth),
         Some(EntryKind::Symlink(to)) => std::os::unix::fs::symlink(to, target)
             .map_err(|e| Failure::write(&target.display().to_string(), &e)),
-        Some(EntryKind::File) | None => save_file(ctx, path, target),
+        Some(EntryKind::File) | None => save_file(ctx, path, target, progress),
     }
 }
 
 /// Fetches a file to `target`, which appears when it is whole.
-fn save_file(ctx: &Context, path: &str, target: &Path) -> Result<(), Failure> {
+fn save_file(ctx: &Context, path: &str, target: &Path, progress: &mut Progress) -> Result<(), Failure> {
+    whole_file(target, |file| {
+        let bad = |e: io::Error| Failure::write(&target.display().to_string(), &e);
+        cat(ctx, path, progress, &mut |data| file.write_all(data).map_err(bad))
+    })
+}
+
+/// A file that appears at `target` when `write` has done all of it.
+fn whole_file(target: &Path, write: impl FnOnce(&mut File) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut beside = target.as_os_str().to_owned();
     beside.push(format!(".part{}", std::process::id()));
     let beside = PathBuf::from(beside);
-    let shown = target.display().to_string();
-    let bad = |e: io::Error| Failure::write(&shown, &e);
+    let bad = |e: io::Error| Failure::write(&target.display().to_string(), &e);
     let mut file = File::create_new(&beside).map_err(bad)?;
-    let result = cat(ctx, path, &mut |data| file.write_all(data).map_err(bad))
-        .and_then(|()| fs::rename(&beside, target).map_err(bad));
+    let result = write(&mut file).and_then(|()| fs::rename(&beside, target).map_err(bad));
     if result.is_err() {
         let _ = fs::remove_file(&beside);
     }
     result
 }
 
-fn save_folder(ctx: &Context, path: &str, target: &Path, depth: usize) -> Result<(), Failure> {
+fn save_folder(
+    ctx: &Context,
+    path: &str,
+    target: &Path,
+    progress: &mut Progress,
+    depth: usize,
+) -> Result<(), Failure> {
     if depth >= MAX_DEPTH {
         return Err(Failure::new(format!(
             "{path}: folders nest deeper than {MAX_DEPTH}; the rest was not fetched"
@@ -264,7 +440,7 @@ fn save_folder(ctx: &Context, path: &str, target: &Path, depth: usize) -> Result
                 entry.name
             )));
         }
-        save(ctx, &entry.cid, entry.kind, &target.join(&entry.name), depth + 1)?;
+        save(ctx, &entry.cid, entry.kind, &target.join(&entry.name), progress, depth + 1)?;
     }
     Ok(())
 }

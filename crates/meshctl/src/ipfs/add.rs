@@ -11,13 +11,14 @@ use super::args::{Args, Flag};
 use super::tab::shown;
 use super::{Context, Store};
 use crate::failure::Failure;
+use crate::progress::Progress;
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag { name: "recursive", short: "r", value: None, help: "add folders with all that is in them" },
     Flag { name: "quiet", short: "q", value: None, help: "print CIDs only" },
     Flag { name: "quieter", short: "Q", value: None, help: "print the last CID only" },
     Flag { name: "silent", short: "", value: None, help: "print nothing" },
-    Flag { name: "progress", short: "p", value: None, help: "accepted; no progress is shown" },
+    Flag { name: "progress", short: "p", value: None, help: "show progress on a terminal (default true)" },
     Flag { name: "only-hash", short: "n", value: None, help: "compute CIDs, store nothing" },
     Flag { name: "wrap-with-directory", short: "w", value: None, help: "put all into a folder" },
     Flag {
@@ -80,6 +81,7 @@ struct Adding<'a> {
     folders: Vec<(String, String)>,
     is_folder: std::collections::BTreeSet<String>,
     last: Option<String>,
+    progress: Progress,
 }
 
 pub(super) fn run(context: &mut Context) -> Result<(), Failure> {
@@ -98,6 +100,11 @@ pub(super) fn run(context: &mut Context) -> Result<(), Failure> {
     let mut store = context.store()?;
     store.send(StoreRequest::AddBegin(options))?;
     let hidden = context.args.on("hidden");
+    let wanted = context.args.switch("progress").unwrap_or(!context.args.on("silent"));
+    let mut progress = Progress::new(wanted, None);
+    if progress.is_shown() && !operands.iter().any(|path| path == "-") && !operands.is_empty() {
+        progress.set_total(Some(operands.iter().map(|path| size_of(Path::new(path), hidden, 0)).sum()));
+    }
     let stdin_name = context.args.text("stdin-name").unwrap_or("").to_owned();
     let mut adding = Adding {
         context,
@@ -108,6 +115,7 @@ pub(super) fn run(context: &mut Context) -> Result<(), Failure> {
         folders: Vec::new(),
         is_folder: std::collections::BTreeSet::new(),
         last: None,
+        progress,
     };
     if operands.is_empty() {
         adding.stdin(&stdin_name)?;
@@ -121,6 +129,18 @@ pub(super) fn run(context: &mut Context) -> Result<(), Failure> {
         }
     }
     adding.end()
+}
+
+/// Bytes of the files below `path`, as far as they can be seen.
+fn size_of(path: &Path, hidden: bool, depth: usize) -> u64 {
+    let Ok(kind) = fs::symlink_metadata(path) else { return 0 };
+    if !kind.is_dir() || depth >= MAX_DEPTH {
+        return if kind.is_file() { kind.len() } else { 0 };
+    }
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let wanted = |name: &OsStr| hidden || !name.as_encoded_bytes().starts_with(b".");
+    let entries = entries.flatten().filter(|entry| wanted(&entry.file_name()));
+    entries.map(|entry| size_of(&entry.path(), hidden, depth + 1)).sum()
 }
 
 /// The name a path is added under: its last part, for `.` and `..` that of the folder meant.
@@ -175,7 +195,10 @@ impl Adding<'_> {
         loop {
             match from.read(&mut chunk) {
                 Ok(0) => return Ok(()),
-                Ok(n) => self.send(StoreRequest::Data(chunk.get(..n).unwrap_or_default().to_vec()))?,
+                Ok(n) => {
+                    self.send(StoreRequest::Data(chunk.get(..n).unwrap_or_default().to_vec()))?;
+                    self.progress.more(n as u64);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(cannot_read(path, &e)),
             }
@@ -234,6 +257,7 @@ impl Adding<'_> {
 
     fn show(&mut self, name: &str, cid: &str) -> Result<(), Failure> {
         self.last = Some(cid.to_owned());
+        self.progress.clear();
         let args = &self.context.args;
         if args.on("quieter") || args.on("silent") {
             Ok(())

@@ -1,7 +1,7 @@
 //! `ipfs cat`, `get`, `ls`, `refs`.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use mesh_ipc::store::{Entry, EntryKind, StoreRequest, StoreResponse};
@@ -10,15 +10,16 @@ use super::args::Flag;
 use super::tab::{columns, shown};
 use super::{Context, Store};
 use crate::failure::Failure;
+use crate::progress::Progress;
 
 pub(super) const CAT_FLAGS: &[Flag] = &[
     Flag { name: "offset", short: "o", value: Some("N"), help: "bytes to skip" },
     Flag { name: "length", short: "l", value: Some("N"), help: "bytes to write at most" },
-    Flag { name: "progress", short: "p", value: None, help: "accepted; no progress is shown" },
+    Flag { name: "progress", short: "p", value: None, help: "show progress on a terminal (default true)" },
 ];
 pub(super) const GET_FLAGS: &[Flag] = &[
     Flag { name: "output", short: "o", value: Some("PATH"), help: "where to save it" },
-    Flag { name: "progress", short: "p", value: None, help: "accepted; no progress is shown" },
+    Flag { name: "progress", short: "p", value: None, help: "show progress on a terminal (default true)" },
 ];
 pub(super) const LS_FLAGS: &[Flag] = &[
     Flag { name: "headers", short: "v", value: None, help: "print a head line" },
@@ -38,9 +39,12 @@ pub(super) fn cat(context: &mut Context) -> Result<(), Failure> {
     let paths = context.args.some_operands("ipfs-path")?;
     let (offset, length) = (context.args.number("offset")?, context.args.number("length")?);
     let mut store = context.store()?;
+    // on a terminal the bytes themselves are what is seen
+    let wanted = context.args.switch("progress").unwrap_or(true) && !std::io::stdout().is_terminal();
+    let mut progress = Progress::new(wanted, None);
     for path in paths {
         let request = StoreRequest::Cat { path, offset: offset.unwrap_or(0), length };
-        file(&mut store, request, &mut |bytes| context.out.bytes(bytes))?;
+        file(&mut store, request, &mut progress, &mut |bytes| context.out.bytes(bytes))?;
     }
     Ok(())
 }
@@ -48,12 +52,16 @@ pub(super) fn cat(context: &mut Context) -> Result<(), Failure> {
 fn file(
     store: &mut Store,
     request: StoreRequest,
+    progress: &mut Progress,
     take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     store.send(request)?;
     loop {
         match store.receive()? {
-            StoreResponse::Data(bytes) => take(&bytes)?,
+            StoreResponse::Data(bytes) => {
+                take(&bytes)?;
+                progress.more(bytes.len() as u64);
+            }
             StoreResponse::Done => return Ok(()),
             _ => return Err(store.odd()),
         }
@@ -75,12 +83,21 @@ pub(super) fn get(context: &mut Context) -> Result<(), Failure> {
     let StoreResponse::Entries(entries) = answer else { return Err(store.odd()) };
     let entry = entries.into_iter().next().ok_or_else(|| store.odd())?;
     context.out.line(&format!("Saving file(s) to {}", target.display()))?;
-    save(&mut store, &entry, &target, 0)
+    context.out.flush()?;
+    let whole = matches!(entry.kind, Some(EntryKind::File)).then_some(entry.size);
+    let mut progress = Progress::new(context.args.switch("progress").unwrap_or(true), whole);
+    save(&mut store, &entry, &target, &mut progress, 0)
 }
 
 /// Saves an entry at `target`. What is there already is replaced if it is a file, and filled up if
 /// it is a folder.
-fn save(store: &mut Store, entry: &Entry, target: &Path, depth: usize) -> Result<(), Failure> {
+fn save(
+    store: &mut Store,
+    entry: &Entry,
+    target: &Path,
+    progress: &mut Progress,
+    depth: usize,
+) -> Result<(), Failure> {
     let bad = |e: &std::io::Error| Failure::write(&target.display().to_string(), e);
     match &entry.kind {
         Some(EntryKind::Directory) => {
@@ -98,25 +115,25 @@ fn save(store: &mut Store, entry: &Entry, target: &Path, depth: usize) -> Result
                     let why = format!("{} has an entry {:?}, which is no file name", entry.cid, child.name);
                     return Err(Failure::new(why));
                 }
-                save(store, &child, &target.join(&child.name), depth + 1)?;
+                save(store, &child, &target.join(&child.name), progress, depth + 1)?;
             }
             Ok(())
         }
         Some(EntryKind::Symlink(to)) => std::os::unix::fs::symlink(to, target).map_err(|e| bad(&e)),
-        Some(EntryKind::File) => save_file(store, &entry.cid, target),
+        Some(EntryKind::File) => save_file(store, &entry.cid, target, progress),
         None => Err(Failure::new(format!("{} can't be fetched: no node in reach has it", entry.cid))),
     }
 }
 
 /// The file appears when it is whole; a link at its place is replaced, not followed.
-fn save_file(store: &mut Store, cid: &str, target: &Path) -> Result<(), Failure> {
+fn save_file(store: &mut Store, cid: &str, target: &Path, progress: &mut Progress) -> Result<(), Failure> {
     let mut beside = target.as_os_str().to_owned();
     beside.push(format!(".part{}", std::process::id()));
     let beside = PathBuf::from(beside);
     let bad = |e: std::io::Error| Failure::write(&target.display().to_string(), &e);
     let mut to = File::create_new(&beside).map_err(bad)?;
     let request = StoreRequest::Cat { path: cid.to_owned(), offset: 0, length: None };
-    let result = file(store, request, &mut |bytes| to.write_all(bytes).map_err(bad))
+    let result = file(store, request, progress, &mut |bytes| to.write_all(bytes).map_err(bad))
         .and_then(|()| fs::rename(&beside, target).map_err(bad));
     if result.is_err() {
         let _ = fs::remove_file(&beside);

@@ -1,0 +1,188 @@
+//! `mesh-lab content`: a file from the store three hops away beside iperf3 on the same path.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use mesh_lab::lab::{Lab, Result, told, wait_for};
+use mesh_lab::probe;
+use mesh_lab::report::say;
+
+pub(crate) const USAGE: &str = "usage: mesh-lab content [--bin-dir DIR] [--peers DIR] [--mib N]
+
+A file is fetched by the store of a node three hops from the one that holds it; iperf3 sends over the same path.
+Once on bare links, once on links that pass 100 Mbit/s. Medians of three, smallest and largest.
+  --bin-dir DIR  where the services are (default: beside mesh-lab)
+  --peers DIR    where iperf3 is; without it its column is empty
+  --mib N        size of the file (default 200; on slow links a quarter)";
+
+const RUNS: usize = 3;
+const LINE: usize = 4;
+
+/// What is asked for.
+pub(crate) struct Bench {
+    binaries: PathBuf,
+    peers: Option<PathBuf>,
+    mib: usize,
+}
+
+impl Bench {
+    /// Reads the words after `content`.
+    pub(crate) fn new(binaries: PathBuf, mut words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut bench = Self { binaries, peers: None, mib: 200 };
+        while let Some(word) = words.next() {
+            let value = words.next().ok_or_else(|| format!("{word} needs a value\n{USAGE}"))?;
+            match word.as_str() {
+                "--bin-dir" => bench.binaries = value.into(),
+                "--peers" => bench.peers = Some(value.into()),
+                "--mib" => bench.mib = value.parse().map_err(|_| format!("{value} is no number\n{USAGE}"))?,
+                _ => return Err(format!("unknown flag {word}\n{USAGE}")),
+            }
+        }
+        Ok(bench)
+    }
+
+    /// Measures and prints. True if all could be measured.
+    pub(crate) fn run(&self) -> bool {
+        let root = std::env::temp_dir().join(format!("content-{}", std::process::id()));
+        let mut lab = match Lab::new(&root, &self.binaries) {
+            Ok(lab) => lab,
+            Err(why) => {
+                say(&format!("bench content: {why}"));
+                return false;
+            }
+        };
+        match self.measure(&mut lab) {
+            Ok(()) => true,
+            Err(why) => {
+                say(&format!("bench content: {why}\n{}", lab.log_tails(5)));
+                false
+            }
+        }
+    }
+
+    fn measure(&self, lab: &mut Lab) -> Result<()> {
+        line(lab)?;
+        say("a file over three hops, MB/s: median (smallest, largest)");
+        for (what, limit, mib) in [("bare links", None, self.mib), ("100 Mbit/s", Some(12_500), self.mib / 4)]
+        {
+            if let Some(kbytes) = limit {
+                police(lab, kbytes)?;
+            }
+            let ours: Result<Vec<f64>> = (0..RUNS).map(|run| fetch(lab, mib.max(1), run)).collect();
+            let ours = figures(ours?);
+            let Some(peers) = &self.peers else {
+                say("SKIPPED: iperf3 beside it: it could not be fetched");
+                say(&format!("  {what:<12} mesh-store {}", shown(ours)));
+                continue;
+            };
+            let theirs: Result<Vec<f64>> = (0..RUNS).map(|_| iperf(lab, peers)).collect();
+            let theirs = figures(theirs?);
+            let part = ours.0 / theirs.0 * 100.0;
+            say(&format!(
+                "  {what:<12} mesh-store {}   iperf3 {}   {part:.0} % (goal: 80 %)",
+                shown(ours),
+                shown(theirs)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Four nodes in a line, with routes from end to end.
+fn line(lab: &mut Lab) -> Result<()> {
+    for at in 0..LINE {
+        lab.add_node(&format!("n{at}"))?;
+    }
+    for at in 1..LINE {
+        lab.plug(at - 1, at)?;
+    }
+    for at in 0..LINE {
+        let node = lab.node(at)?;
+        for service in ["mesh-radio", "mesh-router", "mesh-store"] {
+            node.start(service, if service == "mesh-radio" { &[] } else { &["--fast"] })?;
+        }
+    }
+    let far = lab.at(LINE - 1)?.id()?.ula_address().into();
+    wait_for("the route to the other end", Duration::from_secs(30), || {
+        probe::ping(lab.at(0)?, far, Duration::from_secs(1)).map(drop)
+    })
+}
+
+/// Lets each node pass on so many kB each second; more is dropped, as a full queue does.
+fn police(lab: &mut Lab, kbytes: u32) -> Result<()> {
+    let rules = format!(
+        "table ip6 slow {{ chain forward {{ type filter hook forward priority 0; \
+         limit rate over {kbytes} kbytes/second burst 256 kbytes counter drop; }}; }}\n"
+    );
+    for at in 1..LINE - 1 {
+        let node = lab.at(at)?;
+        let file = node.file("slow.nft");
+        std::fs::write(&file, &rules).map_err(told("slow.nft"))?;
+        let mut command = Command::new("nft");
+        command.arg("-f").arg(&file);
+        let out = node.inside(move || command.output())?.map_err(told("nft"))?;
+        if !out.status.success() {
+            return Err(format!("nft: {}", String::from_utf8_lossy(&out.stderr).trim()));
+        }
+    }
+    Ok(())
+}
+
+/// Adds a new file at one end and reads it at the other; MB/s.
+fn fetch(lab: &mut Lab, mib: usize, run: usize) -> Result<f64> {
+    let mut word = run as u64 + mib as u64 * 1000 + 1;
+    let mut bytes = Vec::with_capacity(mib << 20);
+    while bytes.len() < mib << 20 {
+        // SplitMix64: no block like another
+        word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bytes.extend_from_slice(&(z ^ (z >> 27)).to_le_bytes());
+    }
+    let node = lab.node(0)?;
+    let run_dir = node.run_dir().display().to_string();
+    let words = ["--run-dir", &run_dir, "ipfs", "add", "-Q", "--profile", "unixfs-v1-2025"];
+    let cid = String::from_utf8_lossy(&node.run("meshctl", &words, &bytes)?).trim().to_owned();
+    let node = lab.at(LINE - 1)?;
+    let gateway = (node.id()?.ula_address(), 8080).into();
+    let begun = Instant::now();
+    let page = probe::http_get(node, gateway, &format!("/ipfs/{cid}"), Duration::from_secs(60))?;
+    let took = begun.elapsed().as_secs_f64();
+    if page != bytes {
+        return Err(format!("{} bytes came, others than the {} sent", page.len(), bytes.len()));
+    }
+    Ok(bytes.len() as f64 / 1e6 / took)
+}
+
+/// iperf3 from one end to the other for 5 s; MB/s.
+fn iperf(lab: &mut Lab, peers: &Path) -> Result<f64> {
+    let program = peers.join("bin/iperf3");
+    let address = lab.at(LINE - 1)?.id()?.ula_address().to_string();
+    let mut server = Command::new(&program);
+    server.args(["-s", "-1", "-B", &address]);
+    lab.node(LINE - 1)?.spawn("iperf3", server)?;
+    let node = lab.at(0)?;
+    let result = wait_for("iperf3", Duration::from_secs(20), || {
+        let mut client = Command::new(&program);
+        client.args(["-J", "-t", "5", "-c", &address]);
+        let out = node.inside(move || client.output())?.map_err(told("iperf3"))?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let received =
+            text.split("\"sum_received\"").nth(1).and_then(|t| t.split("\"bits_per_second\":").nth(1));
+        let figure = received.and_then(|t| t.split([',', '\n', '}']).next()?.trim().parse::<f64>().ok());
+        figure.filter(|f| *f > 0.0).ok_or_else(|| text.lines().rev().take(3).collect())
+    });
+    let _ = lab.node(LINE - 1)?.kill("iperf3");
+    Ok(result? / 8e6)
+}
+
+/// Median, smallest, largest.
+fn figures(mut all: Vec<f64>) -> (f64, f64, f64) {
+    all.sort_by(f64::total_cmp);
+    let at = |i: usize| all.get(i).copied().unwrap_or(0.0);
+    (at(all.len() / 2), at(0), at(all.len().saturating_sub(1)))
+}
+
+fn shown((median, smallest, largest): (f64, f64, f64)) -> String {
+    format!("{median:.1} ({smallest:.1}, {largest:.1})")
+}

@@ -1,0 +1,125 @@
+//! CARv1 files over the control socket: a DAG out, blocks in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use content_id::car::{self, CarItem, CarReader};
+use content_id::export::links;
+use content_id::{Block, Cid};
+use mesh_ipc::store::StoreResponse;
+use store_core::{Pin, StoreError};
+
+use crate::node::{Node, NodeError, Scope};
+use crate::storage::Protection;
+
+/// Bytes handed to the store at once.
+const BATCH: usize = 1024 * 1024;
+/// Roots that may be pinned.
+const MAX_ROOTS: usize = 1024;
+
+/// All blocks of a DAG, each once, parents before children in the order of their links.
+pub(crate) struct Export {
+    node: Arc<Node>,
+    root: Cid,
+    open: Vec<Cid>,
+    seen: BTreeSet<Cid>,
+    begun: bool,
+}
+
+impl Export {
+    pub(crate) fn new(node: Arc<Node>, root: Cid) -> Self {
+        Self { node, open: vec![root.clone()], seen: BTreeSet::from([root.clone()]), root, begun: false }
+    }
+
+    /// The next bytes of the file; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, NodeError> {
+        if !self.begun {
+            self.begun = true;
+            return Ok(Some(car::header(std::slice::from_ref(&self.root))));
+        }
+        let Some(cid) = self.open.pop() else { return Ok(None) };
+        let data = self.node.block_of(&self.root, &cid, Scope::Mesh).await?;
+        let children = links(cid.codec(), &data)?;
+        self.open.extend(children.into_iter().rev().filter(|child| self.seen.insert(child.clone())));
+        let mut bytes = car::frame(&cid, data.len());
+        bytes.extend_from_slice(&data);
+        Ok(Some(bytes))
+    }
+}
+
+/// An import under way.
+pub(crate) struct Import {
+    node: Arc<Node>,
+    /// What was not pinned yet is not collected meanwhile.
+    _protection: Protection,
+    pin: bool,
+    reader: CarReader,
+    roots: Vec<Cid>,
+    batch: Vec<Block>,
+    waiting: usize,
+    blocks: u64,
+    bytes: u64,
+}
+
+impl Import {
+    pub(crate) fn begin(node: Arc<Node>, pin: bool) -> Self {
+        Self {
+            _protection: node.storage.protect(),
+            node,
+            pin,
+            reader: CarReader::new(),
+            roots: Vec::new(),
+            batch: Vec::new(),
+            waiting: 0,
+            blocks: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The next bytes of the file.
+    pub(crate) async fn data(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while let Some(item) = self.reader.push(&mut bytes).map_err(|e| e.to_string())? {
+            match item {
+                CarItem::Roots(roots) if roots.len() > MAX_ROOTS => {
+                    return Err(format!("more than {MAX_ROOTS} roots"));
+                }
+                CarItem::Roots(roots) => self.roots = roots,
+                CarItem::Block(block) => {
+                    self.blocks += 1;
+                    self.bytes += block.data.len() as u64;
+                    self.waiting += block.data.len();
+                    self.batch.push(block);
+                    if self.waiting >= BATCH {
+                        self.flush().await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), String> {
+        self.waiting = 0;
+        self.node.storage.put(std::mem::take(&mut self.batch)).await.map_err(|e| e.to_string())
+    }
+
+    /// Ends it: all is stored, pinned and on the medium when this returns. What the file lacks of its
+    /// roots' DAGs is fetched if they are pinned.
+    pub(crate) async fn end(mut self) -> Result<StoreResponse, String> {
+        self.reader.finish().map_err(|e| e.to_string())?;
+        self.flush().await?;
+        if self.pin {
+            for root in &self.roots {
+                self.node.fetch_all(root).await.map_err(|e| e.to_string())?;
+            }
+            let roots = self.roots.clone();
+            let pin = move |store: &mut store_core::Store<_>| {
+                roots.iter().try_for_each(|cid| store.pin(cid, Pin::Recursive))
+            };
+            self.node.storage.call(pin).await.and_then(|done| done).map_err(|e: StoreError| e.to_string())?;
+        }
+        self.node.storage.commit().await.map_err(|e| e.to_string())?;
+        let roots = self.roots.iter().map(Cid::to_string).collect();
+        Ok(StoreResponse::Imported { roots, blocks: self.blocks, bytes: self.bytes })
+    }
+}

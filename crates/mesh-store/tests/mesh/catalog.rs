@@ -1,0 +1,142 @@
+//! CAR files, the node's own catalogue, and files that come from several nodes.
+
+use mesh_ipc::store::{Published, StoreRequest, StoreResponse};
+use mesh_ipc::{Request, Response};
+
+use crate::support::{Folder, Store, Thing, fake_node, noise};
+
+fn export(store: &Store, path: &str) -> Vec<u8> {
+    let mut client = store.control();
+    client.send(&Request::Service(StoreRequest::CarExport { path: path.into() })).unwrap();
+    let mut car = Vec::new();
+    loop {
+        match client.receive().unwrap() {
+            Response::Service(StoreResponse::Data(data)) => car.extend(data),
+            Response::Service(StoreResponse::Done) => return car,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn import(store: &Store, car: &[u8]) -> Result<(Vec<String>, u64), String> {
+    let mut client = store.control();
+    let mut send = |request| drop(client.send(&Request::Service(request)));
+    send(StoreRequest::CarBegin { pin: true });
+    car.chunks(100_000).for_each(|piece| send(StoreRequest::Data(piece.to_vec())));
+    send(StoreRequest::CarEnd);
+    match client.receive().map_err(|e| e.to_string())? {
+        Response::Service(StoreResponse::Imported { roots, blocks, .. }) => Ok((roots, blocks)),
+        Response::Error(why) => Err(why),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn car_files_carry_content_from_node_to_node() {
+    let (a, b) = (Folder::new("car-a"), Folder::new("car-b"));
+    let (one, two) = (Store::start(&a.0, &[]), Store::start(&b.0, &[]));
+    let bytes = noise(1_200_000, 21);
+    let cids = one.add(&[
+        ("d", Thing::Folder),
+        ("d/f", Thing::File(&bytes)),
+        ("d/g", Thing::File(&bytes)),
+        ("d/h", Thing::File(b"h")),
+    ]);
+    let car = export(&one, &cids["d"]);
+    assert!(car.len() < 1_300_000, "the same block twice: {}", car.len());
+    let wrong = |at: usize| {
+        let mut other = car.clone();
+        other[at] ^= 1;
+        other
+    };
+    let middle = car.len() / 2;
+    assert!(import(&two, &wrong(middle)).is_err());
+    assert!(import(&two, &car[..middle]).is_err());
+    assert!(import(&two, b"").is_err() && import(&two, &noise(100_000, 3)).is_err());
+    let (roots, blocks) = import(&two, &car).unwrap();
+    assert_eq!((roots, blocks), (vec![cids["d"].clone()], 5 + 1 + 1 + 1));
+    let Response::Service(StoreResponse::Collected { .. }) = two.ask(StoreRequest::Gc) else { panic!() };
+    assert!(two.get(&format!("/ipfs/{}/g", cids["d"])).body == bytes, "its root is pinned");
+}
+
+fn catalog(store: &Store) -> Vec<Published> {
+    let mut client = store.control();
+    client.send(&Request::Service(StoreRequest::Catalog)).unwrap();
+    let mut all = Vec::new();
+    loop {
+        match client.receive().unwrap() {
+            Response::Service(StoreResponse::Catalog(more)) => all.extend(more),
+            Response::Service(StoreResponse::Done) => return all,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn publish(store: &Store, path: &str, name: &str) -> Response<StoreResponse> {
+    let description = "what it is".to_owned();
+    store.ask(StoreRequest::Publish { path: path.into(), name: name.into(), description })
+}
+
+#[test]
+fn what_is_published_is_kept_and_survives_a_kill() {
+    let folder = Folder::new("publish");
+    let mut store = Store::start(&folder.0, &[]);
+    let bytes = noise(600_000, 22);
+    let cids = store.add(&[("f", Thing::File(&bytes)), ("g", Thing::File(b"g"))]);
+    assert_eq!(publish(&store, &cids["g"], "g"), Response::Service(StoreResponse::Done));
+    assert_eq!(publish(&store, &cids["f"], "thing"), Response::Service(StoreResponse::Done));
+    // in place of the first of that name
+    assert_eq!(publish(&store, &cids["f"], "g"), Response::Service(StoreResponse::Done));
+    assert!(matches!(publish(&store, &cids["f"], ""), Response::Error(_)));
+    assert!(matches!(publish(&store, &cids["f"], &"x".repeat(256)), Response::Error(_)));
+    // nobody's pin keeps it now, but the catalogue does
+    store.ask(StoreRequest::PinRemove { path: cids["f"].clone() });
+    store.signal("KILL");
+    assert!(!store.wait());
+    let store = Store::start(&folder.0, &[]);
+    let Response::Service(StoreResponse::Collected { .. }) = store.ask(StoreRequest::Gc) else { panic!() };
+    assert!(store.get(&format!("/ipfs/{}", cids["f"])).body == bytes);
+    let all = catalog(&store);
+    let seen: Vec<_> = all.iter().map(|p| (p.name.as_str(), p.cid.as_str(), p.hops, p.copies)).collect();
+    let f = cids["f"].as_str();
+    assert_eq!(seen, [("g", f, 0, 1), ("thing", f, 0, 1)]);
+    assert!(all[0].description == "what it is" && (600_000..700_000).contains(&all[0].size));
+    for what in ["g", "thing"] {
+        let request = StoreRequest::Unpublish { what: what.into() };
+        assert_eq!(store.ask(request), Response::Service(StoreResponse::Done));
+    }
+    assert!(matches!(store.ask(StoreRequest::Unpublish { what: "g".into() }), Response::Error(_)));
+    assert_eq!(catalog(&store), []);
+    store.ask(StoreRequest::Gc);
+    assert_eq!(store.get(&format!("/ipfs/{}", cids["f"])).status, 404);
+}
+
+#[test]
+fn blocks_of_a_file_come_from_several_nodes() {
+    let folders = ["several-a", "several-b", "several-c"].map(Folder::new);
+    let bytes = noise(8_000_000, 23);
+    let [one, two] = [0, 1].map(|n| Store::start(&folders[n].0, &[]));
+    let cid = one.add(&[("f", Thing::File(&bytes))])["f"].clone();
+    two.add(&[("f", Thing::File(&bytes))]);
+    let stalls = fake_node(|_| None);
+    let asker = Store::start(&folders[2].0, &[stalls, one.http, two.http]);
+    assert!(asker.get(&format!("/ipfs/{cid}")).body == bytes);
+    let [first, second] = [&one, &two].map(|s| s.counter("http_requests"));
+    assert!(first >= 5 && second >= 5, "{first} and {second} requests");
+    assert!(first + second < 60, "32 blocks: {first} and {second} requests");
+}
+
+#[test]
+fn a_download_goes_on_where_it_broke_off() {
+    let (a, b) = (Folder::new("resume-a"), Folder::new("resume-b"));
+    let bytes = noise(6_000_000, 24);
+    let first = Store::start(&a.0, &[]);
+    let cid = first.add(&[("f", Thing::File(&bytes))])["f"].clone();
+    let asker = Store::start(&b.0, &[first.http]);
+    let half = asker.request("GET", &format!("/ipfs/{cid}"), &[("Range", "bytes=0-2999999")]);
+    assert!(half.status == 206 && half.body == bytes[..3_000_000]);
+    let before = asker.counter("fetched_blocks");
+    assert!(asker.get(&format!("/ipfs/{cid}")).body == bytes);
+    let blocks = asker.counter("fetched_blocks");
+    assert!(before >= 12 && blocks == 24, "{before}, then {blocks} of 24 blocks");
+}

@@ -1,0 +1,731 @@
+//! Which node is asked for which block, and when (sans-IO).
+//!
+//! Blocks are wanted in *sessions*, one for each DAG. A session learns its providers from hints (the
+//! catalogue), and by asking nodes in reach whether they have a block, nearest first, a few at a time.
+//! Its blocks are then asked of the providers in parallel, each of whoever should be done first. A
+//! node that fails is left alone for a while, longer each time; one that lied, for long. A block that
+//! is late is asked of a second node. So nodes that die, lie or stall cost time and nothing else.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+use content_id::Cid;
+use mesh_types::{Duration, Instant};
+
+/// Wants at the same time.
+pub const MAX_WANTS: usize = 1024;
+/// Nodes known at the same time, nearest first.
+pub const MAX_PEERS: usize = 512;
+/// Blocks on their way at the same time, from all nodes together.
+pub const MAX_BLOCKS: usize = 12;
+/// Questions whether a node has a block, at the same time.
+pub const MAX_QUESTIONS: usize = 16;
+/// Blocks on their way at the same time from one node.
+const MAX_WINDOW: usize = 8;
+/// Sessions remembered.
+const MAX_SESSIONS: usize = 64;
+/// Providers remembered in one session.
+const MAX_PROVIDERS: usize = 16;
+/// Nodes asked at first whether they have a block.
+const FIRST_WIDTH: usize = 3;
+/// A block is asked of a further node, and one more node whether it has it, after that long.
+const HEDGE: Duration = Duration::from_millis(400);
+/// Time for an answer to a question.
+const QUESTION: Duration = Duration::from_secs(4);
+/// Time for a block from one node.
+const BLOCK: Duration = Duration::from_secs(30);
+/// A block that takes longer gives way when there is no room for more.
+const STALE: Duration = Duration::from_secs(5);
+/// A node whose blocks take longer is asked for fewer at a time.
+const SLOW: Duration = Duration::from_secs(2);
+/// Time for a block from anyone.
+pub const DEADLINE: Duration = Duration::from_secs(45);
+/// How long a node that failed is left alone at first; doubled with each failure in a row.
+const FAILED: Duration = Duration::from_secs(1);
+/// The doublings at most.
+const MAX_DOUBLINGS: u32 = 6;
+/// How long one that sent wrong bytes is left alone.
+const LIED: Duration = Duration::from_secs(120);
+/// Tries of a block with a node that has shown to have it.
+const TRIES: u8 = 3;
+/// Nodes that one block is on its way from at the most.
+const COPIES: usize = 3;
+/// Blocks in a row that a provider does not have, after which it is none any more.
+const MISSES: u8 = 8;
+/// What a block takes from a node that has sent none yet.
+const GUESS: Duration = Duration::from_millis(50);
+
+/// A block that somebody waits for; named by the caller, unique among those under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WantId(pub u64);
+
+/// The DAG a block belongs to; named by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// One question to one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What a node is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Whether it has the block.
+    Have,
+    /// For the block.
+    Block,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The block, verified.
+    Block,
+    /// It has the block.
+    Has,
+    /// It does not have the block.
+    Absent,
+    /// It could not be reached, answered nonsense, or broke off.
+    Failed,
+    /// It sent other bytes than the block's.
+    Lied,
+}
+
+/// What happens to the exchange.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The nodes in reach, nearest first; in place of what was said before.
+    Reach(&'a [SocketAddr]),
+    /// Nodes that should have the blocks of a session.
+    Providers {
+        /// Which session.
+        session: SessionId,
+        /// Which nodes.
+        peers: &'a [SocketAddr],
+    },
+    /// A block is wanted.
+    Want {
+        /// Its name here.
+        want: WantId,
+        /// The DAG it belongs to.
+        session: SessionId,
+        /// Which block.
+        cid: &'a Cid,
+    },
+    /// Nobody waits for it any more.
+    Cancel(WantId),
+    /// A node answered.
+    Answer {
+        /// Which question.
+        request: RequestId,
+        /// What.
+        answer: Answer,
+    },
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Ask a node; its answer comes back as [`Input::Answer`].
+    Ask {
+        /// This question's name.
+        request: RequestId,
+        /// Whom.
+        peer: SocketAddr,
+        /// About which block.
+        cid: Cid,
+        /// What.
+        ask: Ask,
+    },
+    /// The answer to a question is of no interest any more.
+    Abort(RequestId),
+    /// A want is over: its block came with the answer handled last, or it can't be had.
+    Done {
+        /// Which want.
+        want: WantId,
+        /// Why not.
+        result: Result<(), Missing>,
+    },
+}
+
+/// Why a block can't be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// All nodes in reach say that they don't have it (or there are none).
+    NobodyHas,
+    /// Some did not answer.
+    NoAnswer,
+}
+
+/// Why an input is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputError {
+    /// [`MAX_WANTS`] wants are under way.
+    TooManyWants,
+    /// A want of that name is under way.
+    KnownWant,
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooManyWants => "too many blocks are wanted at the same time",
+            Self::KnownWant => "a want of that name is under way",
+        })
+    }
+}
+
+impl core::error::Error for InputError {}
+
+/// What is known of a node.
+#[derive(Clone, Debug)]
+struct Peer {
+    /// Its place among the nodes in reach, 0 the nearest.
+    rank: usize,
+    in_reach: bool,
+    /// Blocks on their way from it.
+    in_flight: usize,
+    /// As many as may be.
+    window: usize,
+    /// What a block from it takes, smoothed (RFC 6298 §2 has the weights).
+    takes: Option<Duration>,
+    /// Failures in a row.
+    failures: u32,
+    /// Left alone until then.
+    avoid_until: Instant,
+}
+
+impl Peer {
+    const NEW: Self = Self {
+        rank: usize::MAX,
+        in_reach: false,
+        in_flight: 0,
+        window: 2,
+        takes: None,
+        failures: 0,
+        avoid_until: Instant::ZERO,
+    };
+
+    fn expected(&self) -> Duration {
+        self.takes.unwrap_or(GUESS).times(self.in_flight as u64 + 1)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Session {
+    /// Nodes that have its blocks, with the blocks in a row that they did not have.
+    providers: BTreeMap<SocketAddr, u8>,
+    used: Instant,
+}
+
+/// How far a node has come with a want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tried {
+    /// It has been asked and has not answered.
+    Waiting,
+    /// It says that it has it.
+    Has,
+    /// Not so.
+    Absent,
+    /// It failed that often.
+    Failed(u8),
+    Lied,
+}
+
+#[derive(Clone, Debug)]
+struct Want {
+    cid: Cid,
+    session: SessionId,
+    tried: BTreeMap<SocketAddr, Tried>,
+    requests: BTreeSet<RequestId>,
+    /// Questions on their way.
+    questions: usize,
+    /// Blocks on their way.
+    blocks: usize,
+    /// Blocks that may be on their way.
+    allowed: usize,
+    /// Questions that may be on their way.
+    width: usize,
+    hedge_at: Instant,
+    deadline: Instant,
+    /// When a provider that is left alone may be asked again.
+    again_at: Option<Instant>,
+    unanswered: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    want: WantId,
+    peer: SocketAddr,
+    ask: Ask,
+    sent: Instant,
+    expires: Instant,
+}
+
+/// The exchange of one node.
+///
+/// Drain [`Exchange::poll_output`] to `None` after every input, before the next one.
+#[derive(Debug)]
+pub struct Exchange {
+    random: u64,
+    peers: BTreeMap<SocketAddr, Peer>,
+    sessions: BTreeMap<SessionId, Session>,
+    wants: BTreeMap<WantId, Want>,
+    requests: BTreeMap<RequestId, Request>,
+    next_request: u64,
+    blocks: usize,
+    questions: usize,
+    out: VecDeque<Output>,
+}
+
+impl Exchange {
+    /// An exchange that knows nobody. `seed` spreads what would otherwise happen at the same time on
+    /// many nodes.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: seed,
+            peers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            wants: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            blocks: 0,
+            questions: 0,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes an input.
+    ///
+    /// # Errors
+    /// A want that can't be taken; nothing has changed then.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) -> Result<(), InputError> {
+        match input {
+            Input::Reach(peers) => self.reach(now, peers),
+            Input::Providers { session, peers } => {
+                for peer in peers {
+                    self.provides(now, session, *peer);
+                }
+            }
+            Input::Want { want, session, cid } => self.want(now, want, session, cid)?,
+            Input::Cancel(want) => self.end(want, None),
+            Input::Answer { request, answer } => self.answer(now, request, answer),
+        }
+        self.schedule(now);
+        Ok(())
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let late = self.requests.iter().filter(|(_, r)| r.expires <= now).map(|(id, _)| *id);
+        let late: Vec<RequestId> = late.collect();
+        for request in late {
+            self.out.push_back(Output::Abort(request));
+            self.answer(now, request, Answer::Failed);
+        }
+        if self.blocks >= MAX_BLOCKS {
+            // nodes that stall must not take all the room
+            let blocks = self.requests.iter().filter(|(_, r)| r.ask == Ask::Block && r.sent + STALE <= now);
+            if let Some((request, _)) = blocks.min_by_key(|(_, r)| r.sent) {
+                let request = *request;
+                self.out.push_back(Output::Abort(request));
+                self.answer(now, request, Answer::Failed);
+            }
+        }
+        // only now: what is scheduled below may search, the time of the next look is set after it
+        let late: Vec<WantId> =
+            self.wants.iter().filter(|(_, w)| w.hedge_at <= now).map(|(id, _)| *id).collect();
+        for id in &late {
+            if let Some(want) = self.wants.get_mut(id) {
+                want.allowed = (want.blocks + 1).min(COPIES);
+                want.width = (want.width + 1).min(MAX_QUESTIONS);
+            }
+        }
+        self.schedule(now);
+        for id in late {
+            if let Some(want) = self.wants.get_mut(&id) {
+                want.hedge_at = want.hedge_at.max(now + HEDGE);
+            }
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When [`Exchange::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let wants = self
+            .wants
+            .values()
+            .flat_map(|want| want.again_at.into_iter().chain([want.deadline, want.hedge_at]));
+        wants.chain(self.requests.values().map(|r| r.expires)).min()
+    }
+
+    /// Nodes that have shown to have blocks of a session.
+    pub fn providers(&self, session: SessionId) -> impl Iterator<Item = SocketAddr> {
+        self.sessions.get(&session).into_iter().flat_map(|s| s.providers.keys().copied())
+    }
+
+    /// The nodes in reach, nearest first, those that are left alone last.
+    #[must_use]
+    pub fn nearest_first(&self, now: Instant) -> Vec<SocketAddr> {
+        let mut all: Vec<_> = self.peers.iter().filter(|(_, p)| p.in_reach).collect();
+        all.sort_by_key(|(_, peer)| (peer.avoid_until > now, peer.rank));
+        all.into_iter().map(|(address, _)| *address).collect()
+    }
+
+    /// Nodes that should have a block and may be asked for it, now or later.
+    fn candidates<'a>(&'a self, want: &'a Want) -> impl Iterator<Item = &'a SocketAddr> {
+        let known = self.sessions.get(&want.session).into_iter().flat_map(|s| s.providers.keys());
+        let said = want.tried.iter().filter(|(_, t)| **t == Tried::Has).map(|(peer, _)| peer);
+        known.chain(said).filter(|address| match want.tried.get(*address) {
+            None | Some(Tried::Has) => true,
+            Some(Tried::Failed(n)) => *n < TRIES,
+            Some(_) => false,
+        })
+    }
+
+    fn reach(&mut self, now: Instant, peers: &[SocketAddr]) {
+        for peer in self.peers.values_mut() {
+            (peer.in_reach, peer.rank) = (false, usize::MAX);
+        }
+        for (rank, address) in peers.iter().enumerate().take(MAX_PEERS) {
+            let peer = self.peers.entry(*address).or_insert(Peer::NEW);
+            if !peer.in_reach {
+                (peer.in_reach, peer.rank) = (true, rank);
+            }
+        }
+        // one that comes and goes is not forgiven for that
+        self.peers.retain(|_, peer| peer.in_reach || peer.in_flight > 0 || peer.avoid_until > now);
+        while self.peers.len() > 2 * MAX_PEERS {
+            let gone = self.peers.iter().find(|(_, p)| !p.in_reach && p.in_flight == 0).map(|(a, _)| *a);
+            let Some(gone) = gone else { break };
+            self.peers.remove(&gone);
+        }
+    }
+
+    fn session(&mut self, now: Instant, id: SessionId) -> &mut Session {
+        if !self.sessions.contains_key(&id) && self.sessions.len() >= MAX_SESSIONS {
+            let oldest = self.sessions.iter().min_by_key(|(_, s)| s.used).map(|(id, _)| *id);
+            oldest.and_then(|id| self.sessions.remove(&id));
+        }
+        let session = self.sessions.entry(id).or_default();
+        session.used = now;
+        session
+    }
+
+    fn provides(&mut self, now: Instant, session: SessionId, peer: SocketAddr) {
+        let session = self.session(now, session);
+        if session.providers.len() < MAX_PROVIDERS || session.providers.contains_key(&peer) {
+            session.providers.insert(peer, 0);
+        }
+    }
+
+    fn want(&mut self, now: Instant, id: WantId, session: SessionId, cid: &Cid) -> Result<(), InputError> {
+        if self.wants.len() >= MAX_WANTS {
+            return Err(InputError::TooManyWants);
+        }
+        if self.wants.contains_key(&id) {
+            return Err(InputError::KnownWant);
+        }
+        self.session(now, session);
+        let want = Want {
+            cid: cid.clone(),
+            session,
+            tried: BTreeMap::new(),
+            requests: BTreeSet::new(),
+            questions: 0,
+            blocks: 0,
+            allowed: 1,
+            width: FIRST_WIDTH,
+            hedge_at: now + HEDGE,
+            deadline: now + DEADLINE,
+            again_at: None,
+            unanswered: false,
+        };
+        self.wants.insert(id, want);
+        Ok(())
+    }
+
+    /// Takes a request off the books.
+    fn close(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        let want = self.wants.get_mut(&request.want);
+        match request.ask {
+            Ask::Have => self.questions = self.questions.saturating_sub(1),
+            Ask::Block => {
+                self.blocks = self.blocks.saturating_sub(1);
+                if let Some(peer) = self.peers.get_mut(&request.peer) {
+                    peer.in_flight = peer.in_flight.saturating_sub(1);
+                }
+            }
+        }
+        if let Some(want) = want {
+            want.requests.remove(&id);
+            match request.ask {
+                Ask::Have => want.questions = want.questions.saturating_sub(1),
+                Ask::Block => want.blocks = want.blocks.saturating_sub(1),
+            }
+        }
+        Some(request)
+    }
+
+    /// Ends a want and what was asked for it.
+    fn end(&mut self, id: WantId, result: Option<Result<(), Missing>>) {
+        let Some(want) = self.wants.get(&id) else { return };
+        for request in want.requests.clone() {
+            self.close(request);
+            self.out.push_back(Output::Abort(request));
+        }
+        self.wants.remove(&id);
+        if let Some(result) = result {
+            self.out.push_back(Output::Done { want: id, result });
+        }
+    }
+
+    fn answer(&mut self, now: Instant, id: RequestId, answer: Answer) {
+        let Some(request) = self.close(id) else { return };
+        let took = now.saturating_since(request.sent);
+        let session = self.wants.get(&request.want).map(|w| w.session);
+        self.judge(now, &request, answer, took);
+        let Some(session) = session else { return };
+        match answer {
+            Answer::Block | Answer::Has => self.provides(now, session, request.peer),
+            Answer::Lied => {
+                for session in self.sessions.values_mut() {
+                    session.providers.remove(&request.peer);
+                }
+            }
+            Answer::Absent => {
+                let providers = &mut self.session(now, session).providers;
+                if let Some(misses) = providers.get_mut(&request.peer) {
+                    *misses += 1;
+                    if *misses >= MISSES {
+                        providers.remove(&request.peer);
+                    }
+                }
+            }
+            Answer::Failed => {}
+        }
+        let Some(want) = self.wants.get_mut(&request.want) else { return };
+        let before = want.tried.get(&request.peer).copied();
+        let tried = match answer {
+            Answer::Block => return self.end(request.want, Some(Ok(()))),
+            Answer::Has => {
+                want.hedge_at = now + HEDGE;
+                Tried::Has
+            }
+            Answer::Absent => {
+                want.width = (want.width + 1).min(MAX_QUESTIONS);
+                Tried::Absent
+            }
+            Answer::Lied => Tried::Lied,
+            Answer::Failed => {
+                want.unanswered = true;
+                match before {
+                    Some(Tried::Failed(n)) => Tried::Failed(n.saturating_add(1)),
+                    _ => Tried::Failed(1),
+                }
+            }
+        };
+        want.tried.insert(request.peer, tried);
+    }
+
+    /// What an answer says about the node that gave it.
+    fn judge(&mut self, now: Instant, request: &Request, answer: Answer, took: Duration) {
+        let spread = self.random();
+        let Some(peer) = self.peers.get_mut(&request.peer) else { return };
+        match answer {
+            Answer::Block => {
+                peer.takes = Some(match peer.takes {
+                    None => took,
+                    Some(before) => Duration::from_micros(before.as_micros() / 8 * 7 + took.as_micros() / 8),
+                });
+                peer.window =
+                    if took > SLOW { (peer.window / 2).max(1) } else { (peer.window + 1).min(MAX_WINDOW) };
+                (peer.failures, peer.avoid_until) = (0, Instant::ZERO);
+            }
+            Answer::Has | Answer::Absent => (peer.failures, peer.avoid_until) = (0, Instant::ZERO),
+            Answer::Failed => {
+                let wait = FAILED.times(1 << peer.failures.min(MAX_DOUBLINGS));
+                // up to a quarter longer, so that not all come back at once
+                let extra = Duration::from_micros(spread % (wait.as_micros() / 4).max(1));
+                // what was under way at the same time fails for the same reason
+                if peer.avoid_until <= now {
+                    peer.failures = peer.failures.saturating_add(1);
+                    peer.avoid_until = now + wait + extra;
+                }
+                peer.window = 1;
+            }
+            Answer::Lied => {
+                peer.avoid_until = now + LIED;
+                peer.window = 1;
+            }
+        }
+    }
+
+    /// SplitMix64.
+    const fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Asks whoever is to be asked now, for the oldest want first.
+    fn schedule(&mut self, now: Instant) {
+        let wants: Vec<WantId> = self.wants.keys().copied().collect();
+        // of each session one want searches; the others profit from what it finds
+        let mut searching = BTreeSet::new();
+        for id in wants {
+            if self.wants.get(&id).is_some_and(|want| want.deadline <= now) {
+                self.end(id, Some(Err(Missing::NoAnswer)));
+                continue;
+            }
+            if let Some(want) = self.wants.get_mut(&id) {
+                want.again_at = None;
+            }
+            while self.ask_next(now, id, &mut searching) {}
+        }
+    }
+
+    /// Asks one node about a want, if there is one to ask; ends a want for which there is none.
+    fn ask_next(&mut self, now: Instant, id: WantId, searching: &mut BTreeSet<SessionId>) -> bool {
+        let Some(want) = self.wants.get(&id) else { return false };
+        if want.blocks >= want.allowed {
+            return false;
+        }
+        let choice = self.best_provider(now, want);
+        let again_at = match choice {
+            Choice::Now(peer) => {
+                return self.blocks < MAX_BLOCKS && self.ask(now, id, peer, Ask::Block);
+            }
+            // full windows empty themselves, or their node stalls
+            Choice::Full if now < want.hedge_at => return false,
+            Choice::Full => Some(want.deadline),
+            // worth to wait for only while nobody else may have the block
+            Choice::Later(when) => Some(when),
+            Choice::Nobody => None,
+        };
+        if !searching.insert(want.session) && want.requests.is_empty() {
+            return false;
+        }
+        if want.questions >= want.width || self.questions >= MAX_QUESTIONS {
+            return false;
+        }
+        match self.next_untried(now, want) {
+            // the only one there is may as well send the block at once
+            (Some(peer), false) if want.requests.is_empty() && again_at.is_none() => {
+                return self.blocks < MAX_BLOCKS && self.ask(now, id, peer, Ask::Block);
+            }
+            (Some(peer), _) => return self.ask(now, id, peer, Ask::Have),
+            (None, _) => {}
+        }
+        let over = want.requests.is_empty() && again_at.is_none();
+        let why = if want.unanswered { Missing::NoAnswer } else { Missing::NobodyHas };
+        let session = want.session;
+        if let Some(want) = self.wants.get_mut(&id) {
+            want.again_at = again_at;
+        }
+        if over {
+            searching.remove(&session);
+            self.end(id, Some(Err(why)));
+        }
+        false
+    }
+
+    /// The provider that should be done with the block first.
+    fn best_provider(&self, now: Instant, want: &Want) -> Choice {
+        let (mut best, mut full, mut later) = (None, false, None);
+        for address in self.candidates(want) {
+            let peer = self.peers.get(address).unwrap_or(&Peer::NEW);
+            if peer.avoid_until > now {
+                later = Some(later.unwrap_or(peer.avoid_until).min(peer.avoid_until));
+            } else if peer.in_flight >= peer.window {
+                full = true;
+            } else {
+                let rank = (peer.expected(), peer.rank, *address);
+                if best.is_none_or(|b| rank < b) {
+                    best = Some(rank);
+                }
+            }
+        }
+        match best {
+            Some((_, _, address)) => Choice::Now(address),
+            None if full => Choice::Full,
+            None => later.map_or(Choice::Nobody, Choice::Later),
+        }
+    }
+
+    /// The nearest node that has not been asked, and whether there are more.
+    fn next_untried(&self, now: Instant, want: &Want) -> (Option<SocketAddr>, bool) {
+        let mut untried = self
+            .peers
+            .iter()
+            .filter(|(address, peer)| peer.in_reach && !want.tried.contains_key(*address))
+            .map(|(address, peer)| ((peer.avoid_until > now, peer.rank), *address));
+        let Some(first) = untried.next() else { return (None, false) };
+        let (mut best, mut more) = (first, false);
+        for other in untried {
+            more = true;
+            best = best.min(other);
+        }
+        (Some(best.1), more)
+    }
+
+    fn ask(&mut self, now: Instant, id: WantId, address: SocketAddr, ask: Ask) -> bool {
+        let Some(want) = self.wants.get_mut(&id) else { return false };
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        let peer = self.peers.entry(address).or_insert(Peer::NEW);
+        let patience = match ask {
+            Ask::Have => {
+                want.questions += 1;
+                self.questions += 1;
+                QUESTION
+            }
+            Ask::Block => {
+                want.blocks += 1;
+                self.blocks += 1;
+                peer.in_flight += 1;
+                want.allowed = want.allowed.min(want.blocks);
+                // late is what takes much longer than it took before
+                let usual = peer.takes.map_or(HEDGE, |takes| takes.times(4)).max(HEDGE);
+                want.hedge_at = now + usual;
+                BLOCK
+            }
+        };
+        if !matches!(want.tried.get(&address), Some(Tried::Failed(_))) {
+            want.tried.insert(address, Tried::Waiting);
+        }
+        want.again_at = None;
+        if want.requests.is_empty() {
+            want.hedge_at = want.hedge_at.max(now + HEDGE);
+        }
+        want.requests.insert(request);
+        let expires = now + patience;
+        self.requests.insert(request, Request { want: id, peer: address, ask, sent: now, expires });
+        self.out.push_back(Output::Ask { request, peer: address, cid: want.cid.clone(), ask });
+        true
+    }
+}
+
+/// Whom to ask for a block.
+enum Choice {
+    Now(SocketAddr),
+    /// Providers have as much to do as they may.
+    Full,
+    /// Providers are left alone until then.
+    Later(Instant),
+    Nobody,
+}
+
+#[cfg(test)]
+mod tests;
