@@ -6,6 +6,7 @@
 
 mod search;
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -15,7 +16,7 @@ use rfc5444::NetAddr;
 use crate::names::{Name, Names};
 use crate::tc::is_routable;
 use crate::topology::Topology;
-use crate::{Route, RouteChange};
+use crate::{Output, Route, RouteChange};
 use search::{Old, Run};
 
 /// A symmetric neighbour with a usable link: edges X → Y and X → S.
@@ -171,7 +172,7 @@ impl Routes {
 
     /// Computes the routes. `first_hops`: the neighbours in a stable order if they are not those of the
     /// last run; `ours`: prefixes that need no route; `choose` may put another route to `everywhere` into the
-    /// new set. `give` gets what changes.
+    /// new set. What changes goes to `outputs`.
     #[allow(clippy::too_many_arguments)] // what it is computed from, and what comes of it
     pub(crate) fn update(
         &mut self,
@@ -181,8 +182,8 @@ impl Routes {
         ours: impl Iterator<Item = NetAddr>,
         everywhere: NetAddr,
         choose: impl FnOnce(&RoutingSet<'_>) -> Option<Route>,
-        give: impl FnMut(RouteChange),
-    ) {
+        outputs: &mut VecDeque<Output>,
+    ) -> usize {
         let links = topology.take_changed().filter(|_| first_hops.is_none());
         let old_hops = first_hops.map(|hops| {
             let old_held = core::mem::take(&mut self.held);
@@ -214,8 +215,9 @@ impl Routes {
         if let Some((chosen, name)) = choose(&set).zip(default) {
             self.put(name, &chosen, &topology.names, &mut old);
         }
-        self.changes(old_hops.as_deref(), old, &topology.names, give);
+        let count = self.changes(old_hops.as_deref(), old, &topology.names, outputs);
         topology.names.sweep();
+        count
     }
 
     fn name(&mut self, hop: &FirstHop, names: &mut Names) -> Hop {
@@ -248,7 +250,13 @@ impl Routes {
 
     /// What turns the old routes into the present ones, make before break: near routes first so that next
     /// hops are there when far ones need them, removals last and far ones first.
-    fn changes(&self, old_hops: Option<&[Hop]>, old: Old, names: &Names, give: impl FnMut(RouteChange)) {
+    fn changes(
+        &self,
+        old_hops: Option<&[Hop]>,
+        old: Old,
+        names: &Names,
+        outputs: &mut VecDeque<Output>,
+    ) -> usize {
         // Old first hops by their new index.
         let same = |a: &Hop, b: &Hop| (a.next_hop, a.interface) == (b.next_hop, b.interface);
         let index = |old: &Hop| self.hops.iter().position(|new| same(old, new)).map(|i| i as u16);
@@ -288,7 +296,10 @@ impl Routes {
                 (Some(old), None) => RouteChange::Remove(old),
             })
         };
-        changes.into_iter().filter_map(spell_out).for_each(give);
+        let before = outputs.len();
+        outputs.reserve(changes.len());
+        outputs.extend(changes.into_iter().filter_map(spell_out).map(Output::Route));
+        outputs.len() - before
     }
 
     /// The longest route that fits an address.
@@ -394,8 +405,9 @@ mod tests {
     }
 
     /// The kernel's routes after changes, which must fit what is there.
-    fn apply(kernel: &mut BTreeMap<NetAddr, Route>, changes: Vec<RouteChange>) {
-        for change in changes {
+    fn apply(kernel: &mut BTreeMap<NetAddr, Route>, outputs: VecDeque<Output>) {
+        for output in outputs {
+            let Output::Route(change) = output else { panic!("{output:?}") };
             let (prefix, old, new) = match change {
                 RouteChange::Add(new) => (new.prefix, None, Some(new)),
                 RouteChange::Replace { old, new } => (new.prefix, Some(old), Some(new)),
@@ -484,14 +496,13 @@ mod tests {
                     Step::Update => {
                         let ours = || [NetAddr::host(own), net(0)].into_iter();
                         let news = core::mem::take(&mut fresh).then_some(&hops[..]);
-                        let mut changes = Vec::new();
-                        let give = |change| changes.push(change);
-                        routes.update(own, &mut topology, news, ours(), any(), |_| None, give);
+                        let mut changes = VecDeque::new();
+                        routes.update(own, &mut topology, news, ours(), any(), |_| None, &mut changes);
                         apply(&mut kernel, changes);
                         let all: Vec<Route> = routes.iter(&topology.names).collect();
                         prop_assert!(kernel.values().copied().eq(all.iter().copied()));
                         let mut full = Routes::default();
-                        full.update(own, &mut topology, Some(&hops), ours(), any(), |_| None, |_| {});
+                        full.update(own, &mut topology, Some(&hops), ours(), any(), |_| None, &mut VecDeque::new());
                         let full_all: Vec<Route> = full.iter(&topology.names).collect();
                         prop_assert_eq!(&all, &full_all);
                         for (router, (metric, n, first)) in plain(own, &topology, &hops) {
@@ -519,7 +530,15 @@ mod tests {
         );
         topology.apply(Instant::ZERO, &tc(2, 1, &[], &[(1, 1)]), &ANYONE, |_| false);
         let hops = [hop(1, 10, &[(2, 1), (3, 4)])];
-        routes.update(ip(0), &mut topology, Some(&hops), [net(9)].into_iter(), any(), |_| None, |_| {});
+        routes.update(
+            ip(0),
+            &mut topology,
+            Some(&hops),
+            [net(9)].into_iter(),
+            any(),
+            |_| None,
+            &mut VecDeque::new(),
+        );
         let got: Vec<_> =
             routes.iter(&topology.names).map(|r| (r.prefix, r.metric.value(), r.hops, r.router)).collect();
         let host = |n| NetAddr::host(ip(n));

@@ -9,7 +9,6 @@ use mesh_types::{Instant, Metric};
 use nhdp::{Link, LinkStatus, NeighborId};
 use rfc5444::NetAddr;
 
-use crate::Output;
 use crate::ext::{NeighborExt, Olsr};
 use crate::mpr::{Candidate, select};
 use crate::router::Router;
@@ -228,12 +227,9 @@ impl Router {
             self.gateways.settle(now, nearest, to, set.topology, &self.first_hops)
         };
         let own = self.config.originator;
-        let (outputs, count) = (&mut self.outputs, &mut self.counters.route_changes);
-        let give = |change| {
-            *count += 1;
-            outputs.push_back(Output::Route(change));
-        };
-        self.routes.update(own, &mut self.topology, hops, ours, everywhere, choose, give);
+        let (topology, outputs) = (&mut self.topology, &mut self.outputs);
+        let changes = self.routes.update(own, topology, hops, ours, everywhere, choose, outputs);
+        self.counters.route_changes += changes as u64;
         self.routes.done(now, self.config.timing.trigger_jitter);
     }
 
