@@ -267,7 +267,7 @@ impl Routes {
         };
         let old_hops = old_hops.unwrap_or(&self.hops);
         let present = |name: Name| self.entries.get(name as usize).copied().unwrap_or(NOTHING);
-        // Removals?, rank, prefix, what was: sorted before they are spelt out.
+        // Removal or not with the rank, prefix, what was: sorted before they are spelt out.
         let change = |(name, old): (Name, Entry)| {
             let new = present(name);
             match (old.route(), new.route()) {
@@ -277,17 +277,17 @@ impl Routes {
             }
             let gone = new.route().is_none();
             let rank = if gone { Metric::new(u32::MAX - old.metric.value()) } else { new.metric };
-            Some((gone, rank, name, old))
+            Some((u64::from(gone) << 32 | u64::from(rank.value()), name, old))
         };
-        let mut changes: Vec<(bool, Metric, Name, Entry)> = match old {
+        let mut changes: Vec<(u64, Name, Entry)> = match old {
             Old::All(all) => {
                 let padded = all.into_iter().chain(core::iter::repeat(NOTHING));
                 (0..).zip(padded.take(self.entries.len())).filter_map(change).collect()
             }
             Old::Some(some) => some.into_iter().filter_map(change).collect(),
         };
-        changes.sort_unstable_by_key(|(gone, rank, name, _)| (*gone, *rank, *name));
-        let spell_out = |(_, _, name, old): (bool, Metric, Name, Entry)| {
+        changes.sort_unstable_by_key(|(rank, name, _)| (*rank, *name));
+        let spell_out = |(_, name, old): (u64, Name, Entry)| {
             let prefix = names.address(name)?;
             let new = route(name, prefix, present(name), &self.hops, names);
             Some(match (route(name, prefix, old, old_hops, names), new) {

@@ -261,11 +261,15 @@ impl Topology {
 
     /// All that advertise an address or announce a network.
     pub(crate) fn tellers_of(&self, name: Name) -> impl Iterator<Item = (Name, &Router)> {
-        let own = self.get(name).into_iter().flat_map(|r| &r.tuples).map(|t| t.name());
-        let back = own.filter_map(move |n| Some((n, self.get(n).filter(|r| r.tells_of(name))?)));
-        let others = self.one_way.range((name, 0)..=(name, Name::MAX)).map(|(_, from)| *from);
-        let others = self.teller(name).into_iter().chain(others);
-        back.chain(others.filter_map(|n| Some((n, self.get(n)?))))
+        self.possible_tellers(name).filter_map(move |n| Some((n, self.get(n).filter(|r| r.tells_of(name))?)))
+    }
+
+    /// The same, and others.
+    pub(crate) fn possible_tellers(&self, name: Name) -> impl Iterator<Item = Name> {
+        let own = self.get(name).into_iter().flat_map(Router::names);
+        let others = (!self.one_way.is_empty()).then(|| self.one_way.range((name, 0)..=(name, Name::MAX)));
+        let others = others.into_iter().flatten().map(|(_, from)| *from);
+        own.chain(self.teller(name)).chain(others)
     }
 
     /// The router that its place names.

@@ -169,8 +169,9 @@ impl Run<'_> {
             return NOTHING;
         }
         let mut best = NOTHING;
-        for (teller, router) in self.topology.tellers_of(name) {
+        for teller in self.topology.possible_tellers(name) {
             let Some(path) = entries.get(teller as usize).and_then(|e| e.path()) else { continue };
+            let Some(router) = self.topology.get(teller) else { continue };
             if let Some(edge) = router.edge(name).filter(Edge::is_routable) {
                 best = better(best, to_address(teller, path, &edge));
             }
@@ -286,14 +287,9 @@ impl Search<'_> {
 
     /// From a router to one of them.
     fn relax_one(&mut self, from: Name, to: Name) {
-        if let Some(router) = self.topology.get(from) {
-            self.relax_edge(from, router, to);
-        }
-    }
-
-    fn relax_edge(&mut self, from: Name, router: &Router, to: Name) {
         let Some(path) = self.path(from).filter(|_| to != self.own) else { return };
-        if let Some(edge) = router.edge(to).filter(Edge::is_router) {
+        let edge = self.topology.get(from).and_then(|r| r.edge(to)).filter(Edge::is_router);
+        if let Some(edge) = edge {
             self.better(to, path.then(edge.metric), from);
         }
     }
@@ -345,8 +341,8 @@ impl Search<'_> {
             for (first, hop) in (0u16..).zip(hops).filter(|(_, hop)| hop.router == *name) {
                 self.better(*name, Path::new(hop.metric, 1, first), ROOT);
             }
-            for (teller, router) in topology.tellers_of(*name) {
-                self.relax_edge(teller, router, *name);
+            for teller in topology.possible_tellers(*name) {
+                self.relax_one(teller, *name);
             }
         }
     }
