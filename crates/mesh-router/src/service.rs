@@ -44,6 +44,8 @@ const CONTROL: u64 = 1 << 48;
 
 /// How often the sequence numbers are looked at, and sockets that did not open are tried again.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How long what is not urgent waits for something else to happen: a wake-up costs more than what is done.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Routes of the last run are kept so long at the most, until new ones take their place.
 const GRACE: Duration = Duration::from_secs(30);
@@ -224,8 +226,9 @@ impl Service {
 
     fn next_deadline(&self) -> Instant {
         let cores = self.instances.iter().filter_map(|i| i.router.poll_timeout()).min();
-        let radio = self.radio.is_none().then_some(self.radio_retry.0);
-        let others = [Some(self.fib.next_check()), Some(self.housekeeping), radio];
+        let (at, pause) = self.radio_retry;
+        let radio = self.radio.is_none().then_some(at + pause.divided_by(4));
+        let others = [Some(self.fib.next_check()), Some(self.housekeeping + PATIENCE), radio];
         others.into_iter().flatten().chain(cores).min().unwrap_or(self.housekeeping)
     }
 

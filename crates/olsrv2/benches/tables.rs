@@ -12,7 +12,8 @@ use mesh_types::{Duration, Instant, Metric, NodeId};
 use nhdp::Rng;
 use olsrv2::{Config, Input, NetAddr, Router};
 use rfc5444::{
-    Attribute, Attributed, Message, NetAddr as Net, Packet, Tlv, VALIDITY_TIME, encode_time, pack,
+    Attribute, Attributed, INTERVAL_TIME, Message, NetAddr as Net, Packet, Tlv, VALIDITY_TIME, encode_time,
+    pack,
 };
 
 fn main() {
@@ -157,6 +158,7 @@ impl Mesh {
         message.hop_count = Some(9);
         message.seq = Some(self.seq);
         message.tlvs = vec![
+            Tlv::new(INTERVAL_TIME, &[encode_time(40_000_000)]),
             Tlv::new(VALIDITY_TIME, &[encode_time(3_600_000_000)]),
             Tlv::new(8, &self.seq.to_be_bytes()),
         ];
@@ -164,7 +166,10 @@ impl Mesh {
             let said = vec![Attribute::new(9, &[3]), metric(0x1000, *cost)];
             entry(Net::host(self.ip(*to)), said)
         });
-        message.blocks = pack(&links.collect::<Vec<_>>());
+        // In the order in which this router tells them.
+        let mut links: Vec<Attributed> = links.collect();
+        links.sort_by_key(|e| e.address);
+        message.blocks = pack(&links);
         let prefix = Net::new(self.ids[node].ula_prefix().into(), 64);
         message.blocks.extend(pack(&[entry(prefix, vec![Attribute::new(10, &[0]), metric(0x1000, 1)])]));
         self.send(self.links[0][0].0, message);

@@ -53,7 +53,8 @@ impl Router {
             return Ok(());
         }
         let from = source;
-        let Some(source) = self.sender(now, interface, from, &packet) else { return Ok(()) };
+        let mut read = None;
+        let Some(source) = self.sender(now, interface, from, &packet, &mut read) else { return Ok(()) };
         // One delay for all messages of a packet, so that they stay together (§13.2).
         let jitter = self.jitter(self.config.timing.forward_jitter);
         let mut proven = !self.has_keys();
@@ -62,7 +63,7 @@ impl Router {
             let before = (self.counters.refusals(), self.counters.duplicates);
             match raw.kind() {
                 HELLO => {
-                    proven |= self.hello(now, interface, source, &raw);
+                    proven |= self.hello(now, interface, source, &raw, read.take());
                     self.note_carrier(interface, from, source);
                 }
                 TC | RECORD_MESSAGE => self.flooded(now, interface, source, &raw, jitter),
@@ -87,8 +88,16 @@ impl Router {
         Ok(())
     }
 
-    /// Whether the HELLO is admitted: with keys, whether it is known to come from its source.
-    fn hello(&mut self, now: Instant, interface: u32, source: IpAddr, raw: &RawMessage<'_>) -> bool {
+    /// Whether the HELLO is admitted: with keys, whether it is known to come from its source. `read`: its content,
+    /// if it was read before.
+    fn hello(
+        &mut self,
+        now: Instant,
+        interface: u32,
+        source: IpAddr,
+        raw: &RawMessage<'_>,
+        read: Option<Hello>,
+    ) -> bool {
         let Ok(message) = raw.check() else {
             self.counters.messages_invalid += 1;
             return false;
@@ -96,7 +105,7 @@ impl Router {
         if !self.admits_hello(now, interface, source, &message) {
             return false;
         }
-        let parsed = Hello::parse(&message, self.addr_len()).ok();
+        let parsed = read.or_else(|| Hello::parse(&message, self.addr_len()).ok());
         if parsed.and_then(|hello| self.process_hello(now, interface, source, hello)).is_some() {
             self.counters.hellos_in += 1;
         } else {

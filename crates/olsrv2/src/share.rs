@@ -76,13 +76,15 @@ impl Router {
         }
     }
 
-    /// Whose messages a packet from `source` holds, in this router's family; `None`: nobody's that is known.
+    /// Whose messages a packet from `source` holds, in this router's family; `None`: nobody's that is known. If a
+    /// HELLO had to tell, it is in `read`.
     pub(crate) fn sender(
         &mut self,
         now: Instant,
         interface: u32,
         source: IpAddr,
         packet: &PacketView<'_>,
+        read: &mut Option<Hello>,
     ) -> Option<IpAddr> {
         if source.is_ipv4() == self.config.originator.is_ipv4() {
             if self.config.share_packets
@@ -95,7 +97,7 @@ impl Router {
         }
         let ours = |m: &rfc5444::RawMessage<'_>| m.kind() == HELLO && m.addr_len() == self.addr_len();
         if let Some(raw) = packet.messages().find(ours) {
-            let hello = Hello::parse(&raw.check().ok()?, self.addr_len()).ok()?;
+            let hello = read.insert(Hello::parse(&raw.check().ok()?, self.addr_len()).ok()?);
             let here = hello.entries.iter().find(|e| e.local_if == Some(LocalIf::This))?;
             return Some(here.address.ip());
         }

@@ -563,6 +563,9 @@ impl Topology {
     pub(crate) fn unlink(&mut self, from: IpAddr, to: impl Iterator<Item = NetAddr>) -> bool {
         let Some(name) = self.names.find(NetAddr::host(from)) else { return false };
         let gone: Vec<Name> = to.filter_map(|address| self.names.find(address)).collect();
+        if gone.is_empty() {
+            return false;
+        }
         self.retain(name, |t| !gone.contains(&t.tuple.key))
     }
 

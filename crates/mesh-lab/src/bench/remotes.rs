@@ -216,7 +216,8 @@ impl Mesh {
         message
     }
 
-    /// All links of a node of the grid and, in IPv6, its prefix.
+    /// All links of a node of the grid and, in IPv6, its prefix, as mesh-router would write it: a TC in other words
+    /// is kept whole.
     fn tc(&mut self, link: Link, node: usize) -> Message {
         let (row, column) = (node / self.side, node % self.side);
         let mut near = Vec::new();
@@ -229,6 +230,8 @@ impl Mesh {
         message.hop_limit = Some(240);
         message.hop_count = Some((row + column).min(15) as u8);
         message.tlvs = vec![time(INTERVAL_TIME, 10), time(VALIDITY_TIME, 60), Tlv::new(8, &[0, 1])];
+        // In the order in which mesh-router tells them.
+        near.sort_by_key(|n| ip(link.v6, *n));
         let to = |n| entry(NetAddr::host(ip(link.v6, n)), vec![Attribute::new(9, &[3]), metric(0x1000)]);
         message.blocks = pack(&near.into_iter().map(to).collect::<Vec<_>>());
         if link.v6 {

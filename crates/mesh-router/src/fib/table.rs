@@ -1,6 +1,5 @@
 //! Routes by prefix, packed: a large mesh has thousands, over a handful of next hops.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mesh_sys::netlink::Route;
@@ -15,18 +14,48 @@ pub(super) const fn key(route: &Route) -> Key {
 /// Routes, one for each key.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    v6: BTreeMap<([u8; 16], u8, u8), Way>,
-    v4: BTreeMap<([u8; 4], u8, u8), Way>,
+    v6: List<16>,
+    v4: List<4>,
     /// Routes less their keys, and how many there are of each; none: free.
     ways: Vec<(Route, u32)>,
 }
 
 /// The place of a way.
 type Way = u16;
+/// Octets of the prefix, its length, table.
+type Place<const N: usize> = ([u8; N], u8, u8);
+
+/// In the order of the keys, in one piece: a tree needs half as much again.
+#[derive(Debug, Default)]
+struct List<const N: usize>(Vec<(Place<N>, Way)>);
+
+impl<const N: usize> List<N> {
+    fn find(&self, place: &Place<N>) -> Result<usize, usize> {
+        self.0.binary_search_by(|(p, _)| p.cmp(place))
+    }
+
+    fn get(&self, place: &Place<N>) -> Option<Way> {
+        self.find(place).ok().and_then(|at| self.0.get(at)).map(|(_, way)| *way)
+    }
+
+    /// Puts one in that is not there.
+    fn insert(&mut self, place: Place<N>, way: Way) {
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(self.0.len() / 16 + 8);
+        }
+        let at = self.find(&place).unwrap_or_else(|at| at);
+        self.0.insert(at, (place, way));
+    }
+
+    fn remove(&mut self, place: &Place<N>) -> Option<Way> {
+        let at = self.find(place).ok()?;
+        Some(self.0.remove(at).1)
+    }
+}
 
 impl Table {
     pub(super) fn len(&self) -> usize {
-        self.v6.len() + self.v4.len()
+        self.v6.0.len() + self.v4.0.len()
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Route> {
@@ -35,7 +64,7 @@ impl Table {
             IpAddr::V6(ip) => self.v6.get(&(ip.octets(), len, table)),
             IpAddr::V4(ip) => self.v4.get(&(ip.octets(), len, table)),
         };
-        self.route(prefix, len, *way?)
+        self.route(prefix, len, way?)
     }
 
     fn route(&self, prefix: IpAddr, prefix_len: u8, way: Way) -> Option<Route> {
@@ -57,8 +86,8 @@ impl Table {
             None => self.ways.push((way, 1)),
         }
         match route.prefix {
-            IpAddr::V6(ip) => drop(self.v6.insert((ip.octets(), key.1, key.2), place)),
-            IpAddr::V4(ip) => drop(self.v4.insert((ip.octets(), key.1, key.2), place)),
+            IpAddr::V6(ip) => self.v6.insert((ip.octets(), key.1, key.2), place),
+            IpAddr::V4(ip) => self.v4.insert((ip.octets(), key.1, key.2), place),
         }
         old
     }
@@ -77,8 +106,8 @@ impl Table {
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = Route> {
-        let v6 = self.v6.iter().filter_map(|((ip, len, _), way)| self.route((*ip).into(), *len, *way));
-        let v4 = self.v4.iter().filter_map(|((ip, len, _), way)| self.route((*ip).into(), *len, *way));
+        let v6 = self.v6.0.iter().filter_map(|((ip, len, _), way)| self.route((*ip).into(), *len, *way));
+        let v4 = self.v4.0.iter().filter_map(|((ip, len, _), way)| self.route((*ip).into(), *len, *way));
         v4.chain(v6)
     }
 

@@ -63,6 +63,8 @@ impl Monitor {
     /// What socket(2) says.
     pub fn with_routes(protocol: u8) -> Result<Self, Error> {
         let socket = Socket::open(None, GROUPS | ROUTES4 | ROUTES6 | NEIGHBORS)?;
+        // Most of what happens to neighbours is no verdict: nobody is woken up for that.
+        let _ = socket.filter(&neighbor::verdicts_only());
         Ok(Self { socket, waiting: VecDeque::new(), protocol: Some(protocol) })
     }
 

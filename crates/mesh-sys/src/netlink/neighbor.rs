@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use socket2::SockFilter;
+
 use super::codec::{Builder, Nest, attributes, flags, u16_at, u32_at};
 use super::{Error, family_of, ip_of, push_ip};
 
@@ -88,6 +90,26 @@ pub(super) fn parse_entry(body: &[u8], index: u32) -> Result<Option<(IpAddr, [u8
         }
     }
     Ok(ip.zip(mac))
+}
+
+/// A filter for notifications: of those about neighbours only the ones that [`parse`] makes something of.
+pub(super) fn verdicts_only() -> [SockFilter; 7] {
+    // A classic BPF program reads in network order what stands there in the machine's.
+    let as_read = |n: u16| u32::from(u16::from_be_bytes(n.to_ne_bytes()));
+    let load = |at: u32| SockFilter::new((libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16, 0, 0, at);
+    let jump = |how: u32, yes: u8, no: u8, n: u16| {
+        SockFilter::new((libc::BPF_JMP | how | libc::BPF_K) as u16, yes, no, as_read(n))
+    };
+    let end = |octets: u32| SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, octets);
+    [
+        load(4), // nlmsg_type
+        jump(libc::BPF_JEQ, 1, 0, libc::RTM_NEWNEIGH),
+        jump(libc::BPF_JEQ, 3, 2, libc::RTM_DELNEIGH),
+        load(24), // ndm_state, behind 16 octets of header
+        jump(libc::BPF_JSET, 0, 1, NUD_REACHABLE | NUD_FAILED),
+        end(u32::MAX),
+        end(0),
+    ]
 }
 
 /// Reads the body of an RTM_NEWNEIGH; `None` if it is no verdict.

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout};
 use rustix::net::{self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+use socket2::{SockFilter, SockRef};
 
 use super::Error;
 use super::codec::{self, Builder, Message, flags};
@@ -52,6 +53,11 @@ impl Socket {
     pub(super) fn listen(&mut self, group: u32) -> Result<(), Error> {
         set_socket_recv_buffer_size(&self.fd, 512 * 1024)?;
         Ok(set_option(&self.fd, libc::NETLINK_ADD_MEMBERSHIP, group.cast_signed())?)
+    }
+
+    /// Lets only that through, of what comes from now on.
+    pub(super) fn filter(&self, program: &[SockFilter]) -> io::Result<()> {
+        SockRef::from(&self.fd).attach_filter(program)
     }
 
     /// Sends a request and waits for its acknowledgement.
