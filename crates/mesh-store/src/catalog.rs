@@ -30,6 +30,8 @@ use crate::peers::PORT;
 
 /// Without a refresh a catalogue is forgotten after this, in milliseconds.
 const VALIDITY_MS: u32 = 60_000;
+/// The same for tests.
+const FAST_VALIDITY_MS: u32 = 8_000;
 /// Time between two attempts to reach the router, or to load a catalogue.
 const RETRY: Duration = Duration::from_secs(2);
 /// Changes of this node's catalogue are collected for that long.
@@ -319,7 +321,8 @@ impl Catalogs {
         let Some(root) = self.own_root() else { return Ok(()) };
         let mut payload = vec![RECORD];
         root.write_to(&mut payload);
-        let publish = RouterRequest::Publish { kind: KIND_CATALOG, payload, validity_ms: VALIDITY_MS };
+        let validity_ms = if self.place.fast { FAST_VALIDITY_MS } else { VALIDITY_MS };
+        let publish = RouterRequest::Publish { kind: KIND_CATALOG, payload, validity_ms };
         frames.write(&Request::Service(publish)).await
     }
 

@@ -102,11 +102,14 @@ impl Fetcher {
             let session = SessionId(session_of(root));
             let known = state.core.providers(session).next().is_some();
             let mut peers = hints.to_vec();
-            // whoever gave the root has the rest; else whoever gave a block last is worth a try
-            let gave = state.recent.iter().rev().find(|(block, _)| block == root).or(state.recent.back());
-            peers.extend(gave.filter(|_| !known && hints.is_empty()).map(|(_, peer)| *peer));
-            peers.retain(|peer| hints.contains(peer) || state.reach.contains(peer));
-            if !peers.is_empty() {
+            if hints.is_empty() {
+                // whoever gave the root has the rest; else whoever gave a block last is worth a try
+                let gave = state.recent.iter().rev().find(|(block, _)| block == root);
+                peers.extend(gave.or(state.recent.back()).map(|(_, peer)| *peer));
+                peers.retain(|peer| state.reach.contains(peer));
+            }
+            // what was learnt since then is better than a hint
+            if !known && !peers.is_empty() {
                 self.input(&mut state, Input::Providers { session, peers: &peers }, None);
             }
             state.next += 1;
