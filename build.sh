@@ -33,8 +33,9 @@ Only what changed is built again. RECIPE: build only these (for example mesh-rou
 Sets up, then runs all tests (--quick: lint, unit and provider tests). Logs are in build/test-logs." ;;
     run) with_python ci/emulator/run.py --help ;;
     flash) with_python ci/flash --help ;;
-    bench) echo "usage: ./build.sh bench [image | names | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
+    bench) echo "usage: ./build.sh bench [image | names | store [--quick] [--runs N] | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
 names:  the name service: memory, start, answers, conflicts beside avahi; names five hops away (3 minutes).
+store:  durable adds, many small files, GET and CAR, memory, start, beside kubo and dd (6 minutes; --quick: 1 minute).
 image:  sizes by part, build times, boot phases on the emulated Pi, memory.
 router: convergence, outages, control traffic, CPU and memory beside babeld and BIRD, on 25, 49 and 100 nodes in network
         namespaces (about 70 minutes; --quick: 3 minutes). Scenarios: cold idle cut death crash storm heal gateway carrier loss mobility

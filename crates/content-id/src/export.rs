@@ -12,7 +12,7 @@ use core::fmt;
 use crate::dag::{self, Found};
 use crate::dagpb::Link;
 use crate::hamt::{name_hash, prefix_length, slot_of};
-use crate::unixfs::{Entry, Kind, UnixFsError};
+use crate::unixfs::{Entry, Kind, UnixFsError, leaf_content};
 use crate::{Cid, Codec};
 
 /// The deepest tree that is walked; a balanced file of 2^63 bytes needs far less.
@@ -118,6 +118,15 @@ impl FileReader {
             if part.size.is_some_and(|size| size != block.len() as u64) {
                 return Err(UnixFsError::BadSizes.into());
             }
+            return Ok(self.clip(block, part.offset));
+        }
+        if let Some(content) = leaf_content(part.cid.codec(), &block) {
+            if part.size.is_some_and(|size| size != content.len() as u64) {
+                return Err(UnixFsError::BadSizes.into());
+            }
+            let mut block = block;
+            block.truncate(content.end);
+            block.drain(..content.start);
             return Ok(self.clip(block, part.offset));
         }
         let entry = Entry::parse(part.cid.codec(), &block)?;

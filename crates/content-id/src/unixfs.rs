@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use crate::dag::DagError;
 use crate::dagpb::{DagPbError, Field, Link, MAX_LINKS, Node, field, put_bytes, put_varint};
@@ -285,6 +286,21 @@ impl Entry {
     }
 }
 
+/// Where the content lies in a dag-pb leaf as importers write it (kind, content, size, nothing else). `None` for any
+/// other block, also a valid one: [`Entry::parse`] tells.
+pub(crate) fn leaf_content(codec: Codec, block: &[u8]) -> Option<Range<usize>> {
+    if codec != Codec::DAG_PB {
+        return None;
+    }
+    let (1, Field::Bytes(message), []) = field(block)? else { return None };
+    let (1, Field::Varint(0 | 2), rest) = field(message)? else { return None };
+    let (2, Field::Bytes(content), tail) = field(rest)? else { return None };
+    let (3, Field::Varint(size), []) = field(tail)? else { return None };
+    // the message is the end of the block, and `tail` the end of the message
+    let end = block.len() - tail.len();
+    (size == content.len() as u64).then_some(end - content.len()..end)
+}
+
 fn kind_of(number: u64) -> Result<Kind, UnixFsError> {
     Ok(match number {
         0 => Kind::Raw,
@@ -340,6 +356,29 @@ mod tests {
     use super::*;
     use alloc::vec;
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_content_of_a_leaf_is_where_the_parser_finds_it(
+            content in proptest::collection::vec(any::<u8>(), 1..300),
+            change in proptest::option::of((0usize..320, any::<u8>())),
+        ) {
+            let filesize = Some(content.len() as u64);
+            let data = Data { data: Some(content.clone()), filesize, ..Data::new(Kind::File) };
+            let mut block = crate::dagpb::encode(&[], Some(&data.encode()));
+            if let Some((at, byte)) = change && let Some(to) = block.get_mut(at) {
+                *to = byte;
+            }
+            match leaf_content(Codec::DAG_PB, &block) {
+                Some(range) => {
+                    let entry = Entry::parse(Codec::DAG_PB, &block).unwrap();
+                    prop_assert_eq!(entry.data.data.as_deref(), block.get(range));
+                    prop_assert_eq!((entry.size, entry.links.len()), (content.len() as u64, 0));
+                }
+                None => prop_assert!(change.is_some()),
+            }
+        }
+    }
 
     #[test]
     fn all_fields_round_trip() {

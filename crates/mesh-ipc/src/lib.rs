@@ -14,6 +14,7 @@ use core::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+mod bytes;
 pub mod names;
 pub mod radio;
 pub mod router;
@@ -91,17 +92,28 @@ impl core::error::Error for FrameError {}
 /// Appends `message` to `out` as one frame.
 ///
 /// # Errors
-/// [`FrameError::Length`] if it would be larger than [`MAX_FRAME`] (then `out` is as before).
+/// [`FrameError::Length`] if it would be larger than [`MAX_FRAME`] (then `out` is as before);
+/// [`FrameError::Body`] if the message can't be written at all (then `out` is empty).
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let body = postcard::to_allocvec(message).map_err(|_| FrameError::Body)?;
-    let length = body.len() + 1;
+    let start = out.len();
+    out.extend_from_slice(&[0, 0, 0, 0, VERSION]);
+    *out = postcard::to_extend(message, core::mem::take(out)).map_err(|_| FrameError::Body)?;
+    let length = out.len() - start - 4;
     if length > MAX_FRAME {
+        out.truncate(start);
         return Err(FrameError::Length(u32::try_from(length).unwrap_or(u32::MAX)));
     }
-    out.extend_from_slice(&(length as u32).to_le_bytes());
-    out.push(VERSION);
-    out.extend_from_slice(&body);
+    if let Some(field) = out.get_mut(start..start + 4) {
+        field.copy_from_slice(&(length as u32).to_le_bytes());
+    }
     Ok(())
+}
+
+/// Bytes missing of the frame that `buffer` begins with, as far as that is known; 0 when it is whole or wrong.
+pub fn missing(buffer: &[u8]) -> usize {
+    let Some(prefix) = buffer.first_chunk::<4>() else { return 4usize.saturating_sub(buffer.len()) };
+    let size = u32::from_le_bytes(*prefix) as usize;
+    if size > MAX_FRAME { 0 } else { (4 + size).saturating_sub(buffer.len()) }
 }
 
 /// Takes the first whole frame off the front of `buffer`.

@@ -30,7 +30,7 @@ pub enum StoreRequest {
         kind: EntryKind,
     },
     /// The next bytes of the file last announced, at most [`DATA_MAX`].
-    Data(Vec<u8>),
+    Data(#[serde(with = "crate::bytes")] Vec<u8>),
     /// Ends the add.
     AddEnd,
     /// The bytes of a file: [`StoreResponse::Data`] as often as needed, then [`StoreResponse::Done`].
@@ -163,7 +163,7 @@ pub enum StoreResponse {
         size: u64,
     },
     /// Bytes of a file.
-    Data(Vec<u8>),
+    Data(#[serde(with = "crate::bytes")] Vec<u8>),
     /// Entries of a directory.
     Entries(Vec<Entry>),
     /// CIDs a block links to.

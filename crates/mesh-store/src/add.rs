@@ -9,7 +9,7 @@ use mesh_ipc::store::{AddOptions, EntryKind, StoreResponse};
 use store_core::{Pin, StoreError};
 
 use crate::node::Node;
-use crate::storage::Protection;
+use crate::storage::{Answered, Protection};
 
 /// Blocks are handed to the store when they are this many bytes, or this many.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -29,6 +29,8 @@ pub(crate) struct Add {
     roots: Vec<Cid>,
     batch: Vec<Block>,
     batch_bytes: usize,
+    /// A batch that is being written.
+    writing: Option<Answered>,
     /// Answers that are due.
     pub(crate) answers: VecDeque<StoreResponse>,
 }
@@ -71,6 +73,7 @@ impl Add {
             roots: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
+            writing: None,
             answers: VecDeque::new(),
         })
     }
@@ -120,6 +123,7 @@ impl Add {
             self.store(block).await?;
         }
         self.flush().await?;
+        self.written().await?;
         if !self.options.only_hash {
             if self.options.pin {
                 let roots = self.roots.clone();
@@ -187,7 +191,18 @@ impl Add {
         if batch.is_empty() {
             return Ok(());
         }
-        self.node.storage.put(batch).await.map_err(failed)
+        // one batch is written while the next one is made
+        self.written().await?;
+        self.writing = Some(self.node.storage.begin_put(batch));
+        Ok(())
+    }
+
+    /// Waits for the batch under way.
+    async fn written(&mut self) -> Result<(), String> {
+        match self.writing.take() {
+            Some(writing) => writing.wait().await.map_err(failed),
+            None => Ok(()),
+        }
     }
 }
 

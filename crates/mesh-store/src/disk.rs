@@ -6,16 +6,21 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use mesh_sys::file::start_writeback;
 use store_core::{Disk, DiskError};
 
 /// More open files than this are closed again.
 const MAX_OPEN: usize = 32;
+/// The system is asked to begin with the writing after so many bytes, so that a sync finds most of it done.
+const WRITEBACK: u64 = 4 << 20;
 
 /// A folder of segments, locked against a second process.
 #[derive(Debug)]
 pub(crate) struct FileDisk {
     folder: PathBuf,
     open: BTreeMap<u32, File>,
+    /// What was written since the system was last asked to write: segment, from, to.
+    unwritten: Option<(u32, u64, u64)>,
     /// A name was made or removed since the folder was synced.
     names_changed: bool,
     _lock: File,
@@ -32,7 +37,13 @@ impl FileDisk {
             }
             fs::TryLockError::Error(e) => e,
         })?;
-        Ok(Self { folder: folder.to_path_buf(), open: BTreeMap::new(), names_changed: true, _lock: lock })
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            open: BTreeMap::new(),
+            unwritten: None,
+            names_changed: true,
+            _lock: lock,
+        })
     }
 
     fn path(&self, segment: u32) -> PathBuf {
@@ -93,7 +104,19 @@ impl Disk for FileDisk {
     }
 
     fn write(&mut self, segment: u32, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.file(segment)?.write_all_at(bytes, offset).map_err(error)
+        self.file(segment)?.write_all_at(bytes, offset).map_err(error)?;
+        let end = offset + bytes.len() as u64;
+        let from = match self.unwritten {
+            Some((same, from, to)) if same == segment && to <= offset => from,
+            _ => offset,
+        };
+        self.unwritten = Some((segment, from, end));
+        if end - from >= WRITEBACK {
+            // not more than a wish: the sync is what counts
+            let _ = start_writeback(self.file(segment)?, from, end - from);
+            self.unwritten = Some((segment, end, end));
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, segment: u32, size: u64) -> Result<(), DiskError> {

@@ -29,7 +29,7 @@ impl Frames {
             if self.received.is_empty() && self.received.capacity() > 64 * 1024 {
                 self.received = Vec::new();
             }
-            self.received.reserve(16 * 1024);
+            self.received.reserve(mesh_ipc::missing(&self.received).max(16 * 1024));
             if self.socket.read_buf(&mut self.received).await? == 0 {
                 let whole = self.received.is_empty();
                 return if whole { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };

@@ -8,7 +8,7 @@
 //! | `node`, `fetch`, `peers` | blocks from here or from other nodes |
 //! | `control`, `add`, `car`, `frames` | the control socket |
 //! | `catalog` | what nodes publish, and copies of it |
-//! | `storage`, `disk` | the store's thread and files |
+//! | `storage`, `disk`, `pool` | the store's thread and files, and the memory blocks are read into |
 
 mod add;
 mod body;
@@ -24,6 +24,7 @@ mod listing;
 mod media;
 mod node;
 mod peers;
+mod pool;
 mod settings;
 mod storage;
 mod target;

@@ -21,6 +21,8 @@ use crate::storage::Storage;
 
 /// Blocks of a remote file that are asked for ahead of the reader.
 const AHEAD: usize = 16;
+/// Blocks of a file in this store that are read and hashed while one is sent.
+const AHEAD_HERE: usize = 1;
 /// Blocks held for all readers together, 2 MiB each at most.
 const MAX_AHEAD: usize = 24;
 /// Blocks of a DAG that are fetched at the same time.
@@ -317,11 +319,9 @@ impl Reader {
     }
 
     fn fetch_ahead(&mut self) {
-        if !self.remote || self.scope == Scope::Local {
-            return;
-        }
+        let ahead = if self.remote && self.scope == Scope::Mesh { AHEAD } else { AHEAD_HERE };
         let first = self.walk.want();
-        let wanted = first.into_iter().chain(self.walk.upcoming()).take(AHEAD).skip(self.ahead.len());
+        let wanted = first.into_iter().chain(self.walk.upcoming()).take(ahead).skip(self.ahead.len());
         for cid in wanted {
             let Ok(turn) = Arc::clone(&self.node.ahead).try_acquire_owned() else { return };
             let (node, scope, wanted) = (Arc::clone(&self.node), self.scope, cid.clone());

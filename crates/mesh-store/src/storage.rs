@@ -12,6 +12,7 @@ use store_core::{Collected, Store, StoreError};
 use tokio::sync::{Mutex, oneshot};
 
 use crate::disk::FileDisk;
+use crate::pool;
 
 /// Idle time after which cached blocks are synced.
 const IDLE: Duration = Duration::from_secs(5);
@@ -32,6 +33,16 @@ pub(crate) struct Storage {
     jobs: Sender<Job>,
     /// Held by the collection under way.
     collecting: Arc<Mutex<()>>,
+}
+
+/// An answer that is still to come.
+pub(crate) struct Answered(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Answered {
+    /// Waits for it.
+    pub(crate) async fn wait(self) -> Result<(), StoreError> {
+        self.0.await.map_err(|_| StoreError::ReadOnly)?
+    }
 }
 
 /// While one is alive, no collection drops what is put or read: for those who will set a pin.
@@ -65,12 +76,34 @@ impl Storage {
     /// The block, if it is held.
     pub(crate) async fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
         let cid = cid.clone();
-        self.call(move |store| store.get(&cid)).await?
+        let read = move |store: &mut Blocks| {
+            let is_large = store.block_size(&cid).is_some_and(|size| size >= pool::LEAST as u64);
+            let mut data = if is_large { pool::take() } else { Vec::new() };
+            match store.get_into(&cid, &mut data) {
+                Ok(true) => Ok(Some(data)),
+                other => {
+                    pool::give(data);
+                    other.map(|_| None)
+                }
+            }
+        };
+        self.call(read).await?
     }
 
     /// Writes blocks; they are durable after a [`Storage::commit`].
     pub(crate) async fn put(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
         self.call(move |store| store.put_all(&blocks)).await?
+    }
+
+    /// As [`Storage::put`], without waiting: the answer comes later.
+    pub(crate) fn begin_put(&self, blocks: Vec<Block>) -> Answered {
+        let (send, receive) = oneshot::channel();
+        let job = Box::new(move |store: &mut Blocks| {
+            let _ = send.send(store.put_all(&blocks));
+        });
+        // a store that is gone is noticed when the answer is missing
+        let _ = self.jobs.send(Job::Call(job));
+        Answered(receive)
     }
 
     /// Protects what is put and read from now on.

@@ -219,8 +219,8 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// As [`Store::get`].
     pub fn get_into(&mut self, cid: &Cid, data: &mut Vec<u8>) -> Result<bool, StoreError> {
-        data.clear();
         if let Some(inline) = cid.inline() {
+            data.clear();
             data.extend_from_slice(inline);
             return Ok(true);
         }
@@ -234,11 +234,12 @@ impl<D: Disk> Store<D> {
     pub(crate) fn read(&mut self, cid: &Cid, data: &mut Vec<u8>) -> Result<bool, StoreError> {
         let Some(key) = key_of(cid) else { return Ok(false) };
         let Some(place) = self.index.get(&key).copied() else { return Ok(false) };
-        if data.is_empty() {
+        let length = place.length() as usize;
+        if data.capacity() < length {
             // fresh memory is zero already
-            *data = vec![0; place.length() as usize];
+            *data = vec![0; length];
         } else {
-            data.resize(place.length() as usize, 0);
+            data.resize(length, 0);
         }
         self.disk.read(place.segment, u64::from(place.offset), data)?;
         if cid.verify(data).is_ok() {
@@ -246,7 +247,6 @@ impl<D: Disk> Store<D> {
         }
         self.index.remove(&key);
         self.corrupt += 1;
-        data.clear();
         Ok(false)
     }
 

@@ -1,6 +1,7 @@
 //! The store on a disk that loses power, runs full and rots.
 
 mod crash;
+mod figures;
 mod sim;
 
 use super::*;

@@ -1,0 +1,413 @@
+"""Figures of the content store: `bench.py --bin-dir DIR [--kubo LIBRARY] [--runs N] [--megabytes N] [--quick]`.
+
+Everything runs on this machine's disk and loopback, kubo and `dd` in turn with ours; printed are medians (and the range).
+Each run adds contents that nobody has seen before. The binaries are those of the image: static, release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "ci/setup"))
+
+from common import BuildError  # noqa: E402 (it is in the folder that was just added)
+
+SMALL = 6000
+MB = 1_000_000
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def noise(path: pathlib.Path, size: int) -> None:
+    """A file of `size` bytes that are new and don't repeat."""
+    with path.open("wb") as out:
+        while size > 0:
+            out.write(random.randbytes(min(size, 1 << 20)))
+            size -= 1 << 20
+    settle()
+
+
+def kubo_library() -> pathlib.Path:
+    """Kubo, from the cache."""
+    import ipfs
+    return ipfs.kubo()
+
+
+def settle() -> None:
+    """What others wrote is on the disk before something is timed."""
+    os.sync()
+
+
+class Store:
+    """A mesh-store of our own, on a port of its own."""
+
+    def __init__(self, binaries: pathlib.Path, folder: pathlib.Path):
+        self.binaries, self.folder = binaries, folder
+        folder.mkdir()
+        (folder / "p2pmesh.toml").touch()
+        (folder / "ipfs").symlink_to(binaries / "meshctl")
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> float:
+        """Starts it; seconds until it answers."""
+        began = time.monotonic()
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.binaries / "mesh-store", "--config", self.folder / "p2pmesh.toml", "--state-dir", self.folder / "state",
+                 "--run-dir", self.folder / "run", "--listen", f"127.0.0.1:{self.port}"], stderr=log, stdout=log)
+        while time.monotonic() < began + 120:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port)):
+                    return time.monotonic() - began
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.002)
+        raise SystemExit(f"bench: mesh-store does not answer: {(self.folder / 'log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """Ends it, all synced."""
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+            self.process = None
+
+    def command(self, *words: str | os.PathLike) -> str:
+        """Standard output of an ipfs command."""
+        command = [self.folder / "ipfs", "--run-dir", self.folder / "run", *words]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def status(self, key: str) -> int:
+        """A value of /proc/<pid>/status, in kB, or of /proc/<pid>/io, in bytes."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text() + pathlib.Path(f"/proc/{self.process.pid}/io").read_text()
+        return int(next(line for line in text.splitlines() if line.startswith(key + ":")).split()[1])
+
+    def get(self, path: str) -> tuple[int, int, float]:
+        """Status, bytes of the body, seconds."""
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            began = time.monotonic()
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            buffer, head, count = bytearray(1 << 20), b"", 0
+            while n := connection.recv_into(buffer):
+                if b"\r\n\r\n" in head:
+                    count += n
+                    continue
+                head += bytes(buffer[:n])
+                head, end, body = head.partition(b"\r\n\r\n")
+                head += end
+                count = len(body) if end else 0
+            return int(head.split()[1]), count, time.monotonic() - began
+
+    def forget(self) -> None:
+        """The system keeps no segment in memory."""
+        for path in (self.folder / "state").rglob("*.seg"):
+            with path.open("rb") as segment:
+                os.posix_fadvise(segment.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class Kubo:
+    """Kubo's shared library in a process of its own, offline."""
+
+    def __init__(self, library: pathlib.Path, folder: pathlib.Path):
+        folder.mkdir()
+        self.process = subprocess.Popen([sys.executable, __file__, "--be-kubo", str(library), str(folder / "repo")],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process.stdout.readline()
+
+    def ask(self, *words: str | os.PathLike) -> tuple[str, float]:
+        """Its answer, and the seconds it took."""
+        began = time.monotonic()
+        self.process.stdin.write("\t".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().strip()
+        return answer, time.monotonic() - began
+
+    def status(self, key: str) -> int:
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line for line in text.splitlines() if line.startswith(key + ":")).split()[1])
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def be_kubo(library_path: str, repository: str) -> None:
+    """Answers `add PATH` and `get CID PATH` on standard input."""
+    library = ctypes.CDLL(library_path)
+    library.AddFile.restype = ctypes.c_void_p
+    library.AddFile.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_bool]
+    library.Download.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p]
+    repo = repository.encode()
+    library.CreateRepo(repo)
+    path = pathlib.Path(repository) / "config"
+    config = json.loads(path.read_text())
+    config["Bootstrap"] = []
+    config["Routing"] = {"Type": "none"}
+    config["Addresses"].update(Swarm=[], API=[], Gateway=[])
+    config["Discovery"]["MDNS"]["Enabled"] = False
+    path.write_text(json.dumps(config))
+    say("ready")
+    for line in sys.stdin:
+        what, *words = line.rstrip("\n").split("\t")
+        if what == "add":
+            answer = library.AddFile(repo, words[0].encode(), False)
+            say(ctypes.string_at(answer).decode() if answer else "failed")
+        else:
+            say(str(library.Download(repo, words[0].encode(), words[1].encode())))
+
+
+class Table:
+    """Rows of medians, with the peer's and the ratio."""
+
+    def __init__(self):
+        self.rows: dict[str, tuple[list[float], list[float], str, str, bool]] = {}
+
+    def row(self, name: str, unit: str, goal: str, more_is_better: bool = True) -> tuple[list[float], list[float]]:
+        """Lists for our values and the peer's."""
+        ours, theirs, *_ = self.rows.setdefault(name, ([], [], unit, goal, more_is_better))
+        return ours, theirs
+
+    def show(self) -> None:
+        say("\n| what | mesh-store | kubo | times better | goal |\n|---|---|---|---|---|")
+        for name, (ours, theirs, unit, goal, more) in self.rows.items():
+            ratio = "-"
+            if ours and theirs:
+                a, b = statistics.median(ours), statistics.median(theirs)
+                ratio = f"{a / b if more else b / a:.1f}"
+            say(f"| {name} | {self.cell(ours, unit)} | {self.cell(theirs, unit)} | {ratio} | {goal} |")
+
+    @staticmethod
+    def cell(values: list[float], unit: str) -> str:
+        if not values:
+            return "-"
+        digits = 0 if statistics.median(values) >= 100 else 2
+        text = f"{statistics.median(values):.{digits}f} {unit}"
+        return text if len(values) == 1 else f"{text} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def dd(folder: pathlib.Path, source: pathlib.Path) -> float:
+    """Seconds that dd takes to copy a file to the medium."""
+    settle()
+    began = time.monotonic()
+    subprocess.run(["dd", f"if={source}", f"of={folder / 'dd'}", "bs=1M", "conv=fsync", "status=none"], check=True)
+    took = time.monotonic() - began
+    (folder / "dd").unlink()
+    return took
+
+
+def loopback(megabytes: int) -> float:
+    """MB/s of a plain socket on loopback between two processes, in pieces of 256 KiB."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if (child := os.fork()) == 0:
+            connection, _ = server.accept()
+            piece = bytes(1 << 18)
+            for _ in range(megabytes * MB // len(piece)):
+                connection.sendall(piece)
+            os._exit(0)
+        with socket.create_connection(server.getsockname()) as connection:
+            buffer, count, began = bytearray(1 << 20), 0, time.monotonic()
+            while n := connection.recv_into(buffer):
+                count += n
+            took = time.monotonic() - began
+        os.waitpid(child, 0)
+    return count / took / MB
+
+
+def small_files(folder: pathlib.Path) -> None:
+    """Many small files, a hundred in a folder."""
+    for at in range(SMALL):
+        sub = folder / f"{at // 100:02}"
+        sub.mkdir(parents=True, exist_ok=True)
+        (sub / f"{at}").write_bytes(random.randbytes(random.randint(16, 1024)))
+    settle()
+
+
+def adds(table: Table, store: Store, kubo: Kubo | None, folder: pathlib.Path, options: argparse.Namespace) -> str:
+    """Large files, with dd and kubo; the CID of the last one."""
+    source, size, cid = folder / "large", options.megabytes * MB, ""
+    for _ in range(options.runs):
+        noise(source, size)
+        disk, _ = table.row("(disk: dd conv=fsync)", "MB/s", "")
+        disk.append(size / dd(folder, source) / MB)
+        ours, theirs = table.row(f"durable add, {options.megabytes} MB", "MB/s", ">= 500, or 60 % of dd")
+        settle()
+        began = time.monotonic()
+        cid = store.command("add", "-Q", source)
+        ours.append(size / (time.monotonic() - began) / MB)
+        if kubo:
+            settle()
+            answer, took = kubo.ask("add", source)
+            if answer != cid:
+                raise SystemExit(f"bench: kubo says {answer}, mesh-store {cid}")
+            theirs.append(size / took / MB)
+        share, _ = table.row("(add, of what dd reaches)", "%", ">= 60")
+        share.append(100 * ours[-1] / disk[-1])
+    return cid
+
+
+def many(table: Table, store: Store, kubo: Kubo | None, folder: pathlib.Path, runs: int) -> None:
+    """A tree of small files."""
+    for run in range(runs):
+        tree = folder / f"small{run}"
+        small_files(tree)
+        ours, theirs = table.row(f"{SMALL} small files, durable", "s", "<= 2, moonshot 0.5", more_is_better=False)
+        began = time.monotonic()
+        store.command("add", "-r", "-Q", tree)
+        ours.append(time.monotonic() - began)
+        # it takes a minute
+        if kubo and run == 0:
+            theirs.append(kubo.ask("add", tree)[1])
+        shutil.rmtree(tree)
+
+
+def reads(table: Table, store: Store, kubo: Kubo | None, cid: str, folder: pathlib.Path, options: argparse.Namespace) -> None:
+    """The large file over HTTP, as a file and as a CAR."""
+    for _ in range(options.runs):
+        plain, _ = table.row("(plain socket on loopback)", "MB/s", "")
+        plain.append(loopback(options.megabytes))
+        for name, path, goal in [("verified GET", f"/ipfs/{cid}", ">= 800, moonshot 1400"),
+                                 ("CAR", f"/ipfs/{cid}?format=car", ">= 600, moonshot 1200")]:
+            ours, theirs = table.row(f"{name}, {options.megabytes} MB", "MB/s", goal)
+            status, count, took = store.get(path)
+            if status == 200 and count >= options.megabytes * MB:
+                ours.append(count / took / MB)
+            elif status == 200:
+                raise SystemExit(f"bench: {name} broke off after {count} bytes")
+            if kubo and name == "verified GET":
+                answer, took = kubo.ask("get", cid, folder / "copy")
+                if answer == "0":
+                    theirs.append(options.megabytes / took)
+                (folder / "copy").unlink(missing_ok=True)
+
+
+def load(table: Table, store: Store, kubo: Kubo | None, cid: str, folder: pathlib.Path) -> None:
+    """Memory while sixteen clients read and one adds."""
+    source = folder / "large"
+    noise(source, 100 * MB)
+    clients = [threading.Thread(target=store.get, args=(f"/ipfs/{cid}",)) for _ in range(16)]
+    for client in clients:
+        client.start()
+    store.command("add", "-Q", source)
+    for client in clients:
+        client.join()
+    ours, theirs = table.row("memory at most, 16 readers and an add", "MB", "<= 32", more_is_better=False)
+    ours.append(store.status("VmHWM") / 1024)
+    ours, idle = table.row("memory afterwards", "MB", "", more_is_better=False)
+    ours.append(store.status("VmRSS") / 1024)
+    if kubo:
+        theirs.append(kubo.status("VmHWM") / 1024)
+        idle.append(kubo.status("VmRSS") / 1024)
+
+
+def opening(table: Table, store: Store, folder: pathlib.Path, quick: bool) -> None:
+    """How long a large store takes to open, and what is read for it; memory for each block."""
+    source = folder / "large"
+    for _ in range(1 if quick else 4):
+        noise(source, 200 * MB)
+        store.command("add", "-Q", source)
+    stored = sum(path.stat().st_size for path in (store.folder / "state").rglob("*.seg"))
+    for _ in range(3):
+        store.stop()
+        store.forget()
+        took, _ = table.row(f"start with {stored / 1e9:.1f} GB in the store, nothing in memory", "s", "", more_is_better=False)
+        took.append(store.start())
+        read, _ = table.row("(read from the disk for that)", "MB", "", more_is_better=False)
+        read.append(store.status("read_bytes") / MB)
+    idle, _ = table.row("memory, idle, with it", "MB", "<= 8", more_is_better=False)
+    idle.append(store.status("VmRSS") / 1024)
+    blocks = 100_000
+    noise(source, blocks * 256)
+    before = json_figures(store)
+    store.command("add", "-Q", "--chunker", "size-256", source)
+    figures = json_figures(store)
+    store.stop()
+    store.start()
+    each, _ = table.row(f"memory of a block ({figures - before} more)", "B", "", more_is_better=False)
+    each.append((store.status("VmRSS") / 1024 - idle[-1]) * 1024 * 1024 / (figures - before))
+
+
+def json_figures(store: Store) -> int:
+    """Blocks held."""
+    text = store.command("repo", "stat")
+    return int(next(line for line in text.splitlines() if "Objects" in line).split()[-1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin-dir", type=pathlib.Path, required=True)
+    parser.add_argument("--kubo", type=pathlib.Path, help="kubo's shared library (default: fetched into the cache)")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--megabytes", type=int, default=200)
+    parser.add_argument("--quick", action="store_true", help="one run of each, without kubo's small files")
+    options = parser.parse_args()
+    if options.quick:
+        options.runs = 1
+    table = Table()
+    (ROOT / "build").mkdir(exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-store-", dir=ROOT / "build"))
+    store = Store(options.bin_dir.resolve(), folder / "ours")
+    kubo = None
+    try:
+        kubo = Kubo(options.kubo or kubo_library(), folder / "kubo")
+    except (ImportError, BuildError, OSError) as error:
+        say(f"SKIPPED: kubo beside mesh-store: {error}")
+    try:
+        size, _ = table.row("size of mesh-store", "MB", "<= 2.5", more_is_better=False)
+        size.append((options.bin_dir / "mesh-store").stat().st_size / MB)
+        store.start()
+        idle, theirs = table.row("memory, idle, empty", "MB", "<= 8", more_is_better=False)
+        idle.append(store.status("VmRSS") / 1024)
+        if kubo:
+            theirs.append(kubo.status("VmRSS") / 1024)
+        sha, _ = table.row("(SHA-256 of one core, OpenSSL)", "MB/s", "")
+        data = random.randbytes(1 << 18)
+        for _ in range(3):
+            began = time.monotonic()
+            for _ in range(400):
+                hashlib.sha256(data).digest()
+            sha.append(400 * len(data) / (time.monotonic() - began) / MB)
+        cid = adds(table, store, kubo, folder, options)
+        many(table, store, None if options.quick else kubo, folder, options.runs)
+        reads(table, store, kubo, cid, folder, options)
+        load(table, store, kubo, cid, folder)
+        opening(table, store, folder, options.quick)
+        if not table.row(f"CAR, {options.megabytes} MB", "", "")[0]:
+            say("CAR: not there yet")
+        table.show()
+    finally:
+        store.stop()
+        if kubo:
+            kubo.stop()
+        shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--be-kubo"]:
+        be_kubo(*sys.argv[2:4])
+        sys.exit(0)
+    sys.exit(main())
