@@ -254,28 +254,40 @@ mod tests {
         assert_eq!(servers(""), []);
     }
 
-    #[test]
-    fn cve_2024_52615_each_question_has_a_port_and_an_identifier_of_its_own() {
+    /// Ports and identifiers of questions that go out one after the other.
+    fn sent(count: u64) -> (Vec<u16>, Vec<u16>) {
         let poller = Poller::new().unwrap();
         let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         server.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
         let to = server.local_addr().unwrap();
-        let (mut ports, mut ids) = (Vec::new(), Vec::new());
-        let mut sockets = Vec::new();
-        for token in 0..16 {
-            let (socket, id) = send(to, QUERY, &poller, token).unwrap();
+        // As when each is answered: no socket is kept.
+        let one = |token| {
+            let (_socket, id) = send(to, QUERY, &poller, token).unwrap();
             let mut buffer = [0; 64];
             let (len, from) = server.recv_from(&mut buffer).unwrap();
             assert_eq!((&buffer[..2], &buffer[2..len]), (&id[..], &QUERY[2..]));
-            ports.push(from.port());
-            ids.push(id);
-            sockets.push(socket);
-        }
-        ports.sort_unstable();
-        ports.dedup();
-        ids.sort_unstable();
-        ids.dedup();
-        assert!(ports.len() == 16 && ids.len() >= 14, "{ports:?} {ids:?}");
+            (from.port(), u16::from_be_bytes(id))
+        };
+        (0..count).map(one).unzip()
+    }
+
+    fn distinct(all: &[u16]) -> usize {
+        all.iter().collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    /// avahi asked from one port all its life.
+    #[test]
+    fn cve_2024_52615_each_question_leaves_from_a_port_of_its_own() {
+        let (ports, _) = sent(32);
+        assert!(distinct(&ports) >= 28, "{ports:?}");
+    }
+
+    /// avahi's identifiers followed one another.
+    #[test]
+    fn cve_2024_52616_each_question_has_a_random_identifier() {
+        let (_, ids) = sent(64);
+        let near = ids.windows(2).filter(|w| w[0].abs_diff(w[1]) <= 1).count();
+        assert!(distinct(&ids) >= 60 && near <= 2, "{ids:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod board;
+mod complaints;
 mod console;
 mod control;
 mod core;

@@ -12,11 +12,12 @@ use mesh_sys::{clock, file};
 use mesh_types::{Duration, Instant};
 
 use crate::board::{self, Light};
+use crate::complaints::Complaints;
 use crate::console::Console;
 use crate::core::{Input, Member, Output, Policy, Supervisor};
 use crate::hotplug::Hotplug;
 use crate::options::Options;
-use crate::service::{Running, TOKENS};
+use crate::service::{Answer, Running, TOKENS};
 use crate::{accounts, kept, problems, ready, table};
 
 const SIGNALS: u64 = 0;
@@ -50,6 +51,7 @@ pub(crate) struct Driver {
     look_at: Option<Instant>,
     dog: Option<Watchdog>,
     console: Console,
+    complaints: Complaints,
     ended: bool,
 }
 
@@ -110,6 +112,7 @@ impl Driver {
             look_at: None,
             dog: None,
             console: if options.system { Console::Serial } else { Console::Stdout },
+            complaints: Complaints::default(),
             ended: false,
             options,
         })
@@ -257,9 +260,17 @@ impl Driver {
                 service.take_output(now, &self.poller);
                 None
             }
-            _ => service
-                .take_answer(&self.poller, event)
-                .map(|answered| if answered { Input::Answered(i) } else { Input::Silent(i) }),
+            _ => match service.take_answer(&self.poller, event) {
+                Some(Answer::Status(problems)) => {
+                    let name = &service.entry.name;
+                    for text in self.complaints.news(i, problems, &self.problems) {
+                        self.console.say(&format!("{name}: {text}"));
+                    }
+                    Some(Input::Answered(i))
+                }
+                Some(Answer::HungUp) => Some(Input::Silent(i)),
+                None => None,
+            },
         };
         if let Some(input) = input {
             self.core.handle_input(now, input);

@@ -23,6 +23,15 @@ const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/
 /// Any service answers `Status` in the same words.
 type Question = Watcher<SupervisorRequest, SupervisorResponse>;
 
+/// What came after a question.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It is well, but for these problems.
+    Status(Vec<String>),
+    /// It closed its socket.
+    HungUp,
+}
+
 /// A service's process and what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -186,13 +195,16 @@ impl Running {
         sent
     }
 
-    /// Reads its answer: `Some(true)`: it answered, `Some(false)`: it hung up, `None`: not yet.
-    pub(crate) fn take_answer(&mut self, poller: &Poller, event: Event) -> Option<bool> {
+    /// Reads its answer, if it is there.
+    pub(crate) fn take_answer(&mut self, poller: &Poller, event: Event) -> Option<Answer> {
         match self.question.as_mut()?.handle(poller, event) {
-            Ok(answers) => answers.iter().any(|a| matches!(a, Response::Status(_))).then_some(true),
+            Ok(answers) => answers.into_iter().find_map(|a| match a {
+                Response::Status(status) => Some(Answer::Status(status.problems)),
+                _ => None,
+            }),
             Err(_) => {
                 self.question = None;
-                Some(false)
+                Some(Answer::HungUp)
             }
         }
     }

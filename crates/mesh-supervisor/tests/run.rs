@@ -5,9 +5,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -142,6 +142,7 @@ impl Drop for Node {
 struct FakeSocket {
     stop: Arc<AtomicBool>,
     mute: Arc<AtomicBool>,
+    problems: Arc<Mutex<Vec<String>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -150,6 +151,8 @@ impl FakeSocket {
         let (stop, mute) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (run_dir, service) = (run_dir.to_owned(), service.to_owned());
         let (stopped, muted) = (stop.clone(), mute.clone());
+        let problems = Arc::new(Mutex::new(Vec::new()));
+        let said = problems.clone();
         let thread = std::thread::spawn(move || {
             let poller = Poller::new().unwrap();
             let mut server =
@@ -164,13 +167,15 @@ impl FakeSocket {
                         if let ServerEvent::Request(client, _) = what
                             && !muted.load(Ordering::SeqCst)
                         {
-                            server.send(&poller, client, &Response::Status(ServiceStatus::default()));
+                            let problems = said.lock().unwrap().clone();
+                            let status = ServiceStatus { problems, ..ServiceStatus::default() };
+                            server.send(&poller, client, &Response::Status(status));
                         }
                     }
                 }
             }
         });
-        Self { stop, mute, thread: Some(thread) }
+        Self { stop, mute, problems, thread: Some(thread) }
     }
 }
 
@@ -358,6 +363,19 @@ fn set_up_problems_are_told_by_the_running_supervisor() {
     fs::write(node.dir.join("p2pmesh.toml"), "hostname = \"bloor\"\n").unwrap();
     node.setup();
     assert_eq!(fs::read(node.dir.join("state/p2pmesh.toml")).unwrap(), b"hostname = \"bloor\"\n");
+}
+
+#[test]
+fn what_a_service_finds_wrong_is_told_on_the_console() {
+    let mut node = Node::new("complaints", "[aa]\nexec = {}/aa\n");
+    node.script("aa", OBEDIENT);
+    node.setup();
+    let socket = FakeSocket::serve(&node.dir.join("run"), "aa");
+    node.start();
+    node.line("node is ready");
+    *socket.problems.lock().unwrap() = vec!["bloor is taken: this node is bloor-2".into()];
+    assert_eq!(node.line("bloor-2"), "p2pmesh: aa: bloor is taken: this node is bloor-2");
+    assert_eq!(node.end(), Some(0));
 }
 
 #[test]

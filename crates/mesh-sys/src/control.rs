@@ -409,4 +409,32 @@ mod tests {
         assert!(matches!(reply, Some(Response::Error(_))));
         fs::remove_dir_all(&dir).unwrap();
     }
+
+    /// avahi's simple protocol took every client that came, until no socket was left for anything else.
+    #[test]
+    fn cve_2025_59529_more_clients_than_are_wanted_are_turned_away() {
+        let dir = dir("many");
+        let poller = Poller::new().unwrap();
+        let mut server = Srv::bind(&dir, "mesh-test", &poller, 100).unwrap();
+        let connect = || UnixStream::connect(socket_path(&dir, "mesh-test")).unwrap();
+        let mut idle: Vec<UnixStream> = (0..MAX_CLIENTS + 8).map(|_| connect()).collect();
+        let mut events = Vec::new();
+        let mut handle = |server: &mut Srv| {
+            poller.wait(Some(clock::now() + Span::from_millis(50)), &mut events).unwrap();
+            events.iter().for_each(|e| drop(server.handle(&poller, *e)));
+        };
+        handle(&mut server);
+        assert_eq!(server.clients.len(), MAX_CLIENTS);
+        let last = idle.last_mut().unwrap();
+        last.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert!(matches!(last.read(&mut [0]), Ok(0)), "told so at once");
+        // Once one has left there is room.
+        idle.clear();
+        handle(&mut server);
+        handle(&mut server);
+        let _new = connect();
+        handle(&mut server);
+        assert_eq!(server.clients.len(), 1);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }
