@@ -20,7 +20,7 @@ impl Complaints {
         self.told.retain(|(of, text)| *of != i || now.contains(text));
         let last = self.last.remove(&i).unwrap_or_default();
         let is_told = |text: &String| known.contains(text) || self.told.iter().any(|(_, t)| t == text);
-        let news: Vec<String> = now.iter().filter(|t| last.contains(*t) && !is_told(*t)).cloned().collect();
+        let news: Vec<String> = now.iter().filter(|t| last.contains(*t) && !is_told(t)).cloned().collect();
         self.told.extend(news.iter().map(|text| (i, text.clone())));
         self.last.insert(i, now);
         news
