@@ -6,9 +6,9 @@ use core::fmt;
 
 use crate::{Cid, varint};
 
-/// The most links a node may have here; a block of [`crate::MAX_BLOCK`] bytes could hold more, but
-/// no importer makes such nodes.
-pub const MAX_LINKS: usize = 16_384;
+/// The most links a node may have here: more than fit in a block of [`crate::MAX_BLOCK`] bytes with
+/// digests of 32 bytes, so that old directories that should have been sharded are read, too.
+pub const MAX_LINKS: usize = 65_536;
 
 /// A link to a child.
 #[derive(Clone, Debug, PartialEq, Eq)]

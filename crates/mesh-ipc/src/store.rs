@@ -118,6 +118,14 @@ pub enum StoreRequest {
     /// Everything in the catalogues of all nodes in reach: [`StoreResponse::Catalog`] as often as needed,
     /// then [`StoreResponse::Done`].
     Catalog,
+    /// Mode (permission bits) and time of the last change (seconds since 1970 and nanoseconds) of the
+    /// entry announced next.
+    Meta {
+        /// The lowest twelve bits count.
+        mode: Option<u32>,
+        /// Nanoseconds are below 1,000,000,000.
+        mtime: Option<(i64, u32)>,
+    },
 }
 
 /// How to import.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use content_id::import::{Added, ImportError, Profile, TreeBuilder, TreeItem};
+use content_id::unixfs::{Meta, Mtime};
 use content_id::{Block, Cid, Version};
 use mesh_ipc::store::{AddOptions, EntryKind, StoreResponse};
 use store_core::{Pin, StoreError};
@@ -26,6 +27,8 @@ pub(crate) struct Add {
     open: Vec<String>,
     /// Path of the open file.
     file: Option<String>,
+    /// Of the entry announced next.
+    meta: Meta,
     roots: Vec<Cid>,
     batch: Vec<Block>,
     batch_bytes: usize,
@@ -70,12 +73,18 @@ impl Add {
             tree,
             open: Vec::new(),
             file: None,
+            meta: Meta::default(),
             roots: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
             writing: None,
             answers: VecDeque::new(),
         })
+    }
+
+    /// Mode and time of the entry announced next.
+    pub(crate) fn meta(&mut self, mode: Option<u32>, mtime: Option<(i64, u32)>) {
+        self.meta = Meta { mode, mtime: mtime.map(|(seconds, nanos)| Mtime { seconds, nanos }) };
     }
 
     /// The next entry.
@@ -88,6 +97,8 @@ impl Add {
             return Err(format!("{path}: its directory was not announced before it"));
         }
         self.close_directories(common).await?;
+        let meta = std::mem::take(&mut self.meta);
+        self.handle(TreeItem::Meta(meta), path).await?;
         match kind {
             EntryKind::File => {
                 self.handle(TreeItem::OpenFile(name), path).await?;

@@ -129,6 +129,7 @@ impl Control {
         match request {
             StoreRequest::AddBegin(options) => return self.add(frames, options).await,
             StoreRequest::AddEntry { .. }
+            | StoreRequest::Meta { .. }
             | StoreRequest::Data(_)
             | StoreRequest::AddEnd
             | StoreRequest::CarEnd => return Err(End::Failed("no add is under way".into())),
@@ -185,6 +186,10 @@ impl Control {
             let done = match frames.read::<Request<StoreRequest>>().await? {
                 Some(Request::Service(StoreRequest::AddEntry { path, kind })) => {
                     add.entry(&path, &kind).await
+                }
+                Some(Request::Service(StoreRequest::Meta { mode, mtime })) => {
+                    add.meta(mode, mtime);
+                    Ok(())
                 }
                 Some(Request::Service(StoreRequest::Data(bytes))) => add.data(&bytes).await,
                 Some(Request::Service(StoreRequest::AddEnd)) => {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use mesh_ipc::store::{AddOptions, DATA_MAX, EntryKind, StoreRequest, StoreResponse};
@@ -37,6 +38,13 @@ pub(super) const FLAGS: &[Flag] = &[
     },
     Flag { name: "pin", short: "", value: None, help: "keep what was added (default true)" },
     Flag { name: "hidden", short: "H", value: None, help: "also files whose name begins with a dot" },
+    Flag { name: "preserve-mode", short: "", value: None, help: "keep permissions; they change the CIDs" },
+    Flag {
+        name: "preserve-mtime",
+        short: "",
+        value: None,
+        help: "keep times of change; they change the CIDs",
+    },
     Flag { name: "stdin-name", short: "", value: Some("NAME"), help: "name of standard input's file" },
 ];
 
@@ -205,15 +213,30 @@ impl Adding<'_> {
         }
     }
 
+    /// Announces mode and time of the next entry, as far as they are to be kept. A symlink has no mode of its own.
+    fn meta(&mut self, of: &fs::Metadata) -> Result<(), Failure> {
+        let (mode, mtime) = (self.context.args.on("preserve-mode"), self.context.args.on("preserve-mtime"));
+        if !mode && !mtime {
+            return Ok(());
+        }
+        self.send(StoreRequest::Meta {
+            mode: (mode && !of.is_symlink()).then(|| of.mode() & 0o7777),
+            mtime: mtime.then(|| (of.mtime(), of.mtime_nsec() as u32)),
+        })
+    }
+
     fn tree(&mut self, path: &Path, name: &str, depth: usize) -> Result<(), Failure> {
         let bad = |e: io::Error| cannot_read(path, &e);
-        let kind = fs::symlink_metadata(path).map_err(bad)?.file_type();
+        let metadata = fs::symlink_metadata(path).map_err(bad)?;
+        let kind = metadata.file_type();
         if kind.is_symlink() {
             let target = fs::read_link(path).map_err(bad)?;
+            self.meta(&metadata)?;
             return self.entry(name, EntryKind::Symlink(text_name(target.as_os_str())?));
         }
         if kind.is_file() {
             let mut file = File::open(path).map_err(bad)?;
+            self.meta(&metadata)?;
             self.entry(name, EntryKind::File)?;
             return self.content(&mut file, path);
         }
@@ -223,6 +246,7 @@ impl Adding<'_> {
         if depth >= MAX_DEPTH || !self.recursive {
             return Err(Failure::new(format!("{}: folders nest too deeply", path.display())));
         }
+        self.meta(&metadata)?;
         self.entry(name, EntryKind::Directory)?;
         let mut names: Vec<_> = fs::read_dir(path)
             .and_then(|entries| entries.map(|e| e.map(|e| e.file_name())).collect::<io::Result<_>>())
