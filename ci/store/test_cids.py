@@ -196,6 +196,25 @@ class Cids(unittest.TestCase):
         self.compare_npm(npm, cases, V1, ("--chunker=size-1024",), chunk=1024)
         print(f"{count + cases.count} files in other parameters", flush=True)
 
+    def test_mode_and_time_beside_npm(self):
+        """Permissions and times of change, on files of one and several blocks, directories, sharded ones and symlinks."""
+        npm = self.npm()
+        cases = self.cases("meta")
+        rng = cases.rng
+        paths = [cases.file(size) for size in [0, 1, 1000, V1_CHUNK, V1_CHUNK + 1]] + [cases.tree(2) for _ in range(40)]
+        paths.append(cases.wide([200] * 1200, batch="wide"))
+        below = [Path(folder) / name for path in paths for folder, names, files in os.walk(path) for name in names + files]
+        for path in reversed([*paths, *below]):   # a directory's time changes when something is put into it
+            # npm writes broken numbers for the years 2038 to 2106
+            seconds = rng.choice([rng.randrange(1 << 31), (1 << 32) + rng.randrange(1 << 32)])
+            time_ns = seconds * 1_000_000_000 + rng.choice([0, 1, 999_999_999])
+            if not path.is_symlink():
+                # npm leaves out what it takes for the default
+                path.chmod(rng.choice([0o700, 0o711, 0o1777] if path.is_dir() else [0o600, 0o444, 0o4755, 0o755]))
+            os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
+        self.compare_npm(npm, cases, V1, ("--preserve-mode", "--preserve-mtime"), meta=True)
+        print(f"{cases.count} files and trees with mode and time", flush=True)
+
 
 def everything(cases, backslash):
     """More than a thousand cases."""
