@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mesh_ipc::store::StoreRequest;
 use mesh_ipc::{Request, Response};
 
-use crate::support::{Folder, PATIENCE, Store, Thing, fake_node, noise, ok, wait_until};
+use crate::support::{Folder, PATIENCE, Store, Thing, fake_node, noise, ok, request, wait_until};
 
 /// An address where nobody listens.
 fn nobody() -> SocketAddr {
@@ -48,6 +48,52 @@ fn content_that_nobody_has_is_404_and_504_if_somebody_is_silent() {
     drop(asker);
     let asker = Store::start(&b.0, &[empty.http, nobody()]);
     assert_eq!(asker.get(absent).status, 504);
+}
+
+/// A node that says it has everything, and sends of each block what `some` makes of it.
+fn half_hearted(
+    from: SocketAddr,
+    some: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Clone + Send + 'static,
+) -> SocketAddr {
+    fake_node(move |path| {
+        let whole = request(from, "GET", path, &[]);
+        if whole.status != 200 {
+            return Some(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec());
+        }
+        some(whole.body)
+    })
+}
+
+#[test]
+fn nodes_that_have_it_and_do_not_give_it_cost_only_time() {
+    let (a, b) = (Folder::new("gives"), Folder::new("wants"));
+    let honest = Store::start(&a.0, &[]);
+    let bytes = noise(3_000_000, 31);
+    let cid = honest.add(&[("f", Thing::File(&bytes))])["f"].clone();
+    let head = |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+    // stops in the middle of each block and keeps the connection
+    let stalls = half_hearted(honest.http, move |block| {
+        Some([&head(block.len()), &block[..block.len() / 2]].concat())
+    });
+    // turns one bit of each block
+    let twists = half_hearted(honest.http, move |mut block| {
+        let middle = block.len() / 2;
+        if let Some(byte) = block.get_mut(middle) {
+            *byte ^= 1;
+        }
+        Some([head(block.len()), block].concat())
+    });
+    // never comes to an end
+    let endless = half_hearted(honest.http, move |block| {
+        let chunk = [format!("{:x}\r\n", block.len()).as_bytes(), &block, b"\r\n"].concat();
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        Some([head, chunk.repeat(40)].concat())
+    });
+    let asker = Store::start(&b.0, &[stalls, twists, endless, honest.http]);
+    let start = Instant::now();
+    let answer = asker.get(&format!("/ipfs/{cid}"));
+    assert!(answer.status == 200 && answer.body == bytes, "{} {}", answer.status, answer.body.len());
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
 }
 
 /// Sends `bytes` and reads until the store hangs up.
