@@ -210,6 +210,17 @@ impl Catalogs {
         Ok(())
     }
 
+    /// What it publishes, what it keeps for others, and nodes whose catalogues are known.
+    pub(crate) fn figures(&self) -> [(&'static str, u64); 3] {
+        let inner = self.lock();
+        let known = inner.others.values().filter(|other| other.root.is_some()).count();
+        [
+            ("published", inner.own.published.len() as u64),
+            ("kept_for_others", inner.own.held.len() as u64),
+            ("catalogs_known", known as u64),
+        ]
+    }
+
     /// The root of this node's catalogue: pinned, but by nobody.
     pub(crate) fn own_root(&self) -> Option<Cid> {
         self.lock().root.clone()

@@ -448,6 +448,8 @@ impl Control {
             ));
         }
         let counter = |name: &str, value: u64| (name.to_owned(), value);
+        let figures = self.catalogs.as_ref().map(|catalogs| catalogs.figures());
+        let figures = figures.into_iter().flatten().map(|(name, value)| counter(name, value));
         ServiceStatus {
             service: "mesh-store".into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -464,7 +466,10 @@ impl Control {
                 counter("fetched_blocks", load(&counters.fetched)),
                 counter("fetched_bytes", load(&counters.fetched_bytes)),
                 counter("fetch_failures", load(&counters.not_fetched)),
-            ],
+            ]
+            .into_iter()
+            .chain(figures)
+            .collect(),
         }
     }
 }

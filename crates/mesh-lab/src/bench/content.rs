@@ -76,7 +76,7 @@ impl Bench {
                 say(&format!("  {what:<12} mesh-store {}", shown(ours)));
                 continue;
             };
-            let theirs: Result<Vec<f64>> = (0..RUNS).map(|_| iperf(lab, peers)).collect();
+            let theirs: Result<Vec<f64>> = (0..RUNS).map(|_| iperf(lab, peers, mib.max(1))).collect();
             let theirs = figures(theirs?);
             let part = ours.0 / theirs.0 * 100.0;
             say(&format!(
@@ -144,6 +144,7 @@ fn fetch(lab: &mut Lab, mib: usize, run: usize) -> Result<f64> {
     let words = ["--run-dir", &run_dir, "ipfs", "add", "-Q", "--profile", "unixfs-v1-2025"];
     let cid = String::from_utf8_lossy(&node.run("meshctl", &words, &bytes)?).trim().to_owned();
     let node = lab.at(LINE - 1)?;
+    std::thread::sleep(Duration::from_millis(1200)); // as for iperf3
     let gateway = (node.id()?.ula_address(), 8080).into();
     let begun = Instant::now();
     let page = probe::http_get(node, gateway, &format!("/ipfs/{cid}"), Duration::from_secs(60))?;
@@ -154,8 +155,10 @@ fn fetch(lab: &mut Lab, mib: usize, run: usize) -> Result<f64> {
     Ok(bytes.len() as f64 / 1e6 / took)
 }
 
-/// iperf3 from one end to the other for 5 s; MB/s.
-fn iperf(lab: &mut Lab, peers: &Path) -> Result<f64> {
+/// iperf3 sends as many bytes from one end to the other; MB/s.
+fn iperf(lab: &mut Lab, peers: &Path, mib: usize) -> Result<f64> {
+    // the limit on slow links lets a second's worth pass at once: it has to be full again, for each run
+    std::thread::sleep(Duration::from_millis(1200));
     let program = peers.join("bin/iperf3");
     let address = lab.at(LINE - 1)?.id()?.ula_address().to_string();
     let mut server = Command::new(&program);
@@ -164,7 +167,7 @@ fn iperf(lab: &mut Lab, peers: &Path) -> Result<f64> {
     let node = lab.at(0)?;
     let result = wait_for("iperf3", Duration::from_secs(20), || {
         let mut client = Command::new(&program);
-        client.args(["-J", "-t", "5", "-c", &address]);
+        client.args(["-J", "-n", &format!("{mib}M"), "-c", &address]);
         let out = node.inside(move || client.output())?.map_err(told("iperf3"))?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let received =
