@@ -35,7 +35,8 @@ Sets up, then runs all tests (--quick: lint, unit and provider tests). Logs are 
     flash) with_python ci/flash --help ;;
     bench) echo "usage: ./build.sh bench [image | names | store [--quick] [--runs N] | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
 names:  the name service: memory, start, answers, conflicts beside avahi; names five hops away (3 minutes).
-store:  durable adds, many small files, GET and CAR, memory, start, beside kubo and dd (6 minutes; --quick: 1 minute).
+store:  durable adds, many small files, GET and CAR, memory, start, beside kubo and dd; a file over three hops beside
+        iperf3 (7 minutes; --quick: 2 minutes).
 image:  sizes by part, build times, boot phases on the emulated Pi, memory.
 router: convergence, outages, control traffic, CPU and memory beside babeld and BIRD, on 25, 49 and 100 nodes in network
         namespaces (about 70 minutes; --quick: 3 minutes). Scenarios: cold idle cut death crash storm heal gateway carrier loss mobility

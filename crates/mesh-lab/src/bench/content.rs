@@ -159,7 +159,7 @@ fn fetch(lab: &mut Lab, mib: usize, run: usize) -> Result<f64> {
 fn iperf(lab: &mut Lab, peers: &Path, mib: usize) -> Result<f64> {
     // the limit on slow links lets a second's worth pass at once: it has to be full again, for each run
     std::thread::sleep(Duration::from_millis(1200));
-    let program = peers.join("bin/iperf3");
+    let program = peers.join("iperf3");
     let address = lab.at(LINE - 1)?.id()?.ula_address().to_string();
     let mut server = Command::new(&program);
     server.args(["-s", "-1", "-B", &address]);
