@@ -80,6 +80,14 @@ fn one(lab: &mut Lab, nodes: usize) -> Result<Memory> {
     let mut mesh = Mesh::new(nodes, ours, theirs);
     lab.at(them)?.inside(|| mesh.speak(index))??;
     let node = lab.at(us)?;
+    // Before it is asked for its routes: the answer takes room, too.
+    let pid = node.pid("mesh-router").ok_or("mesh-router does not run")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(told("memory"))?;
+    let kib = |key: &str| {
+        let line = status.lines().find(|l| l.starts_with(key));
+        line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    };
+    let memory = Memory { rss: kib("VmRSS:"), own: kib("RssAnon:"), peak: kib("VmHWM:") };
     let routes = match node.ask_router(RouterRequest::Routes)? {
         RouterResponse::Routes(routes) => routes.iter().map(|r| (r.destination, r.prefix_len)).collect(),
         _ => BTreeSet::new(),
@@ -88,13 +96,6 @@ fn one(lab: &mut Lab, nodes: usize) -> Result<Memory> {
     if routes.len() != 3 * (nodes - 1) {
         return Err(format!("{} routes, not {}", routes.len(), 3 * (nodes - 1)));
     }
-    let pid = node.pid("mesh-router").ok_or("mesh-router does not run")?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(told("memory"))?;
-    let kib = |key: &str| {
-        let line = status.lines().find(|l| l.starts_with(key));
-        line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
-    };
-    let memory = Memory { rss: kib("VmRSS:"), own: kib("RssAnon:"), peak: kib("VmHWM:") };
     lab.node(us)?.stop("mesh-router")?;
     Ok(memory)
 }
