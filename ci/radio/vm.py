@@ -2,7 +2,7 @@
 """A virtual machine with simulated Wi-Fi radios, for the tests of radios: Debian's kernel with mac80211_hwsim, and an
 initramfs of busybox, that module with what it needs, and this machine's own release builds.
 
-usage: vm.py [--radios N] [--seconds N] [--keep] -- PROGRAM [ARGUMENT...]
+usage: vm.py [--radios N] [--seconds N] [--steady] [--keep] -- PROGRAM [ARGUMENT...]
 
 PROGRAM is one of crates/target/release; it runs as root and prints to standard output here, and its exit code is this
 program's. The kernel's console is in build/test-logs/radio-console.log; its tail is shown after a failure.
@@ -33,9 +33,11 @@ import private  # noqa: E402
 from common import BuildError  # noqa: E402
 from debs import Apt  # noqa: E402
 
-PROGRAMS = ["mesh-lab", "mesh-radio", "mesh-router", "meshctl"]
-# Loaded in this order, after what they need: radios, and the protocols' own sockets.
-MODULES = ["mac80211_hwsim"]
+PROGRAMS = ["mesh-lab", "mesh-mdns", "mesh-radio", "mesh-router", "mesh-store", "meshctl"]
+# Debian's: the access point's daemon, as the image has it, and a client's.
+TOOLS = ["hostapd", "wpa_supplicant"]
+# Loaded in this order, after what they need: radios, their ciphers, address translation.
+MODULES = ["mac80211_hwsim", "ccm", "cmac", "gcm", "crc32c_generic", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq"]
 CONSOLE = TREE / "build/test-logs/radio-console.log"
 END = re.compile(r"^vm: exit (\d+)$")
 
@@ -78,6 +80,27 @@ def install_program(path: pathlib.Path, root: pathlib.Path) -> None:
         raise BuildError(f"{path.name} needs {', '.join(missing)}, which this machine does not have")
 
 
+def install_tool(name: str, tools: pathlib.Path, root: pathlib.Path) -> None:
+    """Copies a program of the private tool set, with its own libraries and loader: they are not this machine's."""
+    places = [tools / "root/usr/lib" / private.TRIPLETS["amd64"], tools / "root/usr/lib"]
+    folder = root / "tools"
+    folder.mkdir(exist_ok=True)
+    wanted = [private.LOADERS["amd64"], *(elf.needed(tools / "root/usr/sbin" / name) or ([], None))[0]]
+    while wanted:
+        library = wanted.pop()
+        if (folder / library).exists():
+            continue
+        path = next((place / library for place in places if (place / library).exists()), None)
+        if path is None:
+            raise BuildError(f"{name} needs {library}, which is in none of the packages of the tool set {tools.name}")
+        shutil.copy(path.resolve(), folder / library)
+        wanted += (elf.needed(path.resolve()) or ([], None))[0]
+    shutil.copy(tools / "root/usr/sbin" / name, folder / name)
+    loader = f"/tools/{private.LOADERS['amd64']}"
+    (root / "bin" / name).write_text(f'#!/bin/sh\nexec {loader} --library-path /tools --argv0 {name} /tools/{name} "$@"\n')
+    (root / "bin" / name).chmod(0o755)
+
+
 def initramfs(work: pathlib.Path, kernel: pathlib.Path, busybox: pathlib.Path, radios: int, command: list[str]) -> pathlib.Path:
     """The file system of the virtual machine, packed."""
     root = work / "root"
@@ -89,6 +112,9 @@ def initramfs(work: pathlib.Path, kernel: pathlib.Path, busybox: pathlib.Path, r
         if not program.exists():
             raise BuildError(f"{program} is missing; build it with: cargo build --manifest-path crates/Cargo.toml --release --bins")
         install_program(program, root)
+    tools = private.install("wireless")
+    for name in TOOLS:
+        install_tool(name, tools, root)
     tree = kmods.ModuleTree(kernel)
     names = tree.closure([(name, 0) for name in MODULES], "vm.py")
     base = tree.install(names, root)
@@ -131,7 +157,7 @@ def watch(process: subprocess.Popen, seconds: int) -> tuple[int | None, str]:
                 print(text, flush=True)
 
 
-def run(radios: int, seconds: int, command: list[str], keep: bool = False) -> int:
+def run(radios: int, seconds: int, command: list[str], steady: bool = False, keep: bool = False) -> int:
     """Boots the machine, runs `command` in it, and gives its exit code."""
     if private.host_arch() != "amd64":
         print("SKIPPED: the tests of radios: the virtual machine runs this machine's programs, and they have to be for x86-64")
@@ -145,11 +171,13 @@ def run(radios: int, seconds: int, command: list[str], keep: bool = False) -> in
     work = pathlib.Path(tempfile.mkdtemp(prefix="p2pmesh-vm-"))
     try:
         packed = initramfs(work, kernel, folders["busybox-static"], radios, command)
-        line = [qemu(), "-M", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "1", "-m", "256",
+        line = [qemu(), "-M", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "1", "-m", "512",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-kernel", str(next((kernel / "boot").glob("vmlinuz-*"))), "-initrd", str(packed),
                 "-append", "console=ttyS0 panic=-1 quiet random.trust_cpu=on mitigations=off tsc=reliable",
                 "-serial", f"file:{CONSOLE}", "-serial", "stdio"]
+        if steady:
+            line += ["-icount", "shift=1,sleep=off"]
         start = time.monotonic()
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
@@ -181,12 +209,13 @@ def main() -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--radios", type=int, default=3, help="simulated radios")
-    parser.add_argument("--seconds", type=int, default=180, help="longest time from power-on to power-off")
+    parser.add_argument("--seconds", type=int, default=300, help="longest time from power-on to power-off")
+    parser.add_argument("--steady", action="store_true", help="its clock counts instructions: how busy this machine is shows in no figure")
     parser.add_argument("--keep", action="store_true", help="leave the initramfs and its tree")
     parser.add_argument("command", nargs="+", metavar="PROGRAM", help="what runs in it")
     chosen = parser.parse_args()
     try:
-        return run(chosen.radios, chosen.seconds, chosen.command, chosen.keep)
+        return run(chosen.radios, chosen.seconds, chosen.command, chosen.steady, chosen.keep)
     except BuildError as error:
         print(f"vm: {error}", file=sys.stderr)
         return 1

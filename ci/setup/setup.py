@@ -76,8 +76,10 @@ def main() -> int:
             qemu = qemu_folder()
             if qemu:
                 folders.append(qemu)
-            if chosen.tests and private.host_arch() == "amd64" and not shutil.which("qemu-system-x86_64"):
-                private.install("virtual")
+            if chosen.tests and private.host_arch() == "amd64":
+                private.install("wireless")
+                if not shutil.which("qemu-system-x86_64"):
+                    private.install("virtual")
         if chosen.tests:
             peers()
         write_environment(folders, variables)

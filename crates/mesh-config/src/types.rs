@@ -249,11 +249,34 @@ impl Config {
         self.ap.ssid.as_deref().unwrap_or(hostname.as_str())
     }
 
+    /// It is among the first that anybody would try: a name of the node's, few digits, one character again and
+    /// again, a row of keys. WPA2 lets anyone in range try them offline.
+    fn ap_password_is_weak(&self) -> bool {
+        const COMMON: [&str; 8] =
+            ["abcdefgh", "iloveyou", "letmein", "p2pmesh", "passw0rd", "password", "qwertyui", "sunshine"];
+        let password = self.ap.password.expose().to_lowercase();
+        let word = password.trim_end_matches(|c: char| c.is_ascii_digit() || c == '!');
+        let names = [
+            self.ap.ssid.as_deref(),
+            self.hostname.as_ref().map(NodeName::as_str),
+            Some(self.mesh.id.as_str()),
+        ];
+        let named = names.into_iter().flatten().any(|n| n.to_lowercase() == word);
+        let digits = password.len() < 12 && password.bytes().all(|b| b.is_ascii_digit());
+        let first = password.chars().next();
+        let same = password.chars().all(|c| Some(c) == first);
+        named || digits || same || COMMON.iter().any(|c| word.starts_with(c) && word.len() < c.len() + 3)
+    }
+
     /// Settings that work but that nobody should keep, each with what to do about it.
     pub fn warnings(&self) -> Vec<&'static str> {
         let mut list = Vec::new();
         if self.ap.password.expose() == DEFAULT_AP_PASSWORD {
             list.push("the access point has the workshop's password; set ap.password in p2pmesh.toml");
+        } else if self.ap_password_is_weak() {
+            list.push(
+                "the access point's password is easy to guess; set another ap.password in p2pmesh.toml",
+            );
         }
         if self.console.password.is_none() {
             list.push("root's password is the workshop's; set console.password in p2pmesh.toml");

@@ -1,7 +1,10 @@
 //! Whole files in, configuration and problems out.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use mesh_config::{Config, EthernetRole, Loaded, UpdateAuto, Workshop, load, load_or_last_good, parse};
+use mesh_config::{
+    Config, EthernetRole, Loaded, Secret, UpdateAuto, Workshop, load, load_or_last_good, parse,
+};
+use mesh_types::NodeName;
 
 fn only_problem(text: &str) -> String {
     let loaded = parse(text.as_bytes());
@@ -373,4 +376,29 @@ fn files_on_disk() {
     let directory = load(&dir);
     assert!(directory.hopeless && directory.problems.len() == 1);
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn passwords_that_anybody_would_try_are_warned_of() {
+    let warned = |password: &str| {
+        let mut c = Config { hostname: NodeName::new("bloor-street").ok(), ..Config::default() };
+        c.ap.ssid = Some("Cafe Mesh".into());
+        c.ap.password = Secret::new(password);
+        c.warnings().iter().any(|w| w.contains("ap.password"))
+    };
+    for weak in [
+        "password",
+        "12345678",
+        "00000000",
+        "aaaaaaaaaaaaaaaa",
+        "Password1",
+        "bloor-street",
+        "cafe mesh!",
+        "qwertyuiop",
+    ] {
+        assert!(warned(weak), "{weak}");
+    }
+    for good in ["correct horse", "passwords are for others", "830461920574", "p2p4ever-in-kensington"] {
+        assert!(!warned(good), "{good}");
+    }
 }

@@ -12,7 +12,7 @@ pub enum RadioRequest {
     Plan,
     /// A [`RadioResponse::Plan`] now and after every change, until the connection ends.
     Watch,
-    /// One [`RadioResponse::Stations`].
+    /// One [`RadioResponse::Stations`], with the access point's.
     Stations,
     /// A [`RadioResponse::Stations`] now, at once when a peer comes or is lost, and every few seconds with
     /// new figures, until the connection ends.
@@ -24,7 +24,8 @@ pub enum RadioRequest {
 pub enum RadioResponse {
     /// The plan in force.
     Plan(Plan),
-    /// All stations of all mesh points there are now.
+    /// All stations of all mesh points there are now; the access point's only in the answer to
+    /// [`RadioRequest::Stations`].
     Stations(Vec<Station>),
 }
 
@@ -61,6 +62,25 @@ pub struct Plan {
     pub interfaces: Vec<Interface>,
     /// Every Wi-Fi radio found.
     pub phys: Vec<Phy>,
+    /// The access point, where there is one.
+    pub access_point: Option<AccessPoint>,
+}
+
+/// The node's access point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccessPoint {
+    /// Kernel name of its interface.
+    pub interface: String,
+    /// Network name.
+    pub ssid: String,
+    /// Centre of its channel in MHz.
+    pub frequency: u32,
+    /// Number of its channel.
+    pub channel: Option<u8>,
+    /// Clients can join.
+    pub serving: bool,
+    /// The most clients the radio can have; `None`: it does not say.
+    pub most_clients: Option<u32>,
 }
 
 /// What an interface is for.

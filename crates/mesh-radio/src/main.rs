@@ -1,13 +1,19 @@
-//! The radio service: brings wired interfaces up, gives each interface its role, and tells whoever watches
-//! (level 4). The rules are in `radio-core`.
+//! The radio service: brings wired interfaces up, gives each interface its role, keeps an access point for
+//! phones, and tells whoever watches (level 4). The rules are in `radio-core`.
 //!
 //! Where to look: `service` the driver loop · `kernel` from the kernel's words to the planner's and back ·
-//! `wifi` radios and stations.
+//! `wifi` radios and stations · `ap` hostapd · `clients` what the access point's clients get · `report` the
+//! words of the control socket.
 //!
-//! Needs `CAP_NET_ADMIN`.
+//! Needs `CAP_NET_ADMIN`; for an access point also `CAP_NET_RAW` (hostapd, router advertisements) and
+//! `CAP_NET_BIND_SERVICE` (DHCP).
 
+mod ap;
+mod clients;
 mod kernel;
+mod report;
 mod service;
+mod settings;
 mod wifi;
 
 use std::process::ExitCode;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_config::{EthernetRole, Workshop};
-use mesh_ipc::radio::{Interface, MAX_STATIONS, Phy, Plan, RadioRequest, RadioResponse, Role, Station};
+use mesh_ipc::radio::{RadioRequest, RadioResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
 use mesh_sys::clock;
 use mesh_sys::control::{ClientId, Server, ServerEvent};
@@ -11,17 +10,23 @@ use mesh_sys::netlink::{self, Monitor, Rtnetlink};
 use mesh_sys::poll::{self, Poller};
 use mesh_sys::service::Args;
 use mesh_sys::signal::{Signal, Signals};
-use mesh_types::Instant;
-use radio_core::{Channel, Config, Input, MeshSettings, Output, Planner, StationInput, WiredRole};
+use mesh_types::{Instant, NodeId};
+use radio_core::{Input, Output, Planner, Role, Station, StationInput, Work};
 
-use crate::kernel;
+use crate::ap::{AccessPoint, Target};
+use crate::clients::Clients;
+use crate::settings::Settings;
 use crate::wifi::Wifi;
+use crate::{kernel, report};
 
 pub(crate) const NAME: &str = "mesh-radio";
 
 const SIGNALS: u64 = 0;
 const MONITOR: u64 = 1;
 const WIFI: u64 = 2;
+const HOSTAPD: [u64; 2] = [3, 4];
+const DHCP: u64 = 5;
+const SOLICITATIONS: u64 = 6;
 const CONTROL: u64 = 16;
 
 /// The whole service.
@@ -35,6 +40,10 @@ pub(crate) struct Service {
     control: Server<RadioRequest, RadioResponse>,
     planner: Planner,
     wifi: Wifi,
+    ap: AccessPoint,
+    /// Of the access point's interface, while it has that role.
+    clients: Option<Clients>,
+    node: Option<NodeId>,
     watchers: BTreeSet<ClientId>,
     station_watchers: BTreeSet<ClientId>,
     mesh_id: String,
@@ -48,20 +57,7 @@ impl Service {
     /// Everything that has to work before there can be a plan; an error is for people.
     pub(crate) fn new(args: &Args) -> Result<Self, String> {
         let say = |what: &'static str| move |e: &dyn std::fmt::Display| format!("{what}: {e}");
-        let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
-        let config = Config {
-            wired: match loaded.config.ethernet.role {
-                EthernetRole::Auto => WiredRole::Auto,
-                EthernetRole::Uplink => WiredRole::Uplink,
-                EthernetRole::Mesh => WiredRole::Mesh,
-                EthernetRole::Off => WiredRole::Off,
-            },
-            mesh: MeshSettings {
-                frequency: loaded.config.mesh.channel.and_then(|c| radio_core::frequency(c.number())),
-                secured: loaded.config.mesh.password.is_some(),
-            },
-            released: matches!(loaded.config.workshop, Workshop::Manual),
-        };
+        let settings = Settings::new(args);
         let poller = Poller::new().map_err(|e| say("poller")(&e))?;
         let signals = Signals::new().map_err(|e| say("signals")(&e))?;
         let monitor = Monitor::new().map_err(|e| say("kernel notifications")(&e))?;
@@ -77,32 +73,44 @@ impl Service {
             deaf: false,
             nl,
             control,
-            planner: Planner::new(config),
+            planner: Planner::new(settings.plan),
             wifi: Wifi::default(),
+            ap: AccessPoint::new(settings.ap, args.run_dir.join("hostapd.conf"), HOSTAPD),
+            clients: None,
+            node: settings.node.ok(),
             watchers: BTreeSet::new(),
             station_watchers: BTreeSet::new(),
-            mesh_id: loaded.config.mesh.id.clone(),
-            config_problems: loaded.problem_lines(&args.config),
+            mesh_id: settings.mesh_id,
+            config_problems: settings.problems,
             step_problem: None,
             started: clock::now(),
         })
     }
 
-    /// Runs until SIGTERM. Interfaces stay as they are: others may be using them.
+    /// Runs until SIGTERM. The access point ends with it; other interfaces stay as they are: somebody may be
+    /// using them.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         self.reload(clock::now());
         let mut events = Vec::new();
         loop {
-            let timeouts = [self.planner.poll_timeout(), self.wifi.stations.poll_timeout()];
-            let deadline = timeouts.into_iter().flatten().min();
+            let clients = self.clients.as_ref().and_then(Clients::poll_timeout);
+            let cores = [self.planner.poll_timeout(), self.wifi.stations.poll_timeout()];
+            let timeouts = cores.into_iter().chain([self.ap.poll_timeout(), clients]);
+            let deadline = timeouts.flatten().min();
             self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
             for event in events.drain(..) {
                 match event.token {
-                    SIGNALS if self.told_to_end() => return Ok(()),
+                    SIGNALS if self.told_to_end() => {
+                        self.end();
+                        return Ok(());
+                    }
                     SIGNALS => {}
                     MONITOR => self.hear_kernel(now),
                     WIFI => self.hear_radios(now),
+                    token if HOSTAPD.contains(&token) => self.hear_hostapd(now),
+                    DHCP => self.hear_dhcp(now),
+                    SOLICITATIONS => self.clients.iter_mut().for_each(|c| c.hear_solicitations(now)),
                     _ => self.serve(now, event),
                 }
             }
@@ -117,6 +125,21 @@ impl Service {
                 self.wifi.stations.handle_timeout(now);
                 self.drain_stations(now);
             }
+            self.ap.handle_timeout(now, &self.poller);
+            if let Some(clients) = &mut self.clients {
+                clients.handle_timeout(now, &mut self.nl, &self.poller);
+            }
+        }
+    }
+
+    /// Nothing that was made for clients stays.
+    fn end(&mut self) {
+        self.clients.iter_mut().for_each(Clients::end);
+        self.ap.end();
+        if let Some(clients) = self.clients.take()
+            && let Err(e) = self.wifi.remove(clients.index())
+        {
+            log::warn!("removing the access point's interface: {e}");
         }
     }
 
@@ -135,6 +158,9 @@ impl Service {
                     }
                     let link = kernel::link(&link, &self.wifi.interfaces);
                     self.planner.handle_input(now, Input::Link(&link));
+                    if let Some(clients) = self.clients.as_mut().filter(|c| c.index() == link.index) {
+                        clients.ensure(now, &mut self.nl, &self.poller);
+                    }
                 }
                 Ok(Some(netlink::Event::LinkGone(link))) => {
                     self.planner.handle_input(now, Input::LinkGone(link.index));
@@ -217,30 +243,40 @@ impl Service {
         self.wifi.stations.handle_input(now, StationInput::Watched(watched));
     }
 
-    fn stations(&self) -> Vec<Station> {
-        let plan = self.planner.plan();
-        let name = |index: u32| plan.interfaces.iter().find(|i| i.index == index).map(|i| i.name.clone());
-        let each = self.wifi.stations.iter().map(|s| Station {
-            index: s.interface,
-            interface: name(s.interface).unwrap_or_default(),
-            mac: s.mac,
-            peer: s.peer,
-            signal: s.signal,
-            tx_bitrate: s.tx_bitrate,
-            rx_bitrate: s.rx_bitrate,
-            expected_throughput: s.expected_throughput,
-            inactive_ms: s.inactive_ms,
-        });
-        each.take(MAX_STATIONS).collect()
+    fn stations(&self) -> Vec<mesh_ipc::radio::Station> {
+        report::stations(self.planner.plan(), self.wifi.stations.iter())
+    }
+
+    /// Those of the access point, too.
+    fn all_stations(&mut self) -> Vec<mesh_ipc::radio::Station> {
+        let clients = self.ap.target().map(|t| t.index).map(|index| self.wifi.clients(index));
+        let mesh: Vec<Station> = self.wifi.stations.iter().copied().collect();
+        report::stations(self.planner.plan(), clients.iter().flatten().chain(&mesh))
+    }
+
+    /// hostapd says something, or has ended.
+    fn hear_hostapd(&mut self, now: Instant) {
+        if self.ap.hear(now, &self.poller) {
+            if let Some(clients) = &mut self.clients {
+                clients.ensure(now, &mut self.nl, &self.poller);
+            }
+            self.tell_watchers();
+        }
+    }
+
+    fn hear_dhcp(&mut self, now: Instant) {
+        let Some(clients) = &mut self.clients else { return };
+        let (wifi, index) = (&mut self.wifi, clients.index());
+        clients.hear_dhcp(now, || wifi.clients(index).iter().map(|s| s.mac).collect());
     }
 
     fn drain(&mut self, now: Instant) {
         // Bounded: each interface is prepared at most once before it has to wait.
         while let Some(output) = self.planner.poll_output() {
             match output {
-                Output::Prepare { index, role, join } => self.prepare(now, index, role, join),
-                Output::AddMeshPoint { phy, name } => {
-                    let done = self.wifi.add_mesh_point(phy, &name);
+                Output::Prepare { index, role, work } => self.prepare(now, index, role, work),
+                Output::AddInterface { phy, mode, name } => {
+                    let done = self.wifi.add_interface(phy, &name, mode);
                     if !self.note(&name, "can't be made on its radio", done) {
                         self.planner.handle_input(now, Input::PhyFailed { phy });
                     }
@@ -249,22 +285,54 @@ impl Service {
                     let done = self.wifi.remove(index);
                     self.note(&format!("interface {index}"), "can't be removed", done);
                 }
-                Output::PlanChanged => self.tell_watchers(),
+                Output::PlanChanged => {
+                    self.release_access_point(now);
+                    self.tell_watchers();
+                }
             }
         }
     }
 
-    fn prepare(&mut self, now: Instant, index: u32, role: radio_core::Role, join: Option<Channel>) {
+    /// The interface is gone, or for something else now.
+    fn release_access_point(&mut self, now: Instant) {
+        let plan = self.planner.plan();
+        let serves =
+            |index: u32| plan.interfaces.iter().any(|i| i.index == index && i.role == Role::AccessPoint);
+        if self.ap.target().is_some_and(|t| !serves(t.index)) {
+            self.ap.serve(now, &self.poller, None);
+        }
+        if self.clients.as_ref().is_some_and(|c| !serves(c.index())) {
+            self.clients = None;
+        }
+    }
+
+    fn serve_clients(&mut self, now: Instant, index: u32, interface: &str, work: Work) {
+        if self.clients.as_ref().is_none_or(|c| c.index() != index) {
+            self.clients = Some(Clients::new(index, interface, self.node, [DHCP, SOLICITATIONS]));
+        }
+        if let Some(clients) = &mut self.clients {
+            clients.ensure(now, &mut self.nl, &self.poller);
+        }
+        self.ap.serve(now, &self.poller, Some(Target { index, interface: interface.into(), work }));
+    }
+
+    fn prepare(&mut self, now: Instant, index: u32, role: Role, work: Option<Work>) {
         // As it is now, not as it was when the planner heard of it.
         let link = match self.nl.links().map(|all| all.into_iter().find(|l| l.index == index)) {
             Ok(Some(link)) => kernel::link(&link, &self.wifi.interfaces),
             _ => return, // gone again; the monitor tells
         };
         let (nl, wifi, id) = (&mut self.nl, &mut self.wifi, &self.mesh_id);
-        let done = kernel::prepare(nl, &link, role)
-            .and_then(|()| join.map_or(Ok(()), |channel| wifi.join(index, id, channel)));
+        let done =
+            kernel::prepare(nl, &link, role).and_then(|()| match work.filter(|_| role == Role::Mesh) {
+                Some(work) => wifi.join(index, id, work),
+                None => Ok(()),
+            });
         if self.note(&link.name, &format!("can't be set up for {role:?}"), done) {
             log::info!("{}: {role:?}: ready", link.name);
+            if let Some(work) = work.filter(|_| role == Role::AccessPoint) {
+                self.serve_clients(now, index, &link.name, work);
+            }
         } else {
             self.planner.handle_input(now, Input::Failed { index });
         }
@@ -302,7 +370,7 @@ impl Service {
                 if *request == RadioRequest::Watch {
                     self.watchers.insert(client);
                 }
-                RadioResponse::Plan(plan(self.planner.plan()))
+                RadioResponse::Plan(report::plan(self.planner.plan(), &self.ap))
             }
             RadioRequest::Stations | RadioRequest::WatchStations => {
                 self.wifi.refresh_stations(now);
@@ -310,15 +378,17 @@ impl Service {
                 if *request == RadioRequest::WatchStations {
                     self.station_watchers.insert(client);
                     self.watch_stations(now);
+                    RadioResponse::Stations(self.stations())
+                } else {
+                    RadioResponse::Stations(self.all_stations())
                 }
-                RadioResponse::Stations(self.stations())
             }
         };
         self.control.send(&self.poller, client, &Response::Service(answer));
     }
 
     fn tell_watchers(&mut self) {
-        let plan = plan(self.planner.plan());
+        let plan = report::plan(self.planner.plan(), &self.ap);
         for i in &plan.interfaces {
             log::debug!("{}: {:?}, running: {}, {}", i.name, i.role, i.running, i.reason);
         }
@@ -328,53 +398,14 @@ impl Service {
     }
 
     fn status(&self, now: Instant) -> ServiceStatus {
-        let (c, s) = (self.planner.counters(), self.wifi.stations.counters());
-        let plan = self.planner.plan();
-        let running = plan.interfaces.iter().filter(|i| i.running && i.role == radio_core::Role::Mesh);
-        let counters = [
-            ("interfaces", plan.interfaces.len() as u64),
-            ("mesh_running", running.count() as u64),
-            ("phys", plan.phys.len() as u64),
-            ("plans", c.plans),
-            ("steps", c.steps),
-            ("failures", c.failures),
-            ("too_many", c.too_many),
-            ("stations", self.wifi.stations.iter().count() as u64),
-            ("peers", self.wifi.stations.iter().filter(|s| s.peer).count() as u64),
-            ("peers_up", s.peers_up),
-            ("peers_lost", s.peers_lost),
-            ("station_lists", s.lists),
-            ("stations_too_many", s.too_many),
-        ];
+        let clients = self.clients.as_ref().map_or(&[][..], Clients::problems);
+        let told = self.config_problems.iter().chain(&self.step_problem).chain(clients).cloned();
         ServiceStatus {
             service: NAME.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: now.saturating_since(self.started).as_millis(),
-            problems: self.config_problems.iter().chain(&self.step_problem).cloned().collect(),
-            counters: counters.map(|(name, value)| (name.to_owned(), value)).into(),
+            problems: told.chain(self.ap.problem().map(str::to_owned)).collect(),
+            counters: report::counters(&self.planner, &self.wifi.stations, &self.ap, self.clients.as_ref()),
         }
     }
-}
-
-/// The plan in the words of the control socket.
-fn plan(plan: &radio_core::Plan) -> Plan {
-    let interfaces = plan.interfaces.iter().map(|i| Interface {
-        name: i.name.clone(),
-        index: i.index,
-        role: match i.role {
-            radio_core::Role::Mesh => Role::Mesh,
-            radio_core::Role::AccessPoint => Role::AccessPoint,
-            radio_core::Role::Uplink => Role::Uplink,
-            radio_core::Role::Unused => Role::Unused,
-        },
-        running: i.running,
-        reason: i.reason.clone(),
-    });
-    let phys = plan.phys.iter().map(|p| Phy {
-        name: p.phy.name.clone(),
-        modes: p.phy.modes.iter().map(|m| m.name().to_owned()).collect(),
-        bands: p.phy.bands.iter().map(|b| b.name().to_owned()).collect(),
-        reason: p.reason.clone(),
-    });
-    Plan { interfaces: interfaces.collect(), phys: phys.collect() }
 }

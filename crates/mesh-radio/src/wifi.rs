@@ -8,7 +8,8 @@ use mesh_sys::netlink::nl80211::{self, Event, MeshSetup, Nl80211, PeerLink};
 use mesh_sys::poll::Poller;
 use mesh_types::Instant;
 use radio_core::{
-    Band, Channel, Combination, Mode, Phy, Station, StationInput, StationOutput, Stations, Wifi as Interface,
+    Band, Channel, Combination, Mode, Phy, Role, Station, StationInput, StationOutput, Stations,
+    Wifi as Interface, Work,
 };
 
 /// A peer that was not heard for so many seconds is removed; it beacons every second.
@@ -24,6 +25,8 @@ pub(crate) struct Wifi {
     /// What the interfaces of radios are.
     pub(crate) interfaces: BTreeMap<u32, Interface>,
     pub(crate) stations: Stations,
+    /// How the interfaces in a mesh were joined to it.
+    joined: BTreeMap<u32, Work>,
 }
 
 impl Wifi {
@@ -60,12 +63,24 @@ impl Wifi {
         let phys = nl.wiphys()?.into_iter().map(phy).collect();
         let interface = |i: nl80211::WifiInterface| (i.index, Interface { phy: i.wiphy, mode: mode(i.mode) });
         self.interfaces = nl.interfaces()?.into_iter().map(interface).collect();
+        self.joined.retain(|index, _| self.interfaces.contains_key(index));
         Ok(phys)
     }
 
-    /// Makes a mesh point on a radio.
-    pub(crate) fn add_mesh_point(&mut self, phy: u32, name: &str) -> Result<(), Error> {
-        self.ready()?.add_interface(phy, name, nl80211::Mode::MeshPoint)
+    /// Makes a mesh point or an access point on a radio.
+    pub(crate) fn add_interface(&mut self, phy: u32, name: &str, kind: Mode) -> Result<(), Error> {
+        let kind =
+            if kind == Mode::MeshPoint { nl80211::Mode::MeshPoint } else { nl80211::Mode::AccessPoint };
+        self.ready()?.add_interface(phy, name, kind)
+    }
+
+    /// The stations of an access point now.
+    pub(crate) fn clients(&mut self, index: u32) -> Vec<Station> {
+        let listed = self.ready().and_then(|nl| nl.stations(index));
+        listed.map(|all| all.iter().map(station).collect()).unwrap_or_else(|e| {
+            log::debug!("listing the stations of interface {index}: {e}");
+            Vec::new()
+        })
     }
 
     /// Removes an interface from its radio.
@@ -73,17 +88,26 @@ impl Wifi {
         self.ready()?.remove_interface(index)
     }
 
-    /// Joins the mesh of that ID; one that has joined already stays where it is.
-    pub(crate) fn join(&mut self, index: u32, id: &str, channel: Channel) -> Result<(), Error> {
+    /// Joins the mesh of that ID; one that has joined already stays where it is, unless this service joined it
+    /// otherwise.
+    pub(crate) fn join(&mut self, index: u32, id: &str, work: Work) -> Result<(), Error> {
         let setup = MeshSetup {
             id: id.as_bytes(),
-            frequency: channel.frequency,
-            ht: channel.ht,
+            frequency: work.channel.frequency,
+            ht: work.channel.ht,
             peer_timeout: PEER_TIMEOUT,
+            beacon_interval: work.beacon_interval(Role::Mesh),
         };
-        match self.ready()?.join_mesh(index, &setup) {
-            Err(e) if e.errno() == Some(nl80211::ALREADY_JOINED) => Ok(()),
-            other => other,
+        let before = self.joined.insert(index, work);
+        let nl = self.ready()?;
+        let joined = nl.join_mesh(index, &setup);
+        match joined.as_ref().err().and_then(Error::errno) {
+            Some(nl80211::ALREADY_JOINED) if before.is_none_or(|b| b == work) => Ok(()),
+            Some(nl80211::ALREADY_JOINED) => {
+                nl.leave_mesh(index)?;
+                nl.join_mesh(index, &setup)
+            }
+            _ => joined,
         }
     }
 
@@ -213,6 +237,7 @@ fn phy(wiphy: nl80211::Wiphy) -> Phy {
             .map(|c| Channel { frequency: c.frequency, ht: wiphy.ht_bands.contains(&c.band) })
             .collect(),
         combinations: wiphy.combinations.iter().map(combination).collect(),
+        most_clients: wiphy.max_ap_stations,
         name: wiphy.name,
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Service {
     instances: Vec<Instance>,
     fib: Fib,
     uplinks: Uplinks,
+    /// mesh-radio has one.
+    access_point: bool,
     tunnels: Tunnels,
     /// Routes of tunnels that end here.
     ends: Vec<Route>,
@@ -141,6 +143,7 @@ impl Service {
             instances,
             fib,
             uplinks: Uplinks::new(settings.share_uplink, own_ula),
+            access_point: false,
             tunnels: Tunnels::new(tunnels.is_ok()),
             ends: Vec::new(),
             ruled: rules::Mesh::default(),

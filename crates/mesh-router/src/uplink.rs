@@ -1,12 +1,14 @@
 //! The node's own uplinks: default routes that others made (DHCP, router advertisements, people), out of
-//! interfaces that are no mesh interfaces.
+//! interfaces that are no mesh interfaces. And the translation of addresses, there and for the access point's clients.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mesh_sys::netlink::{Error, Route, RouteFilter, RouteKind, Rtnetlink, TABLE_MAIN, masquerade, sysctl};
+use mesh_sys::netlink::{
+    Clients, Error, Route, RouteFilter, RouteKind, Rtnetlink, TABLE_MAIN, sysctl, translate,
+};
 use mesh_sys::udp::Family;
-use mesh_types::Metric;
+use mesh_types::{AP_NETWORK, Metric};
 use olsrv2::{AttachedNetwork, NetAddr};
 
 use crate::fib::PROTOCOL;
@@ -30,18 +32,23 @@ pub(crate) struct Uplinks {
     prefix: Option<Ipv6Addr>,
     /// For IPv6 and for IPv4.
     found: [Option<Uplink>; 2],
-    /// Where packets leave with translated addresses; `None`: an earlier run may have left something.
-    translated: Option<BTreeSet<String>>,
-    /// Why the uplink can't be shared though it should, for people.
+    /// The access point's clients towards the mesh, if there is an access point.
+    clients: Option<Clients>,
+    /// Where packets leave with translated addresses, and which clients have theirs translated; `None`: an
+    /// earlier run may have left something.
+    translated: Option<Translation>,
+    /// Why addresses are not translated though they should be, for people.
     problem: Option<String>,
     /// What comes out of tunnels is translated as well.
     from_tunnels: bool,
 }
 
+type Translation = (BTreeSet<String>, Option<Clients>);
+
 impl Uplinks {
     pub(crate) fn new(share: bool, prefix: Option<Ipv6Addr>) -> Self {
         let found = [None, None];
-        Self { share, prefix, found, translated: None, problem: None, from_tunnels: false }
+        Self { share, prefix, found, clients: None, translated: None, problem: None, from_tunnels: false }
     }
 
     /// Looks at the kernel's default routes. True if something changed.
@@ -67,21 +74,38 @@ impl Uplinks {
         Ok(true)
     }
 
-    /// Translates addresses where the mesh's packets leave; a gateway without that would swallow them.
+    /// There is an access point, and the mesh is on these interfaces; its clients are seen there as `source`.
+    pub(crate) fn serve(&mut self, access_point: bool, mesh: &BTreeSet<String>, source: Ipv4Addr) {
+        self.clients = (access_point && !mesh.is_empty()).then(|| Clients {
+            network: AP_NETWORK,
+            source,
+            towards: mesh.clone(),
+        });
+        self.translate();
+    }
+
+    /// Translates addresses where the mesh's packets leave; a gateway without that would swallow them. So
+    /// would the mesh those of an access point's clients: each has the same network.
     fn translate(&mut self) {
         let names = self.found.iter().flatten().map(|u| u.name.clone());
         let wanted: BTreeSet<String> = names.filter(|_| self.share).collect();
+        let wanted = (wanted, self.clients.clone());
         if Some(&wanted) == self.translated.as_ref() {
             return;
         }
-        let nothing = wanted.is_empty();
-        self.from_tunnels = !nothing && self.prefix.is_some() && from_tunnels();
-        match masquerade(wanted.iter().map(String::as_str)) {
+        let nothing = wanted.0.is_empty() && wanted.1.is_none();
+        self.from_tunnels = !wanted.0.is_empty() && self.prefix.is_some() && from_tunnels();
+        match translate(wanted.0.iter().map(String::as_str), wanted.1.as_ref()) {
             Ok(()) => (self.translated, self.problem) = (Some(wanted), None),
             // A kernel without address translation has nothing to remove.
             Err(_) if nothing => (self.translated, self.problem) = (Some(wanted), None),
             Err(e) => {
-                let text = format!("the uplink is not shared: address translation (nf_tables): {e}");
+                let what = if wanted.0.is_empty() {
+                    "clients of the access point reach no other node over IPv4"
+                } else {
+                    "the uplink is not shared"
+                };
+                let text = format!("{what}: address translation (nf_tables): {e}");
                 if self.problem.as_ref() != Some(&text) {
                     log::warn!("{text}");
                 }
@@ -92,8 +116,8 @@ impl Uplinks {
 
     /// Takes the translation away, at the end.
     pub(crate) fn clear(&mut self) {
-        if self.translated.take().is_some_and(|t| !t.is_empty())
-            && let Err(e) = masquerade(std::iter::empty())
+        if self.translated.take().is_some_and(|(uplinks, clients)| !uplinks.is_empty() || clients.is_some())
+            && let Err(e) = translate(std::iter::empty(), None)
         {
             log::warn!("removing the address translation: {e}");
         }
@@ -105,7 +129,7 @@ impl Uplinks {
         let interface = &self.found.get(at)?.as_ref()?.name;
         let any = if at == 0 { [0u16; 8].into() } else { [0u8; 4].into() };
         let network = AttachedNetwork { prefix: NetAddr::new(any, 0), dist: 1, metric: Metric::MIN };
-        self.translated.as_ref().is_some_and(|t| t.contains(interface)).then_some(network)
+        self.translated.as_ref().is_some_and(|(uplinks, _)| uplinks.contains(interface)).then_some(network)
     }
 
     /// The routes of tunnels that end here and lead on to what is announced.
@@ -129,7 +153,7 @@ impl Uplinks {
         self.found.get(at).is_some_and(Option::is_some)
     }
 
-    /// Why the uplink is not shared, for people.
+    /// Why addresses are not translated, for people.
     pub(crate) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
@@ -225,7 +249,7 @@ mod tests {
         let uplink = Uplink { name: "eth0".into(), index: 2, gateway: None };
         uplinks.found = [None, Some(uplink)];
         assert_eq!(uplinks.announced(1), None, "not translated");
-        uplinks.translated = Some(["eth0".to_owned()].into());
+        uplinks.translated = Some((["eth0".to_owned()].into(), None));
         assert_eq!(uplinks.announced(0), None);
         assert_eq!(uplinks.announced(1).unwrap().prefix, NetAddr::new([0u8; 4].into(), 0));
         assert_eq!(uplinks.routes_out(), [], "what comes out would not be translated");

@@ -32,7 +32,7 @@ pub use address::Address;
 pub use link::Link;
 pub use monitor::{Event, Monitor, RouteEvent, RouteMonitor};
 pub use namespace::NetNamespace;
-pub use nat::masquerade;
+pub use nat::{Clients, translate};
 pub use neighbor::Neighbor;
 pub use route::{Change, Route, RouteFilter, RouteKind, TABLE_MAIN};
 pub use rule::{Rule, RuleAction};

@@ -9,7 +9,7 @@
 //! `SO_BINDTODEVICE` on a fresh socket needs no capability since Linux 5.7.
 #![allow(unsafe_code)]
 
-mod cmsg;
+pub(crate) mod cmsg;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -81,6 +81,21 @@ pub fn bind_shared(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// An IPv4 UDP socket on all addresses of one interface, for broadcasts in both directions (DHCP). It never
+/// blocks.
+///
+/// # Errors
+/// The kernel's: no such interface, the port is taken, or below 1024 without `CAP_NET_BIND_SERVICE`, …
+pub fn bind_broadcast(interface: &str, port: u16) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_broadcast(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
     Ok(socket.into())
 }
 
@@ -297,11 +312,11 @@ fn prepare_v6(socket: &Socket, config: &MulticastConfig<'_>) -> io::Result<()> {
     set_flag(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
 }
 
-fn check(result: isize) -> io::Result<usize> {
+pub(crate) fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+pub(crate) fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
     // SAFETY: `value` is a live, plain C struct or integer of `len` bytes, which the kernel only reads.
     let result = unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), len) };
@@ -320,7 +335,12 @@ fn set_multicast_interface_v4(fd: RawFd, index: u32) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
 }
 
-fn send_msg(fd: RawFd, payload: &[u8], to: &SocketAddr, control: &cmsg::Control) -> io::Result<()> {
+pub(crate) fn send_msg(
+    fd: RawFd,
+    payload: &[u8],
+    to: &SocketAddr,
+    control: &cmsg::Control,
+) -> io::Result<()> {
     let to = socket2::SockAddr::from(*to);
     let mut piece = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
     // SAFETY: all-zero is a valid msghdr; its layout differs between C libraries, hence no literal.
@@ -336,7 +356,7 @@ fn send_msg(fd: RawFd, payload: &[u8], to: &SocketAddr, control: &cmsg::Control)
     if sent == payload.len() { Ok(()) } else { Err(io::Error::other("datagram sent in part")) }
 }
 
-fn recv_msg(fd: RawFd, family: Family, buf: &mut [u8]) -> io::Result<Received> {
+pub(crate) fn recv_msg(fd: RawFd, family: Family, buf: &mut [u8]) -> io::Result<Received> {
     let mut control = cmsg::Control::empty();
     // SAFETY: all-zero is a valid value for both structs.
     let (mut name, mut message): (libc::sockaddr_storage, libc::msghdr) = unsafe { std::mem::zeroed() };

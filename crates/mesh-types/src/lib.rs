@@ -12,5 +12,5 @@ mod time;
 
 pub use metric::Metric;
 pub use name::{NodeName, NodeNameError};
-pub use node::{IPV4_ATTEMPTS, IPV4_POOL, NodeId};
+pub use node::{AP_NETWORK, IPV4_ATTEMPTS, IPV4_POOL, NodeId};
 pub use time::{Duration, Instant};

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The mesh's IPv4 pool, `10.64.0.0/10`: base address and prefix length.
 pub const IPV4_POOL: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 64, 0, 0), 10);
 
+/// The node on its own access point, the same on every node: address and prefix length.
+pub const AP_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 0, 1), 24);
+
 /// How many IPv4 addresses a node has to choose from ([`NodeId::mesh_ipv4`]).
 pub const IPV4_ATTEMPTS: u8 = 6;
 

@@ -7,7 +7,7 @@ mod common;
 use common::Node;
 use mesh_ipc::Response;
 use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
-use mesh_ipc::radio::{Interface, Phy, Plan, RadioRequest, RadioResponse, Role, Station};
+use mesh_ipc::radio::{AccessPoint, Interface, Phy, Plan, RadioRequest, RadioResponse, Role, Station};
 use mesh_ipc::router::{
     Edge, LinkState, MessageTraffic, Neighbor, Route, RouterRequest, RouterResponse, Traffic,
 };
@@ -171,17 +171,18 @@ fn the_plan_of_the_radios() {
     let mut node = Node::new("radio");
     node.service("mesh-radio", |request: RadioRequest| {
         if request == RadioRequest::Stations {
-            return vec![Response::Service(RadioResponse::Stations(vec![Station {
+            let on = |interface: &str, last| Station {
                 index: 3,
-                interface: "mesh0".into(),
-                mac: [2, 0, 0, 0, 10, 255],
+                interface: interface.into(),
+                mac: [2, 0, 0, 0, 10, last],
                 peer: true,
                 signal: Some(-61),
                 tx_bitrate: Some(54_000_000),
                 rx_bitrate: Some(6_500_000),
                 expected_throughput: None,
                 inactive_ms: Some(312),
-            }]))];
+            };
+            return vec![Response::Service(RadioResponse::Stations(vec![on("mesh0", 255), on("ap0", 7)]))];
         }
         vec![Response::Service(RadioResponse::Plan(Plan {
             interfaces: vec![Interface {
@@ -195,16 +196,26 @@ fn the_plan_of_the_radios() {
                 name: "phy0".into(),
                 modes: vec!["AP".into(), "mesh point".into()],
                 bands: vec!["2.4".into(), "5".into()],
-                reason: "later".into(),
+                reason: "both".into(),
             }],
+            access_point: Some(AccessPoint {
+                interface: "ap0".into(),
+                ssid: "bloor".into(),
+                frequency: 2437,
+                channel: Some(6),
+                serving: true,
+                most_clients: Some(10),
+            }),
         }))]
     });
     assert_eq!(
         node.good(&["radio"]),
         "INTERFACE  ROLE  LINK  WHY\neth0       mesh  up    wired\n\n\
-         RADIO  BANDS (GHz)  CAN DO          PLAN\nphy0   2.4 5        AP, mesh point  later\n\n\
-         STATION            INTERFACE  LINK  SIGNAL   RATE IN     RATE OUT   HEARD\n\
-         02:00:00:00:0a:ff  mesh0      peer  -61 dBm  6.5 Mbit/s  54 Mbit/s  312 ms ago\n"
+         RADIO  BANDS (GHz)  CAN DO          PLAN\nphy0   2.4 5        AP, mesh point  both\n\n\
+         access point \"bloor\" on ap0: on the air, channel 6, 2437 MHz, 1 client of 10 at the most\n\n\
+         STATION            INTERFACE  LINK    SIGNAL   RATE IN     RATE OUT   HEARD\n\
+         02:00:00:00:0a:ff  mesh0      peer    -61 dBm  6.5 Mbit/s  54 Mbit/s  312 ms ago\n\
+         02:00:00:00:0a:07  ap0        client  -61 dBm  6.5 Mbit/s  54 Mbit/s  312 ms ago\n"
     );
     let json = node.good(&["radio", "--json"]);
     assert!(json.contains("\"role\": \"mesh\"") && json.contains("\"signal_dbm\": -61"), "{json}");

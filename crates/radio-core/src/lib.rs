@@ -8,12 +8,16 @@
 //!
 //! [`Stations`], beside it, follows who is in reach of the mesh points.
 //!
-//! So far wired interfaces and 802.11s mesh points get work; access points are planned, and made later.
+//! For an access point: [`Keeper`] says when its daemon is started again, [`dhcp`] gives its clients IPv4
+//! addresses, [`ra`] tells them their IPv6 prefix.
 #![no_std]
 
 extern crate alloc;
 
+pub mod dhcp;
+mod keeper;
 mod planner;
+pub mod ra;
 mod radios;
 mod rules;
 mod stations;
@@ -21,9 +25,12 @@ mod stations;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use keeper::{
+    END_PATIENCE, FIRST_PAUSE, Keeper, KeeperInput, KeeperOutput, LONGEST_PAUSE, STABLE, START_PATIENCE,
+};
 pub use planner::{Config, Counters, Input, MAX_INTERFACES, MAX_PHYS, Output, Planner};
-pub use radios::{Assignment, Channel, Combination, MeshSettings, assign, frequency};
-pub use rules::{Decision, WiredRole, decide};
+pub use radios::{Assignment, Channel, Combination, RadioSettings, assign, channel_number, frequency};
+pub use rules::{Decision, WiredRole, Work, decide};
 pub use stations::{
     FIGURES, MAX_STATIONS, Mac, POLL, Station, StationCounters, StationInput, StationOutput, Stations,
 };
@@ -132,6 +139,8 @@ pub struct Phy {
     pub channels: Vec<Channel>,
     /// What it can be at the same time.
     pub combinations: Vec<Combination>,
+    /// The most clients an access point on it can have; `None`: it does not say.
+    pub most_clients: Option<u32>,
 }
 
 /// What an interface is for.
@@ -167,6 +176,8 @@ pub struct PlannedInterface {
 pub struct PlannedPhy {
     /// The radio.
     pub phy: Phy,
+    /// Clients join through it.
+    pub access_point: bool,
     /// What is planned for it, for people.
     pub reason: String,
 }

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant};
 
-use crate::radios::{Assignment, Channel, MeshSettings, assign};
-use crate::rules::{decide, is_own_mesh_point};
-use crate::{Link, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
+use crate::radios::{Assignment, RadioSettings, assign};
+use crate::rules::{Work, decide, is_own_access_point, is_own_mesh_point};
+use crate::{Link, Mode, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
 
 /// More interfaces than this are not planned for; later ones are left alone and counted.
 pub const MAX_INTERFACES: usize = 64;
@@ -25,8 +25,8 @@ const TRIES: u32 = 20;
 pub struct Config {
     /// `ethernet.role`
     pub wired: WiredRole,
-    /// `mesh.*`
-    pub mesh: MeshSettings,
+    /// `mesh.*` and `ap.*`
+    pub radios: RadioSettings,
     /// People drive the interfaces (`workshop = "manual"`); nothing is touched.
     pub released: bool,
 }
@@ -47,7 +47,7 @@ pub enum Input<'a> {
         /// Of which interface.
         index: u32,
     },
-    /// [`Output::AddMeshPoint`] was not possible.
+    /// [`Output::AddInterface`] was not possible.
     PhyFailed {
         /// Of which radio.
         phy: u32,
@@ -64,18 +64,20 @@ pub enum Output {
         index: u32,
         /// Its role.
         role: Role,
-        /// It is a mesh point, and is to join the mesh on this channel.
-        join: Option<Channel>,
+        /// It is ours, and is to mesh or to serve like this.
+        work: Option<Work>,
     },
-    /// Make a mesh point on a radio. Answer with [`Input::PhyFailed`] if that does not work; else it comes
+    /// Make an interface on a radio. Answer with [`Input::PhyFailed`] if that does not work; else it comes
     /// as an interface like any other.
-    AddMeshPoint {
+    AddInterface {
         /// On which.
         phy: u32,
+        /// What it is to be: a mesh point or an access point.
+        mode: Mode,
         /// What it is to be called.
         name: String,
     },
-    /// Remove a mesh point of ours: its radio is for something else now.
+    /// Remove an interface of ours: its radio is for something else now.
     Remove {
         /// Which.
         index: u32,
@@ -101,15 +103,15 @@ pub struct Counters {
 struct Entry {
     link: Link,
     /// What it was last prepared for. An interface that people set down afterwards stays down.
-    prepared: Option<(Role, Option<Channel>)>,
+    prepared: Option<(Role, Option<Work>)>,
     retry: Retry,
 }
 
 #[derive(Clone, Debug)]
 struct PhyEntry {
     phy: Phy,
-    /// A mesh point was asked for. One that people remove afterwards stays away.
-    asked: bool,
+    /// A mesh point, and an access point, was asked for. One that people remove afterwards stays away.
+    asked: [bool; 2],
     retry: Retry,
 }
 
@@ -205,7 +207,7 @@ impl Planner {
             entry.prepared = None;
         }
         for entry in self.phys.values_mut().filter_map(|e| e.retry.due(now).then_some(e)) {
-            entry.asked = false;
+            entry.asked = [false; 2];
         }
         self.replan();
     }
@@ -242,7 +244,7 @@ impl Planner {
                 Some(entry) if entry.phy.name == phy.name => entry.phy = phy.clone(),
                 None if full => self.counters.too_many += 1,
                 _ => {
-                    let entry = PhyEntry { phy: phy.clone(), asked: false, retry: Retry::default() };
+                    let entry = PhyEntry { phy: phy.clone(), asked: [false; 2], retry: Retry::default() };
                     self.phys.insert(phy.index, entry);
                 }
             }
@@ -251,9 +253,9 @@ impl Planner {
 
     fn replan(&mut self) {
         let phys: Vec<Phy> = self.phys.values().map(|e| e.phy.clone()).collect();
-        let assigned = assign(&phys, self.config.mesh, self.config.released);
+        let assigned = assign(&phys, self.config.radios, self.config.released);
         let assigned: BTreeMap<u32, Assignment> = self.phys.keys().copied().zip(assigned).collect();
-        self.ask_for_mesh_points(&assigned);
+        self.ask_for_interfaces(&assigned);
         let mut interfaces = Vec::new();
         for entry in self.entries.values_mut() {
             let link = &entry.link;
@@ -261,14 +263,14 @@ impl Planner {
             let Some(decision) = decide(link, phy, self.config.wired, self.config.released) else {
                 continue;
             };
-            let wanted = (decision.role, decision.join);
+            let wanted = (decision.role, decision.work);
             if entry.prepared != Some(wanted) && entry.retry.at.is_none() {
                 entry.prepared = Some(wanted);
-                let (index, role, join) = (link.index, decision.role, decision.join);
+                let (index, role, work) = (link.index, decision.role, decision.work);
                 let step = match role {
                     Role::Unused if decision.remove => Some(Output::Remove { index }),
                     Role::Unused => None,
-                    _ => Some(Output::Prepare { index, role, join }),
+                    _ => Some(Output::Prepare { index, role, work }),
                 };
                 self.counters.steps += u64::from(step.is_some());
                 self.outputs.extend(step);
@@ -282,8 +284,10 @@ impl Planner {
             });
         }
         let phys = phys.into_iter().map(|phy| {
-            let reason = assigned.get(&phy.index).map(|a| a.reason.clone()).unwrap_or_default();
-            PlannedPhy { phy, reason }
+            let assigned = assigned.get(&phy.index);
+            let access_point = assigned.is_some_and(|a| a.access_point.is_some());
+            let reason = assigned.map(|a| a.reason.clone()).unwrap_or_default();
+            PlannedPhy { phy, access_point, reason }
         });
         let plan = Plan { interfaces, phys: phys.collect() };
         if plan != self.plan {
@@ -295,27 +299,37 @@ impl Planner {
         }
     }
 
-    /// Every radio that is to mesh gets a mesh point, unless it has one.
-    fn ask_for_mesh_points(&mut self, assigned: &BTreeMap<u32, Assignment>) {
+    /// Every radio that is to mesh gets a mesh point, and one that is to serve an access point, unless it has one.
+    fn ask_for_interfaces(&mut self, assigned: &BTreeMap<u32, Assignment>) {
         let mut taken: Vec<String> = self.entries.values().map(|e| e.link.name.clone()).collect();
         for output in &self.outputs {
-            if let Output::AddMeshPoint { name, .. } = output {
+            if let Output::AddInterface { name, .. } = output {
                 taken.push(name.clone());
             }
         }
         for (index, entry) in &mut self.phys {
-            let wanted = assigned.get(index).is_some_and(|a| a.mesh.is_some());
-            let has = |e: &Entry| e.link.wifi.is_some_and(|w| w.phy == *index) && is_own_mesh_point(&e.link);
-            if !wanted {
-                entry.asked = false;
+            let on = |e: &&Entry| e.link.wifi.is_some_and(|w| w.phy == *index);
+            let has = |is: fn(&Link) -> bool| self.entries.values().filter(on).any(|e| is(&e.link));
+            let (mesh, ap) =
+                assigned.get(index).map_or((false, false), |a| (a.mesh.is_some(), a.access_point.is_some()));
+            if !mesh && !ap {
                 entry.retry = Retry::default();
-            } else if !entry.asked && entry.retry.at.is_none() && !self.entries.values().any(has) {
-                let mut names = (0..=taken.len()).map(|n| format!("mesh{n}"));
-                let Some(name) = names.find(|n| !taken.contains(n)) else { continue };
-                taken.push(name.clone());
-                entry.asked = true;
-                self.counters.steps += 1;
-                self.outputs.push_back(Output::AddMeshPoint { phy: *index, name });
+            }
+            let kinds = [
+                (mesh, has(is_own_mesh_point), Mode::MeshPoint, "mesh"),
+                (ap, has(is_own_access_point), Mode::AccessPoint, "ap"),
+            ];
+            for ((wanted, there, mode, word), asked) in kinds.into_iter().zip(&mut entry.asked) {
+                if !wanted {
+                    *asked = false;
+                } else if !*asked && entry.retry.at.is_none() && !there {
+                    let mut names = (0..=taken.len()).map(|n| format!("{word}{n}"));
+                    let Some(name) = names.find(|n| !taken.contains(n)) else { continue };
+                    taken.push(name.clone());
+                    *asked = true;
+                    self.counters.steps += 1;
+                    self.outputs.push_back(Output::AddInterface { phy: *index, mode, name });
+                }
             }
         }
     }
@@ -324,7 +338,7 @@ impl Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Mode, Wifi};
+    use crate::{Channel, Wifi};
     use alloc::vec;
 
     fn link(index: u32, up: bool) -> Link {
@@ -345,7 +359,7 @@ mod tests {
     }
 
     fn prepare(index: u32) -> Output {
-        Output::Prepare { index, role: Role::Mesh, join: None }
+        Output::Prepare { index, role: Role::Mesh, work: None }
     }
 
     #[test]
@@ -418,6 +432,7 @@ mod tests {
             name: format!("phy{index}"),
             modes: modes.to_vec(),
             bands: vec![crate::Band::Ghz2],
+            most_clients: None,
             channels: vec![CHANNEL],
             combinations: vec![crate::Combination { limits, interfaces: 4, channels: 1 }],
         }
@@ -428,21 +443,23 @@ mod tests {
     }
 
     fn add(phy: u32, name: &str) -> Output {
-        Output::AddMeshPoint { phy, name: name.into() }
+        let mode = if name.starts_with("ap") { Mode::AccessPoint } else { Mode::MeshPoint };
+        Output::AddInterface { phy, mode, name: name.into() }
     }
 
     fn join(index: u32) -> Output {
-        Output::Prepare { index, role: Role::Mesh, join: Some(CHANNEL) }
+        Output::Prepare { index, role: Role::Mesh, work: Some(Work { channel: CHANNEL, shared: false }) }
     }
 
+    const MESH: &[Mode] = &[Mode::MeshPoint];
     const BOTH: &[Mode] = &[Mode::AccessPoint, Mode::MeshPoint];
 
     #[test]
     fn a_radio_gets_a_mesh_point_that_joins_and_is_not_made_twice() {
         let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
         assert_eq!(drain(&mut p), [add(0, "mesh0"), Output::PlanChanged]);
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
         assert_eq!(drain(&mut p), [], "asked for");
         p.handle_input(Instant::ZERO, Input::Link(&mesh_point(7, "mesh0", 0)));
         assert_eq!(drain(&mut p), [join(7), Output::PlanChanged]);
@@ -450,7 +467,7 @@ mod tests {
         p.handle_input(Instant::ZERO, Input::LinkGone(7));
         assert_eq!(drain(&mut p), [Output::PlanChanged], "removed by hand: not made again");
         p.handle_input(Instant::ZERO, Input::AllPhys(&[]));
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(1, BOTH)]));
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(1, MESH)]));
         assert_eq!(drain(&mut p), [Output::PlanChanged, add(1, "mesh0")], "plugged in again");
     }
 
@@ -459,7 +476,7 @@ mod tests {
         let mut p = Planner::new(Config::default());
         p.handle_input(Instant::ZERO, Input::AllLinks(&[mesh_point(7, "mesh0", 0)]));
         drain(&mut p);
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), phy(1, BOTH), phy(2, BOTH)]));
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH), phy(1, MESH), phy(2, MESH)]));
         assert_eq!(drain(&mut p), [add(2, "mesh1"), join(7), Output::PlanChanged]);
     }
 
@@ -476,6 +493,28 @@ mod tests {
     }
 
     #[test]
+    fn a_radio_that_can_gets_an_access_point_too_and_gives_it_up() {
+        let mut p = Planner::new(Config::default());
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        assert_eq!(drain(&mut p), [add(0, "mesh0"), add(0, "ap0"), Output::PlanChanged]);
+        let ap = Link {
+            name: "ap0".into(),
+            wifi: Some(Wifi { phy: 0, mode: Mode::AccessPoint }),
+            ..link(8, false)
+        };
+        p.handle_input(Instant::ZERO, Input::Link(&ap));
+        let serve = Output::Prepare {
+            index: 8,
+            role: Role::AccessPoint,
+            work: Some(Work { channel: CHANNEL, shared: true }),
+        };
+        assert_eq!(drain(&mut p), [serve, Output::PlanChanged]);
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), phy(1, &[Mode::AccessPoint])]));
+        assert_eq!(drain(&mut p), [add(1, "ap1"), Output::Remove { index: 8 }, Output::PlanChanged]);
+        assert_eq!(p.plan().interfaces[0].role, Role::Unused);
+    }
+
+    #[test]
     fn mesh_points_made_by_hand_mesh_and_are_left_as_they_are() {
         let mut p = Planner::new(Config::default());
         p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, &[Mode::MeshPoint])]));
@@ -487,7 +526,7 @@ mod tests {
     #[test]
     fn a_mesh_point_that_cannot_be_made_is_tried_again_with_pauses() {
         let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
         drain(&mut p);
         p.handle_input(Instant::ZERO, Input::PhyFailed { phy: 0 });
         assert_eq!(drain(&mut p), []);
@@ -502,10 +541,13 @@ mod tests {
     fn released_radios_and_a_secured_mesh_are_not_touched() {
         for config in [
             Config { released: true, ..Config::default() },
-            Config { mesh: MeshSettings { secured: true, frequency: None }, ..Config::default() },
+            Config {
+                radios: RadioSettings { secured: true, ..RadioSettings::default() },
+                ..Config::default()
+            },
         ] {
             let mut p = Planner::new(config);
-            p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
+            p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
             assert_eq!(drain(&mut p), [Output::PlanChanged]);
         }
     }

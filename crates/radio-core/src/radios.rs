@@ -6,13 +6,15 @@ use alloc::vec::Vec;
 
 use crate::{Mode, Phy};
 
-/// What the configuration says about the mesh.
+/// What the configuration says about radios.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MeshSettings {
+pub struct RadioSettings {
     /// `mesh.channel`, as its centre in MHz.
-    pub frequency: Option<u32>,
+    pub mesh_frequency: Option<u32>,
     /// `mesh.password` is set.
     pub secured: bool,
+    /// `ap.channel`, as its centre in MHz.
+    pub ap_frequency: Option<u32>,
 }
 
 /// Interfaces that a radio can have at the same time.
@@ -60,8 +62,8 @@ pub struct Channel {
 /// What a radio is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// Clients join through it.
-    pub access_point: bool,
+    /// Clients join through it, on that channel.
+    pub access_point: Option<Channel>,
     /// It meshes, on that channel.
     pub mesh: Option<Channel>,
     /// Why, for people.
@@ -72,9 +74,9 @@ pub struct Assignment {
 const PREFERRED: [u32; 5] = [2412, 2437, 2462, 5180, 5745];
 
 /// What each of `phys` is for, in their order.
-pub fn assign(phys: &[Phy], settings: MeshSettings, released: bool) -> Vec<Assignment> {
+pub fn assign(phys: &[Phy], settings: RadioSettings, released: bool) -> Vec<Assignment> {
     let meshes = |p: &Phy| p.modes.contains(&Mode::MeshPoint) && !settings.secured && !p.channels.is_empty();
-    let serves = |p: &Phy| p.modes.contains(&Mode::AccessPoint);
+    let serves = |p: &Phy| p.modes.contains(&Mode::AccessPoint) && !p.channels.is_empty();
     let both = |p: &Phy| p.combinations.iter().any(|c| c.allows(&[Mode::AccessPoint, Mode::MeshPoint]));
     // The mesh gets the radio with the most bands; of equals, the first.
     let best = phys.iter().filter(|p| meshes(p)).max_by_key(|p| (p.bands.len(), core::cmp::Reverse(p.index)));
@@ -86,64 +88,109 @@ pub fn assign(phys: &[Phy], settings: MeshSettings, released: bool) -> Vec<Assig
         .or_else(|| phys.iter().find(|p| serves(p) && !is_best(p)))
         .or_else(|| phys.iter().find(|p| serves(p)));
     let is_server = |p: &Phy| server.is_some_and(|s| s.index == p.index);
-    let others_mesh = |p: &Phy| phys.iter().any(|o| o.index != p.index && meshes(o));
+    let others = |p: &Phy| phys.iter().filter(|o| o.index != p.index && meshes(o)).collect::<Vec<_>>();
     phys.iter()
         .map(|p| {
-            let (channel, on) = channel(p, settings.frequency);
-            let plan = |access_point: bool, mesh: Option<Channel>, reason: &str| Assignment {
-                access_point,
-                mesh,
-                reason: if mesh.is_some() { format!("{reason}, {on}") } else { reason.to_string() },
+            let mesh = Choice::of_mesh(p, settings.mesh_frequency);
+            let others = others(p);
+            let taken: Vec<u32> = others
+                .iter()
+                .filter_map(|o| Choice::of_mesh(o, settings.mesh_frequency).frequency())
+                .collect();
+            let ap = Choice::of_access_point(p, settings.ap_frequency, &taken);
+            let idle =
+                |reason: &str| Assignment { access_point: None, mesh: None, reason: reason.to_string() };
+            let access_point = |rest: &str| Assignment {
+                access_point: ap.channel,
+                mesh: None,
+                reason: format!("access point, {}{rest}", ap.text),
             };
             match () {
-                () if released => plan(false, None, "workshop = \"manual\": radios are left to people"),
-                () if is_server(p) && others_mesh(p) => {
-                    plan(true, None, "access point (comes later); another radio meshes")
-                }
+                () if released => idle("workshop = \"manual\": radios are left to people"),
+                () if is_server(p) && !others.is_empty() => access_point("; another radio meshes"),
                 () if is_server(p) && meshes(p) && both(p) => {
-                    plan(true, channel, "mesh point; access point beside it (comes later)")
+                    let other = settings.ap_frequency.filter(|f| mesh.frequency() != Some(*f));
+                    let other = other.map(|f| {
+                        format!(" (not {f} MHz as ap.channel says: one radio has one channel, the mesh's)")
+                    });
+                    Assignment {
+                        access_point: mesh.channel,
+                        mesh: mesh.channel,
+                        reason: format!(
+                            "mesh point and access point, {}{}",
+                            mesh.text,
+                            other.unwrap_or_default()
+                        ),
+                    }
                 }
-                () if is_server(p) && meshes(p) => plan(
-                    true,
-                    None,
-                    "access point (comes later): it can't be a mesh point beside it, the mesh runs over Ethernet",
-                ),
-                () if meshes(p) => plan(false, channel, "mesh point"),
-                () if p.modes.contains(&Mode::MeshPoint) && settings.secured => {
-                    plan(is_server(p), None, "mesh.password is set: no open mesh is joined, SAE comes later")
+                () if is_server(p) && meshes(p) => {
+                    access_point("; it can't be a mesh point beside it, the mesh runs over Ethernet")
+                }
+                () if meshes(p) => Assignment {
+                    access_point: None,
+                    mesh: mesh.channel,
+                    reason: format!("mesh point, {}", mesh.text),
+                },
+                () if is_server(p) && p.modes.contains(&Mode::MeshPoint) => {
+                    access_point("; mesh.password is set: no open mesh is joined, SAE comes later")
+                }
+                () if is_server(p) => access_point("; it can't be a mesh point"),
+                () if p.channels.is_empty() => {
+                    idle("no channel on which it may begin to send here (country?)")
                 }
                 () if p.modes.contains(&Mode::MeshPoint) => {
-                    plan(is_server(p), None, "no channel on which it may begin to send here (country?)")
+                    idle("mesh.password is set: no open mesh is joined, SAE comes later")
                 }
-                () if is_server(p) => plan(true, None, "access point (comes later); it can't be a mesh point"),
-                () if serves(p) => plan(false, None, "spare: another radio is the access point"),
-                () => plan(false, None, "not of use: neither access point nor mesh point"),
+                () if serves(p) => idle("spare: another radio is the access point"),
+                () => idle("not of use: neither access point nor mesh point"),
             }
         })
         .collect()
 }
 
-/// The mesh's channel on a radio, and how it was chosen, for people.
-fn channel(phy: &Phy, wanted: Option<u32>) -> (Option<Channel>, String) {
-    let find = |frequency: u32| phy.channels.iter().find(|c| c.frequency == frequency).copied();
-    let default = || PREFERRED.iter().find_map(|f| find(*f)).or(phy.channels.first().copied());
-    let text = |c: Option<Channel>| c.map_or_else(String::new, |c| format!("{} MHz", c.frequency));
-    match wanted {
-        None => (default(), text(default())),
-        Some(frequency) => match find(frequency) {
-            Some(c) => (Some(c), format!("{} as mesh.channel says", text(Some(c)))),
-            None => {
-                let instead = default();
-                (
-                    instead,
-                    format!(
-                        "{} instead of {frequency} MHz (mesh.channel), which the radio or the country does not allow",
-                        text(instead)
-                    ),
-                )
-            }
-        },
+/// A channel, and how it was chosen, for people.
+struct Choice {
+    channel: Option<Channel>,
+    text: String,
+}
+
+impl Choice {
+    /// The mesh's on a radio.
+    fn of_mesh(phy: &Phy, wanted: Option<u32>) -> Self {
+        let default = PREFERRED.iter().find_map(|f| find(phy, *f)).or(phy.channels.first().copied());
+        Self::of(phy, wanted, "mesh.channel", default)
     }
+
+    /// An access point's; where it is free to choose, not one that this node's mesh works on.
+    fn of_access_point(phy: &Phy, wanted: Option<u32>, taken: &[u32]) -> Self {
+        let all = || PREFERRED.iter().filter_map(|f| find(phy, *f));
+        let free = all().find(|c| !taken.contains(&c.frequency));
+        Self::of(phy, wanted, "ap.channel", free.or(all().next()).or(phy.channels.first().copied()))
+    }
+
+    fn of(phy: &Phy, wanted: Option<u32>, key: &str, default: Option<Channel>) -> Self {
+        let text = |c: Option<Channel>| c.map_or_else(String::new, |c| format!("{} MHz", c.frequency));
+        let found = wanted.and_then(|f| find(phy, f));
+        match (wanted, found) {
+            (None, _) => Self { channel: default, text: text(default) },
+            (Some(_), Some(_)) => Self { channel: found, text: format!("{} as {key} says", text(found)) },
+            (Some(frequency), None) => Self {
+                channel: default,
+                text: format!(
+                    "{} instead of {frequency} MHz ({key}), which the radio or the country does not allow",
+                    text(default)
+                ),
+            },
+        }
+    }
+
+    fn frequency(&self) -> Option<u32> {
+        self.channel.map(|c| c.frequency)
+    }
+}
+
+fn find(phy: &Phy, frequency: u32) -> Option<Channel> {
+    phy.channels.iter().find(|c| c.frequency == frequency).copied()
 }
 
 /// The centre of a channel in MHz (IEEE 802.11-2020 Annex E); `None` for a number that is none.
@@ -154,6 +201,11 @@ pub const fn frequency(channel: u8) -> Option<u32> {
         36..=177 => Some(5000 + 5 * channel as u32),
         _ => None,
     }
+}
+
+/// The number of the channel with that centre; the inverse of [`frequency`].
+pub fn channel_number(frequency_mhz: u32) -> Option<u8> {
+    (1..=177).find(|n| frequency(*n) == Some(frequency_mhz))
 }
 
 #[cfg(test)]
@@ -178,6 +230,7 @@ mod tests {
             name: format!("phy{index}"),
             modes: modes.to_vec(),
             bands: bands.to_vec(),
+            most_clients: None,
             channels: [on(Band::Ghz2, &[2412, 2417, 2437, 2462]), on(Band::Ghz5, &[5180, 5200])].concat(),
             combinations,
         }
@@ -224,11 +277,11 @@ mod tests {
 
     #[test]
     fn every_rule_once() {
-        let open = MeshSettings::default();
-        let secured = MeshSettings { secured: true, ..open };
+        let open = RadioSettings::default();
+        let secured = RadioSettings { secured: true, ..open };
         let no_channel = |p: Phy| Phy { channels: vec![], ..p };
         // radios, settings, released; of each radio: access point, mesh, a part of the reason
-        type Row = (Vec<Phy>, MeshSettings, bool, Vec<(bool, bool, &'static str)>);
+        type Row = (Vec<Phy>, RadioSettings, bool, Vec<(bool, bool, &'static str)>);
         let table: Vec<Row> = vec![
             (vec![], open, false, vec![]),
             (vec![mt76x2u(0)], open, true, vec![(false, false, "manual")]),
@@ -245,8 +298,8 @@ mod tests {
                 false,
                 vec![(false, true, "mesh point"), (true, false, "another radio")],
             ),
-            (vec![ath9k_htc(0)], open, false, vec![(true, true, "access point beside it")]),
-            (vec![rt2800usb(0)], open, false, vec![(true, true, "access point beside it")]),
+            (vec![ath9k_htc(0)], open, false, vec![(true, true, "mesh point and access point")]),
+            (vec![rt2800usb(0)], open, false, vec![(true, true, "mesh point and access point")]),
             (vec![one_at_a_time(0)], open, false, vec![(true, false, "over Ethernet")]),
             (vec![rtl8xxxu(0)], open, false, vec![(false, false, "not of use")]),
             (
@@ -273,14 +326,14 @@ mod tests {
                 vec![(true, false, "access point"), (false, false, "spare")],
             ),
             (vec![ath9k_htc(0)], secured, false, vec![(true, false, "SAE comes later")]),
-            (vec![no_channel(ath9k_htc(0))], open, false, vec![(true, false, "no channel")]),
+            (vec![no_channel(ath9k_htc(0))], open, false, vec![(false, false, "no channel")]),
         ];
         for (phys, settings, released, want) in table {
             let got = assign(&phys, settings, released);
             assert_eq!(got.len(), want.len());
             for (got, (access_point, mesh, part)) in got.iter().zip(want) {
                 assert_eq!(
-                    (got.access_point, got.mesh.is_some()),
+                    (got.access_point.is_some(), got.mesh.is_some()),
                     (access_point, mesh),
                     "{got:?} of {phys:?}"
                 );
@@ -291,8 +344,9 @@ mod tests {
 
     #[test]
     fn the_channel_is_the_configured_one_or_one_that_all_nodes_choose() {
-        let on =
-            |p: Phy, frequency| assign(&[p], MeshSettings { frequency, secured: false }, false).remove(0);
+        let on = |p: Phy, mesh_frequency| {
+            assign(&[p], RadioSettings { mesh_frequency, ..RadioSettings::default() }, false).remove(0)
+        };
         assert_eq!(on(mt76x2u(0), None).mesh.map(|c| c.frequency), Some(2412));
         let five = on(mt76x2u(0), Some(5180));
         assert_eq!(five.mesh.map(|c| c.frequency), Some(5180));
@@ -302,6 +356,24 @@ mod tests {
         assert!(other.reason.contains("instead of 5180 MHz (mesh.channel)"), "{}", other.reason);
         let odd = Phy { channels: vec![Channel { frequency: 2422, ht: false }], ..ath9k_htc(0) };
         assert_eq!(on(odd, None).mesh.map(|c| c.frequency), Some(2422));
+    }
+
+    #[test]
+    fn the_access_point_keeps_off_the_mesh_unless_told_or_bound_to_it() {
+        let settings = |ap_frequency| RadioSettings { ap_frequency, ..RadioSettings::default() };
+        let ap = |phys: &[Phy], frequency| assign(phys, settings(frequency), false).remove(0);
+        let on = |a: &Assignment| a.access_point.map(|c| c.frequency);
+        let alone = [brcmfmac(0, G2)];
+        assert_eq!(on(&ap(&alone, None)), Some(2412));
+        let two = [brcmfmac(0, G25), ath9k_htc(1)];
+        assert_eq!(on(&ap(&two, None)), Some(2437), "the mesh is on 2412 MHz");
+        assert_eq!(on(&ap(&two, Some(5180))), Some(5180));
+        let not_here = ap(&two, Some(2484));
+        assert_eq!(on(&not_here), Some(2437));
+        assert!(not_here.reason.contains("instead of 2484 MHz (ap.channel)"), "{}", not_here.reason);
+        let both = ap(&[ath9k_htc(0)], Some(2462));
+        assert_eq!((on(&both), both.mesh.map(|c| c.frequency)), (Some(2412), Some(2412)));
+        assert!(both.reason.contains("not 2462 MHz as ap.channel says"), "{}", both.reason);
     }
 
     #[test]
@@ -319,5 +391,7 @@ mod tests {
         let all = [(1, 2412), (13, 2472), (14, 2484), (36, 5180), (165, 5825)];
         assert!(all.iter().all(|(n, f)| frequency(*n) == Some(*f)));
         assert_eq!((frequency(0), frequency(20), frequency(200)), (None, None, None));
+        assert!(all.iter().all(|(n, f)| channel_number(*f) == Some(*n)));
+        assert_eq!(channel_number(2413), None);
     }
 }

@@ -25,13 +25,34 @@ pub enum WiredRole {
     Off,
 }
 
+/// What an interface of ours does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Its channel.
+    pub channel: Channel,
+    /// Mesh point and access point are on the same radio.
+    pub shared: bool,
+}
+
+impl Work {
+    /// Time between beacons, in units of 1,024 µs. Mesh points need few, and clients expect many; on one radio
+    /// they have to be the same.
+    pub fn beacon_interval(&self, role: Role) -> u16 {
+        match (self.shared, role) {
+            (true, _) => 200,
+            (false, Role::AccessPoint) => 100,
+            (false, _) => 1000,
+        }
+    }
+}
+
 /// A role and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The role.
     pub role: Role,
-    /// It is to join the mesh on this channel.
-    pub join: Option<Channel>,
+    /// It is ours, and is to mesh or to serve like this.
+    pub work: Option<Work>,
     /// It is ours and of no use any more.
     pub remove: bool,
     /// For people.
@@ -39,14 +60,23 @@ pub struct Decision {
 }
 
 fn decision(role: Role, reason: &str) -> Option<Decision> {
-    Some(Decision { role, join: None, remove: false, reason: reason.to_string() })
+    Some(Decision { role, work: None, remove: false, reason: reason.to_string() })
 }
 
 /// A mesh point with a name that we give: `mesh` and a number.
 pub(crate) fn is_own_mesh_point(link: &Link) -> bool {
-    let number = link.name.strip_prefix("mesh").unwrap_or_default();
-    let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    link.wifi.is_some_and(|w| w.mode == Mode::MeshPoint) && numbered
+    link.wifi.is_some_and(|w| w.mode == Mode::MeshPoint) && is_numbered(&link.name, "mesh")
+}
+
+/// An access point with a name that we give: `ap` and a number. hostapd may leave it as a client's.
+pub(crate) fn is_own_access_point(link: &Link) -> bool {
+    let mode = link.wifi.map(|w| w.mode);
+    matches!(mode, Some(Mode::AccessPoint | Mode::Station)) && is_numbered(&link.name, "ap")
+}
+
+fn is_numbered(name: &str, word: &str) -> bool {
+    let number = name.strip_prefix(word).unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What `link` is for; `phy` is what its radio is for, if it belongs to one. `None` for loopback, which is
@@ -54,19 +84,30 @@ pub(crate) fn is_own_mesh_point(link: &Link) -> bool {
 pub fn decide(link: &Link, phy: Option<&Assignment>, wired: WiredRole, released: bool) -> Option<Decision> {
     let virtual_kind = link.kind.as_deref().filter(|k| *k != "veth");
     let unused = |reason| decision(Role::Unused, reason);
+    let elsewhere = || unused("its radio is for something else").map(|d| Decision { remove: true, ..d });
     let mesh_point = link.wifi.is_some_and(|w| w.mode == Mode::MeshPoint);
     match () {
         () if link.hardware == LOOPBACK => None,
         () if released => unused("workshop = \"manual\": interfaces are left to people"),
         () if link.enslaved => unused("it is a port of a bridge or bond"),
         () if is_own_mesh_point(link) => match phy {
-            Some(Assignment { mesh: Some(channel), .. }) => Some(Decision {
+            Some(Assignment { mesh: Some(channel), access_point, .. }) => Some(Decision {
                 role: Role::Mesh,
-                join: Some(*channel),
+                work: Some(Work { channel: *channel, shared: access_point.is_some() }),
                 remove: false,
                 reason: format!("802.11s mesh point on {} MHz", channel.frequency),
             }),
-            Some(_) => unused("its radio is for something else").map(|d| Decision { remove: true, ..d }),
+            Some(_) => elsewhere(),
+            None => unused("its radio is not known yet"),
+        },
+        () if is_own_access_point(link) => match phy {
+            Some(Assignment { access_point: Some(channel), mesh, .. }) => Some(Decision {
+                role: Role::AccessPoint,
+                work: Some(Work { channel: *channel, shared: mesh.is_some() }),
+                remove: false,
+                reason: format!("access point on {} MHz", channel.frequency),
+            }),
+            Some(_) => elsewhere(),
             None => unused("its radio is not known yet"),
         },
         () if mesh_point => decision(Role::Mesh, "802.11s mesh point made by hand"),
@@ -160,12 +201,39 @@ mod tests {
         let link =
             Link { name: "mesh0".to_string(), wifi: Some(Wifi { phy: 0, mode: Mode::MeshPoint }), ..ether() };
         let channel = Channel { frequency: 2412, ht: true };
-        let radio = |mesh| Assignment { access_point: false, mesh, reason: String::new() };
+        let radio = |mesh| Assignment { access_point: None, mesh, reason: String::new() };
         let of = |mesh| decide(&link, Some(&radio(mesh)), WiredRole::Auto, false).unwrap();
         let mesh = of(Some(channel));
-        assert_eq!((mesh.role, mesh.join, mesh.remove), (Role::Mesh, Some(channel), false));
+        assert_eq!(
+            (mesh.role, mesh.work, mesh.remove),
+            (Role::Mesh, Some(Work { channel, shared: false }), false)
+        );
         let other = of(None);
-        assert_eq!((other.role, other.join, other.remove), (Role::Unused, None, true));
+        assert_eq!((other.role, other.work, other.remove), (Role::Unused, None, true));
         assert!(!decide(&link, Some(&radio(None)), WiredRole::Auto, true).unwrap().remove, "released");
+    }
+
+    #[test]
+    fn an_access_point_of_ours_does_what_its_radio_is_for() {
+        let link = |mode| Link { name: "ap0".to_string(), wifi: Some(Wifi { phy: 0, mode }), ..ether() };
+        let channel = Channel { frequency: 2412, ht: true };
+        let radio = |access_point| Assignment { access_point, mesh: None, reason: String::new() };
+        let of = |mode, ap| decide(&link(mode), Some(&radio(ap)), WiredRole::Auto, false).unwrap();
+        for mode in [Mode::AccessPoint, Mode::Station] {
+            let serves = of(mode, Some(channel));
+            assert_eq!(
+                (serves.role, serves.work),
+                (Role::AccessPoint, Some(Work { channel, shared: false }))
+            );
+            assert!(of(mode, None).remove);
+        }
+        assert_eq!(of(Mode::Monitor, Some(channel)).role, Role::Unused, "people's");
+    }
+
+    #[test]
+    fn beacons_of_one_radio_come_at_the_same_times() {
+        let work = |shared| Work { channel: Channel { frequency: 2412, ht: true }, shared };
+        let beacons = |shared| [Role::Mesh, Role::AccessPoint].map(|r| work(shared).beacon_interval(r));
+        assert_eq!((beacons(false), beacons(true)), ([1000, 100], [200, 200]));
     }
 }

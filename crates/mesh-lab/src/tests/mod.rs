@@ -13,6 +13,7 @@ mod keys;
 mod line;
 mod names;
 mod pair;
+mod phone;
 mod radio;
 mod recorded;
 mod records;
@@ -48,4 +49,4 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 ];
 
 /// Those that need radios, see `ci/radio`.
-pub(crate) const RADIO: &[(&str, Test)] = &[("radio", radio::run)];
+pub(crate) const RADIO: &[(&str, Test)] = &[("radio", radio::run), ("phone", phone::run)];

@@ -85,7 +85,8 @@ fn start(lab: &mut Lab) -> Result<()> {
 /// Joins again by hand.
 fn join(node: &Node) -> Result<()> {
     let interface = mesh_interface(node)?;
-    let setup = MeshSetup { id: b"p2pmesh", frequency: 2412, ht: true, peer_timeout: 10 };
+    let setup =
+        MeshSetup { id: b"p2pmesh", frequency: 2412, ht: true, peer_timeout: 10, beacon_interval: 200 };
     wifi(node, |nl| nl.join_mesh(interface, &setup))
 }
 

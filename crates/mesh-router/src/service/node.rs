@@ -35,6 +35,7 @@ impl Service {
 
     /// Looks for uplinks; what changed is announced at once.
     pub(super) fn look_for_uplinks(&mut self, now: Instant) {
+        self.uplinks.serve(self.access_point, self.links.wanted(), self.settings.originator4);
         match self.uplinks.look(&mut self.kernel, &self.links) {
             Ok(_) => {
                 self.put_ends(now);
@@ -97,6 +98,7 @@ impl Service {
         self.fib.commit(&mut self.kernel, now);
         let lo = self.kernel.link("lo").map_err(|e| e.to_string())?.map_or(1, |l| l.index);
         self.kernel.remove_address(lo, old.into(), 32).map_err(|e| e.to_string())?;
+        self.uplinks.serve(self.access_point, self.links.wanted(), self.settings.originator4);
         self.announce(now);
         self.sync(now);
         Ok(())

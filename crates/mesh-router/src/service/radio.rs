@@ -60,8 +60,9 @@ impl Service {
                     match answer {
                         Response::Service(RadioResponse::Stations(list)) => self.hear_stations(now, &list),
                         Response::Service(RadioResponse::Plan(plan)) => {
-                            let mesh = plan.interfaces.into_iter().filter(|i| i.role == Role::Mesh);
-                            self.links.want(mesh.map(|i| i.name).collect());
+                            let of = |role| plan.interfaces.iter().filter(move |i| i.role == role);
+                            self.access_point = of(Role::AccessPoint).next().is_some();
+                            self.links.want(of(Role::Mesh).map(|i| i.name.clone()).collect());
                             self.sync(now);
                             self.look_for_uplinks(now);
                         }

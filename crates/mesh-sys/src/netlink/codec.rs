@@ -159,7 +159,7 @@ fn push_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// The value of an attribute that holds attributes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Nest {
     bytes: Vec<u8>,
 }

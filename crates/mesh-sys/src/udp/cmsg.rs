@@ -12,7 +12,7 @@ const HEADER: usize = WORD + 8;
 
 /// Room for more than the kernel sends with the options we set.
 #[repr(C, align(8))]
-pub(super) struct Control {
+pub(crate) struct Control {
     pub(super) bytes: [u8; 128],
     pub(super) len: usize,
 }
@@ -47,7 +47,7 @@ impl Control {
 }
 
 /// The message that fixes the interface, and the source if there is one (of the same family).
-pub(super) fn pktinfo(family: Family, index: u32, source: Option<IpAddr>) -> Control {
+pub(crate) fn pktinfo(family: Family, index: u32, source: Option<IpAddr>) -> Control {
     let mut control = Control::empty();
     match family {
         Family::V4 => {

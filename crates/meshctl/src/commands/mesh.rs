@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
-use mesh_ipc::radio::{Plan, RadioRequest, RadioResponse, Role, Station};
+use mesh_ipc::radio::{AccessPoint, Plan, RadioRequest, RadioResponse, Role, Station};
 use mesh_ipc::router::{Edge, LinkState, Neighbor, Route, RouterRequest, RouterResponse};
 
 use crate::cli::{Args, Context};
@@ -298,15 +298,24 @@ pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
         table.row([p.name.clone(), p.bands.join(" "), p.modes.join(", "), p.reason.clone()]);
     }
     out.text(&format!("\n{}", table.lines("")))?;
+    if let Some(ap) = &plan.access_point {
+        out.text(&format!("\n{}\n", access_point(ap, clients(ap, &stations))))?;
+    }
     if stations.is_empty() {
         return Ok(());
     }
+    let is_client = |s: &Station| plan.access_point.as_ref().is_some_and(|ap| ap.interface == s.interface);
     let mut table = Table::new(&["STATION", "INTERFACE", "LINK", "SIGNAL", "RATE IN", "RATE OUT", "HEARD"]);
     for s in &stations {
         table.row([
             mac(s.mac),
             s.interface.clone(),
-            if s.peer { "peer" } else { "heard" }.into(),
+            match s.peer {
+                true if is_client(s) => "client",
+                true => "peer",
+                false => "heard",
+            }
+            .into(),
             decibels(s.signal),
             bitrate(s.rx_bitrate),
             bitrate(s.tx_bitrate),
@@ -314,6 +323,27 @@ pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
         ]);
     }
     out.text(&format!("\n{}", table.lines("")))
+}
+
+fn clients(ap: &AccessPoint, stations: &[Station]) -> usize {
+    stations.iter().filter(|s| s.interface == ap.interface).count()
+}
+
+/// One line about it.
+fn access_point(ap: &AccessPoint, clients: usize) -> String {
+    let channel = ap.channel.map_or_else(String::new, |c| format!("channel {c}, "));
+    let most = match ap.most_clients {
+        Some(most) => format!(" of {most} at the most"),
+        None => " (the radio names no limit)".into(),
+    };
+    let state = if ap.serving { "on the air" } else { "NOT on the air, see meshctl status" };
+    let plural = if clients == 1 { "" } else { "s" };
+    format!(
+        "access point {:?} on {}: {state}, {channel}{} MHz, {clients} client{plural}{most}",
+        clean(&ap.ssid),
+        ap.interface,
+        ap.frequency
+    )
 }
 
 fn mac(address: [u8; 6]) -> String {
@@ -327,6 +357,11 @@ fn plan_json(plan: &Plan, stations: &[Station]) -> Json {
         }),
         "phys" => Json::list(&plan.phys, |p| object! {
             "name" => &p.name, "modes" => p.modes.as_slice(), "bands" => p.bands.as_slice(), "reason" => &p.reason,
+        }),
+        "access_point" => plan.access_point.as_ref().map(|ap| object! {
+            "interface" => &ap.interface, "ssid" => &ap.ssid, "frequency" => ap.frequency,
+            "channel" => ap.channel, "serving" => ap.serving,
+            "clients" => clients(ap, stations), "most_clients" => ap.most_clients,
         }),
         "stations" => Json::list(stations, |s| object! {
             "mac" => mac(s.mac), "interface" => &s.interface, "peer" => s.peer, "signal_dbm" => s.signal,

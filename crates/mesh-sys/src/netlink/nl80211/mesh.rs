@@ -12,6 +12,7 @@ const CMD_SET_WIPHY_NETNS: u8 = 49;
 const CMD_JOIN_MESH: u8 = 68;
 const CMD_LEAVE_MESH: u8 = 69;
 const ATTR_IFNAME: u16 = 4;
+const ATTR_BEACON_INTERVAL: u16 = 12;
 const ATTR_MESH_ID: u16 = 24;
 const ATTR_MESH_CONFIG: u16 = 35;
 const ATTR_WIPHY_FREQ: u16 = 38;
@@ -38,6 +39,8 @@ pub struct MeshSetup<'a> {
     pub ht: bool,
     /// A peer that was not heard for so long is removed, in seconds.
     pub peer_timeout: u32,
+    /// Time between beacons, in units of 1,024 µs, 10 to 10,000; the same for all that a radio sends.
+    pub beacon_interval: u16,
 }
 
 fn about(family: u16, command: u8, interface: u32) -> Builder {
@@ -49,6 +52,7 @@ fn about(family: u16, command: u8, interface: u32) -> Builder {
 pub(super) fn join(family: u16, interface: u32, setup: &MeshSetup<'_>) -> Builder {
     let mut b = about(family, CMD_JOIN_MESH, interface);
     b.attribute(ATTR_MESH_ID, setup.id);
+    b.attribute_u32(ATTR_BEACON_INTERVAL, setup.beacon_interval.into());
     b.attribute_u32(ATTR_WIPHY_FREQ, setup.frequency);
     b.attribute_u32(ATTR_CHANNEL_WIDTH, if setup.ht { WIDTH_20 } else { WIDTH_20_WITHOUT_HT });
     let mut config = Nest::default();
@@ -110,12 +114,14 @@ mod tests {
 
     #[test]
     fn a_join_switches_forwarding_and_root_mode_off() {
-        let setup = MeshSetup { id: b"p2pmesh", frequency: 2412, ht: true, peer_timeout: 10 };
+        let setup =
+            MeshSetup { id: b"p2pmesh", frequency: 2412, ht: true, peer_timeout: 10, beacon_interval: 200 };
         let (command, attributes) = read(join(28, 5, &setup));
         let of = |kind| attributes.iter().find(|(k, _)| *k == kind).map(|(_, v)| v.clone()).unwrap();
         assert_eq!(command, CMD_JOIN_MESH);
         assert_eq!((of(ATTR_MESH_ID), of(ATTR_IFINDEX)), (b"p2pmesh".to_vec(), 5u32.to_ne_bytes().to_vec()));
         assert_eq!(of(ATTR_WIPHY_FREQ), 2412u32.to_ne_bytes());
+        assert_eq!(of(ATTR_BEACON_INTERVAL), 200u32.to_ne_bytes());
         assert_eq!(of(ATTR_CHANNEL_WIDTH), WIDTH_20.to_ne_bytes());
         let config = of(ATTR_MESH_CONFIG);
         let config: Vec<_> = codec::attributes(&config).map(Result::unwrap).collect();

@@ -10,6 +10,7 @@ const ATTR_WIPHY_NAME: u16 = 2;
 const ATTR_WIPHY_BANDS: u16 = 22;
 const ATTR_SUPPORTED_IFTYPES: u16 = 32;
 const ATTR_INTERFACE_COMBINATIONS: u16 = 120;
+const ATTR_MAX_AP_ASSOC_STA: u16 = 202;
 
 const BAND_FREQUENCIES: u16 = 1;
 const BAND_HT_CAPABILITY: u16 = 4;
@@ -43,6 +44,8 @@ pub struct Wiphy {
     pub channels: Vec<WifiChannel>,
     /// What it can be at the same time, each once.
     pub combinations: Vec<Combination>,
+    /// The most stations that an access point on it can have; `None`: it does not say.
+    pub max_ap_stations: Option<u32>,
 }
 
 /// A channel of a radio.
@@ -76,6 +79,7 @@ pub(super) fn merge(body: &[u8], found: &mut BTreeMap<u32, Wiphy>) -> Result<(),
         match attribute? {
             (ATTR_WIPHY, v) => index = Some(u32_of(v)?),
             (ATTR_WIPHY_NAME, v) => part.name = text_of(v),
+            (ATTR_MAX_AP_ASSOC_STA, v) => part.max_ap_stations = Some(u32_of(v)?).filter(|n| *n > 0),
             (ATTR_SUPPORTED_IFTYPES, v) => part.modes = modes(v)?,
             (ATTR_WIPHY_BANDS, v) => {
                 for inner in attributes(v) {
@@ -97,6 +101,7 @@ pub(super) fn merge(body: &[u8], found: &mut BTreeMap<u32, Wiphy>) -> Result<(),
     if !part.name.is_empty() {
         whole.name = part.name;
     }
+    whole.max_ap_stations = part.max_ap_stations.or(whole.max_ap_stations);
     add(&mut whole.modes, part.modes);
     add(&mut whole.bands, part.bands);
     add(&mut whole.ht_bands, part.ht_bands);
@@ -222,6 +227,7 @@ mod tests {
             b.attribute(ATTR_WIPHY_NAME, b"phy3\0");
             b.attribute(ATTR_SUPPORTED_IFTYPES, &flags(&[2, 3, 7, 12]));
             b.attribute(ATTR_INTERFACE_COMBINATIONS, &nest(&[(1, &combination)]));
+            b.attribute_u32(ATTR_MAX_AP_ASSOC_STA, 10);
         });
         let channels = nest(&[
             (0, &frequency(2412, &[])),
@@ -250,6 +256,7 @@ mod tests {
                 interfaces: 3,
                 channels: 1,
             }],
+            max_ap_stations: Some(10),
         };
         assert_eq!(found[&3], expected);
         for part in [&first, &second] {

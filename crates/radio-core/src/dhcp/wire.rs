@@ -1,0 +1,385 @@
+//! DHCP's messages (RFC 2131 §2, options of RFC 2132): a client's are read, a server's are written.
+//!
+//! Ethernet only. Options in the fields `sname` and `file` (overload) and ones split over several (RFC 3396)
+//! are not looked for: what a server has to know never is that long.
+
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use crate::Mac;
+
+const BOOTREQUEST: u8 = 1;
+const BOOTREPLY: u8 = 2;
+const ETHERNET: u8 = 1;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Up to the options.
+const HEADER: usize = 240;
+/// Old clients take nothing shorter (RFC 1542 §2.1).
+const SHORTEST: usize = 300;
+const BROADCAST: u8 = 0x80;
+
+/// A longer client identifier is none.
+pub const MAX_CLIENT_ID: usize = 64;
+
+const PAD: u8 = 0;
+const SUBNET_MASK: u8 = 1;
+const ROUTER: u8 = 3;
+const NAME_SERVER: u8 = 6;
+const DOMAIN: u8 = 15;
+const REQUESTED: u8 = 50;
+const LEASE_TIME: u8 = 51;
+const KIND: u8 = 53;
+const SERVER: u8 = 54;
+const RENEWAL_TIME: u8 = 58;
+const REBINDING_TIME: u8 = 59;
+const CLIENT_ID: u8 = 61;
+const END: u8 = 255;
+
+/// What a message is (option 53).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A client looks for servers.
+    Discover,
+    /// An address is offered.
+    Offer,
+    /// A client takes or renews one.
+    Request,
+    /// A client found its address in use.
+    Decline,
+    /// It is the client's.
+    Ack,
+    /// It is not.
+    Nak,
+    /// A client gives its address back.
+    Release,
+    /// A client has an address and wants the rest.
+    Inform,
+    /// Another one.
+    Unknown(u8),
+}
+
+impl Kind {
+    /// From its number.
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Discover,
+            2 => Self::Offer,
+            3 => Self::Request,
+            4 => Self::Decline,
+            5 => Self::Ack,
+            6 => Self::Nak,
+            7 => Self::Release,
+            8 => Self::Inform,
+            n => Self::Unknown(n),
+        }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Discover => 1,
+            Self::Offer => 2,
+            Self::Request => 3,
+            Self::Decline => 4,
+            Self::Ack => 5,
+            Self::Nak => 6,
+            Self::Release => 7,
+            Self::Inform => 8,
+            Self::Unknown(n) => n,
+        }
+    }
+}
+
+/// Why bytes are no message of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireError {
+    /// Shorter than the fixed part.
+    Short,
+    /// Not a request, not from Ethernet, or without DHCP's cookie.
+    Foreign,
+    /// An option ends behind the message, or has a length that it can't have.
+    Option(u8),
+    /// BOOTP, without a message type.
+    NoKind,
+}
+
+impl core::fmt::Display for WireError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Short => f.write_str("shorter than a DHCP message"),
+            Self::Foreign => f.write_str("not a DHCP request of an Ethernet host"),
+            Self::Option(n) => write!(f, "DHCP option {n} has a wrong length"),
+            Self::NoKind => f.write_str("no DHCP message type"),
+        }
+    }
+}
+
+/// A client's message; only what a server looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// The client's number for this exchange.
+    pub xid: [u8; 4],
+    /// It can't hear unicasts yet.
+    pub broadcast: bool,
+    /// The address the client has, unspecified if none.
+    pub ciaddr: Ipv4Addr,
+    /// The relay, unspecified if none.
+    pub giaddr: Ipv4Addr,
+    /// Hardware address.
+    pub mac: Mac,
+    /// Option 50: the address it wants.
+    pub requested: Option<Ipv4Addr>,
+    /// Option 54: the server it chose.
+    pub server: Option<Ipv4Addr>,
+    /// Option 61, 2 to [`MAX_CLIENT_ID`] bytes.
+    pub client_id: Option<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// See [`WireError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let fixed: &[u8; HEADER] = bytes.first_chunk().ok_or(WireError::Short)?;
+        let [op, hardware, length, ..] = *fixed;
+        if op != BOOTREQUEST || hardware != ETHERNET || length != 6 || !fixed.ends_with(&COOKIE) {
+            return Err(WireError::Foreign);
+        }
+        let mut message = Self {
+            kind: Kind::Unknown(0),
+            xid: array(fixed, 4).ok_or(WireError::Short)?,
+            broadcast: fixed.get(10).is_some_and(|flags| flags & BROADCAST != 0),
+            ciaddr: address(fixed, 12).ok_or(WireError::Short)?,
+            giaddr: address(fixed, 24).ok_or(WireError::Short)?,
+            mac: array(fixed, 28).ok_or(WireError::Short)?,
+            requested: None,
+            server: None,
+            client_id: None,
+        };
+        let mut kind = None;
+        let mut rest = bytes.get(HEADER..).unwrap_or_default();
+        while let [code, tail @ ..] = rest {
+            match *code {
+                PAD => rest = tail,
+                END => break,
+                code => {
+                    let bad = WireError::Option(code);
+                    let (len, tail) = tail.split_first().ok_or(bad)?;
+                    let (value, tail) = tail.split_at_checked(usize::from(*len)).ok_or(bad)?;
+                    message.option(code, value, &mut kind)?;
+                    rest = tail;
+                }
+            }
+        }
+        message.kind = kind.ok_or(WireError::NoKind)?;
+        Ok(message)
+    }
+
+    fn option(&mut self, code: u8, value: &'a [u8], kind: &mut Option<Kind>) -> Result<(), WireError> {
+        let bad = WireError::Option(code);
+        match code {
+            KIND => {
+                let [number] = value else { return Err(bad) };
+                kind.get_or_insert(Kind::from_number(*number));
+            }
+            REQUESTED => self.requested = Some(whole_address(value).ok_or(bad)?),
+            SERVER => self.server = Some(whole_address(value).ok_or(bad)?),
+            CLIENT_ID if value.len() >= 2 && value.len() <= MAX_CLIENT_ID => self.client_id = Some(value),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a server tells a client of its address and network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The server, which is the router and the name server, too.
+    pub server: Ipv4Addr,
+    /// Length of the network's prefix.
+    pub prefix_len: u8,
+    /// What names without a dot are looked up in; at most 255 bytes.
+    pub domain: &'static str,
+}
+
+/// Writes the answer to `to`: `kind`, the address `yiaddr`, its lease in seconds (`None` in the answer to an
+/// INFORM), and, but for a NAK, what there is to know of the network.
+pub(super) fn reply(
+    to: &Message<'_>,
+    kind: Kind,
+    yiaddr: Ipv4Addr,
+    lease: Option<u32>,
+    net: &Network,
+) -> Vec<u8> {
+    let mut b = Vec::with_capacity(SHORTEST + 64);
+    b.extend_from_slice(&[BOOTREPLY, ETHERNET, 6, 0]);
+    b.extend_from_slice(&to.xid);
+    b.extend_from_slice(&[0, 0, if to.broadcast { BROADCAST } else { 0 }, 0]);
+    let ciaddr = if kind == Kind::Ack { to.ciaddr } else { Ipv4Addr::UNSPECIFIED };
+    for ip in [ciaddr, yiaddr, Ipv4Addr::UNSPECIFIED, to.giaddr] {
+        b.extend_from_slice(&ip.octets());
+    }
+    b.extend_from_slice(&to.mac);
+    b.resize(HEADER - COOKIE.len(), 0);
+    b.extend_from_slice(&COOKIE);
+    let mut option = |code: u8, value: &[u8]| {
+        if let Ok(len) = u8::try_from(value.len()) {
+            b.extend_from_slice(&[code, len]);
+            b.extend_from_slice(value);
+        }
+    };
+    let server = net.server.octets();
+    option(KIND, &[kind.number()]);
+    option(SERVER, &server);
+    if kind != Kind::Nak {
+        let mask = u32::MAX.checked_shl(32 - u32::from(net.prefix_len.min(32))).unwrap_or(0);
+        if let Some(lease) = lease {
+            option(LEASE_TIME, &lease.to_be_bytes());
+            // RFC 2131 §4.4.5
+            option(RENEWAL_TIME, &(lease / 2).to_be_bytes());
+            option(REBINDING_TIME, &(lease / 8 * 7).to_be_bytes());
+        }
+        option(SUBNET_MASK, &mask.to_be_bytes());
+        option(ROUTER, &server);
+        option(NAME_SERVER, &server);
+        option(DOMAIN, net.domain.as_bytes());
+    }
+    if let Some(id) = to.client_id {
+        option(CLIENT_ID, id); // RFC 6842
+    }
+    b.push(END);
+    b.resize(b.len().max(SHORTEST), 0);
+    b
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+fn address(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
+    array::<4>(bytes, at).map(Ipv4Addr::from_octets)
+}
+
+fn whole_address(value: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from_octets)
+}
+
+/// Client messages for tests.
+#[cfg(test)]
+pub(super) mod sample {
+    use super::*;
+
+    /// A message of that kind with these options behind it.
+    pub(crate) fn message(kind: Kind, mac: Mac, options: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut b = alloc::vec![0u8; HEADER];
+        b[..8].copy_from_slice(&[1, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef]);
+        b[28..34].copy_from_slice(&mac);
+        b[236..].copy_from_slice(&COOKIE);
+        for (code, value) in [(KIND, &[kind.number()][..])].iter().chain(options) {
+            b.extend_from_slice(&[*code, value.len() as u8]);
+            b.extend_from_slice(value);
+        }
+        b.push(END);
+        b
+    }
+
+    /// The options of a server's message.
+    pub(crate) fn options(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut rest = &bytes[HEADER..];
+        while rest[0] != END {
+            let len = usize::from(rest[1]);
+            found.push((rest[0], rest[2..2 + len].to_vec()));
+            rest = &rest[2 + len..];
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 7];
+
+    #[test]
+    fn rfc2131_a_request_is_read_whole() {
+        let id = [1, 2, 0, 0, 0, 0, 7];
+        let mut bytes = sample::message(
+            Kind::Request,
+            MAC,
+            &[
+                (REQUESTED, &[10, 0, 0, 9]),
+                (SERVER, &[10, 0, 0, 1]),
+                (CLIENT_ID, &id),
+                (55, &[1, 3, 6]),
+                (PAD, &[]),
+            ],
+        );
+        bytes[10] = 0x80;
+        bytes[12..16].copy_from_slice(&[10, 0, 0, 5]);
+        let want = Message {
+            kind: Kind::Request,
+            xid: [0xde, 0xad, 0xbe, 0xef],
+            broadcast: true,
+            ciaddr: Ipv4Addr::new(10, 0, 0, 5),
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            mac: MAC,
+            requested: Some(Ipv4Addr::new(10, 0, 0, 9)),
+            server: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            client_id: Some(&id),
+        };
+        assert_eq!(Message::parse(&bytes), Ok(want));
+        for cut in 0..bytes.len() {
+            let _ = Message::parse(&bytes[..cut]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_says_why() {
+        let good = sample::message(Kind::Discover, MAC, &[]);
+        let with = |at: usize, byte: u8| {
+            let mut b = good.clone();
+            b[at] = byte;
+            b
+        };
+        let parse = |b: &[u8]| Message::parse(b).map(|m| m.kind);
+        assert_eq!(parse(&good), Ok(Kind::Discover));
+        assert_eq!(parse(&with(0, 2)), Err(WireError::Foreign));
+        assert_eq!(parse(&with(2, 16)), Err(WireError::Foreign));
+        assert_eq!(parse(&with(236, 0)), Err(WireError::Foreign));
+        assert_eq!(parse(&good[..200]), Err(WireError::Short));
+        assert_eq!(parse(&good[..HEADER]), Err(WireError::NoKind));
+        assert_eq!(parse(&with(241, 9)), Err(WireError::Option(KIND)));
+        let three = sample::message(Kind::Discover, MAC, &[(REQUESTED, &[1, 2, 3])]);
+        assert_eq!(parse(&three), Err(WireError::Option(REQUESTED)));
+        let long = [7u8; MAX_CLIENT_ID + 1];
+        let long = sample::message(Kind::Discover, MAC, &[(CLIENT_ID, &long)]);
+        assert_eq!(Message::parse(&long).map(|m| m.client_id), Ok(None));
+        assert_eq!(parse(&with(242, 77)), Ok(Kind::Unknown(77)));
+    }
+
+    #[test]
+    fn rfc2132_an_answer_says_all_a_client_needs() {
+        let net = Network { server: Ipv4Addr::new(10, 0, 0, 1), prefix_len: 24, domain: "local" };
+        let ask = sample::message(Kind::Discover, MAC, &[(CLIENT_ID, &[0, 9])]);
+        let ask = Message::parse(&ask).unwrap();
+        let bytes = reply(&ask, Kind::Offer, Ipv4Addr::new(10, 0, 0, 77), Some(3600), &net);
+        assert_eq!((bytes[0], &bytes[4..8], &bytes[16..20]), (2, &ask.xid[..], &[10, 0, 0, 77][..]));
+        assert_eq!((&bytes[28..34], bytes.len()), (&MAC[..], SHORTEST));
+        let of = |code| sample::options(&bytes).into_iter().find(|(c, _)| *c == code).map(|(_, v)| v);
+        let server = Some(alloc::vec![10, 0, 0, 1]);
+        assert_eq!((of(3), of(6), of(54)), (server.clone(), server.clone(), server));
+        assert_eq!(of(1), Some(alloc::vec![255, 255, 255, 0]));
+        assert_eq!(of(15).as_deref(), Some(&b"local"[..]));
+        let seconds = |code| of(code).map(|v| u32::from_be_bytes(v.try_into().unwrap()));
+        assert_eq!((seconds(51), seconds(58), seconds(59)), (Some(3600), Some(1800), Some(3150)));
+        assert_eq!((of(53), of(61)), (Some(alloc::vec![2]), Some(alloc::vec![0, 9])));
+        let nak = reply(&ask, Kind::Nak, Ipv4Addr::UNSPECIFIED, None, &net);
+        let codes: Vec<u8> = sample::options(&nak).into_iter().map(|(c, _)| c).collect();
+        assert_eq!(codes, [53, 54, 61]);
+    }
+}
