@@ -476,8 +476,8 @@ mod tests {
         let mut p = Planner::new(Config::default());
         p.handle_input(Instant::ZERO, Input::AllLinks(&[mesh_point(7, "mesh0", 0)]));
         drain(&mut p);
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH), phy(1, MESH), phy(2, MESH)]));
-        assert_eq!(drain(&mut p), [add(2, "mesh1"), join(7), Output::PlanChanged]);
+        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), phy(1, BOTH), phy(2, BOTH)]));
+        assert_eq!(drain(&mut p), [add(1, "ap0"), add(2, "mesh1"), join(7), Output::PlanChanged]);
     }
 
     #[test]
