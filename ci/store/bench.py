@@ -130,8 +130,9 @@ class Kubo:
 
     def __init__(self, library: pathlib.Path, folder: pathlib.Path):
         folder.mkdir()
-        self.process = subprocess.Popen([sys.executable, __file__, "--be-kubo", str(library), str(folder / "repo")],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen([sys.executable, pathlib.Path(__file__).resolve(), "--be-kubo", str(library.resolve()), str(folder / "repo")],
+                                        cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)  # it leaves a log where it is started
         self.process.stdout.readline()
 
     def ask(self, *words: str | os.PathLike) -> tuple[str, float]:

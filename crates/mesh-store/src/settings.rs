@@ -37,7 +37,7 @@ pub(crate) const FLAGS: &[Flag] = &[
 
 /// Bytes of one segment file.
 const SEGMENT: u64 = 32 << 20;
-/// Blocks the index may hold, about 45 bytes of memory each.
+/// Blocks the index may hold, about 56 bytes of memory each.
 const MAX_BLOCKS: usize = 250_000;
 /// What a store gets where the free space can't be found out.
 const FALLBACK_QUOTA: u64 = 1 << 30;

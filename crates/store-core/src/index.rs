@@ -1,4 +1,4 @@
-//! Where each block is: 28 bytes of it, about 42 with what the tree leaves free.
+//! Where each block is: 28 bytes of it, about 56 with the tree around them and what it leaves free.
 
 use alloc::collections::BTreeMap;
 

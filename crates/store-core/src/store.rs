@@ -23,7 +23,7 @@ pub struct Config {
     pub quota: u64,
     /// Bytes after which a new segment is begun; 4 MiB to 1 GiB.
     pub segment_size: u64,
-    /// The most blocks; each takes about 45 bytes of memory.
+    /// The most blocks; each takes about 56 bytes of memory.
     pub max_blocks: usize,
 }
 
