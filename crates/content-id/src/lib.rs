@@ -24,6 +24,7 @@ pub mod dagpb;
 pub mod export;
 mod hamt;
 pub mod import;
+pub mod ipns;
 pub mod unixfs;
 mod varint;
 
