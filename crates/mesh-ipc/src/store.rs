@@ -78,6 +78,13 @@ pub enum StoreRequest {
         /// Also what recursive pins hold.
         indirect: bool,
     },
+    /// Keeps an IPNS record, once it is verified; [`StoreResponse::Done`].
+    IpnsPut {
+        /// The name it belongs to, in any form.
+        name: String,
+        /// The record's bytes, 10 KiB at most.
+        record: Vec<u8>,
+    },
     /// Drops what no pin holds; one [`StoreResponse::Collected`].
     Gc,
     /// One [`StoreResponse::Stat`].

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 pub(crate) use help::{help, man};
 pub(crate) use parse::{Parsed, parse};
 
-use crate::commands::{counters, decode, help as help_command, info, logs, mesh, store, support, update};
+use crate::commands::{
+    counters, decode, help as help_command, info, ipns, logs, mesh, store, support, update,
+};
 use crate::failure::Failure;
 use crate::out::Out;
 
@@ -308,6 +310,19 @@ pub(crate) const COMMANDS: &[Command] = &[
         details: "",
         flags: &[],
         run: store::gc,
+    },
+    Command {
+        name: "ipns",
+        usage: "put FILE",
+        operands: (2, 2),
+        words: &["put"],
+        about: "let a name stand for content",
+        details: "FILE holds a signed IPNS record, as kubo's `ipfs name` and other tools make them. The name is that of \
+                  its key: the file's name up to the first dot or `_`, or what --name says. Nodes around ask \
+                  this one for it: http://<hostname>.local:8080/ipns/<name>. A record with a lower sequence number than \
+                  the one that is known is refused.",
+        flags: &[option("--name", None, "NAME", "the name it belongs to")],
+        run: ipns::ipns,
     },
     Command {
         name: "peers",

@@ -4,6 +4,7 @@ pub(crate) mod counters;
 pub(crate) mod decode;
 pub(crate) mod help;
 pub(crate) mod info;
+pub(crate) mod ipns;
 pub(crate) mod logs;
 pub(crate) mod mesh;
 pub(crate) mod store;
