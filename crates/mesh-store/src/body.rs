@@ -20,7 +20,15 @@ const SLICE: usize = 64 * 1024;
 pub(crate) enum Body {
     Empty,
     Full(Bytes),
-    Stream { bytes: mpsc::Receiver<io::Result<Bytes>>, left: u64 },
+    Stream {
+        bytes: mpsc::Receiver<io::Result<Bytes>>,
+        left: u64,
+    },
+    /// Of a length that is not known before: it is whole when the writer says so.
+    Endless {
+        bytes: mpsc::Receiver<io::Result<Bytes>>,
+        ended: bool,
+    },
 }
 
 /// The writing end of a stream. Dropped early, it breaks the connection off: the client sees that
@@ -39,6 +47,14 @@ impl Body {
     }
 }
 
+impl Body {
+    /// A body of unknown length; [`Writer::finish`] ends it.
+    pub(crate) fn endless(permit: OwnedSemaphorePermit) -> (Self, Writer) {
+        let (send, bytes) = mpsc::channel(1);
+        (Self::Endless { bytes, ended: false }, Writer { bytes: send, _permit: permit })
+    }
+}
+
 impl Writer {
     /// Hands bytes over; `false` when the client is gone or too slow.
     pub(crate) async fn write(&self, bytes: Vec<u8>) -> bool {
@@ -51,6 +67,12 @@ impl Writer {
             }
         }
         true
+    }
+
+    /// Ends a body of unknown length.
+    pub(crate) async fn finish(self) {
+        // no bytes: the mark of the end
+        let _ = tokio::time::timeout(STALL, self.bytes.send(Ok(Bytes::new()))).await;
     }
 
     /// Breaks the connection off.
@@ -74,7 +96,16 @@ impl HttpBody for Body {
                 let frame = if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) };
                 Poll::Ready(frame)
             }
-            Self::Stream { left: 0, .. } => Poll::Ready(None),
+            Self::Stream { left: 0, .. } | Self::Endless { ended: true, .. } => Poll::Ready(None),
+            Self::Endless { bytes, ended } => match std::task::ready!(bytes.poll_recv(context)) {
+                Some(Ok(bytes)) if bytes.is_empty() => {
+                    *ended = true;
+                    Poll::Ready(None)
+                }
+                Some(Ok(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Some(Err(e)) => Poll::Ready(Some(Err(e))),
+                None => Poll::Ready(Some(Err(io::Error::other("the body ended early")))),
+            },
             Self::Stream { bytes, left } => match std::task::ready!(bytes.poll_recv(context)) {
                 Some(Ok(bytes)) => {
                     *left = left.saturating_sub(bytes.len() as u64);
@@ -91,14 +122,16 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream { left, .. } => *left == 0,
+            Self::Endless { ended, .. } => *ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Self::Empty => 0,
-            Self::Full(bytes) => bytes.len() as u64,
-            Self::Stream { left, .. } => *left,
-        })
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream { left, .. } => SizeHint::with_exact(*left),
+            Self::Endless { .. } => SizeHint::default(),
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use content_id::Cid;
 use content_id::export::links;
+use content_id::ipns::Name;
 use content_id::unixfs::Kind;
 use mesh_ipc::store::{
     DATA_MAX, Entry, EntryKind, LIST_MAX, PinEntry, PinKind, Stat, StoreRequest, StoreResponse,
@@ -21,6 +22,7 @@ use crate::add::Add;
 use crate::car::{Export, Import};
 use crate::catalog::Catalogs;
 use crate::frames::Frames;
+use crate::names::Names;
 use crate::node::{Node, NodeError, Scope};
 use crate::target::Target;
 
@@ -37,6 +39,7 @@ pub(crate) struct Control {
     pub(crate) node: Arc<Node>,
     /// `None` on a node without an identity.
     pub(crate) catalogs: Option<Arc<Catalogs>>,
+    pub(crate) names: Arc<Names>,
     pub(crate) started: Instant,
     /// Peer identifier and public key as libp2p writes them.
     pub(crate) identity: Option<(String, String)>,
@@ -162,6 +165,7 @@ impl Control {
             StoreRequest::PinAdd { path, recursive } => return self.pin(frames, &path, recursive).await,
             StoreRequest::PinRemove { path } => return self.unpin(frames, &path).await,
             StoreRequest::PinList { indirect } => self.pins(frames, indirect).await?,
+            StoreRequest::IpnsPut { name, record } => self.put_name(&name, record).await?,
             StoreRequest::Gc => return self.collect(frames).await,
             StoreRequest::Stat => return send(frames, StoreResponse::Stat(self.stat().await?)).await,
             StoreRequest::Identity => {
@@ -409,6 +413,12 @@ impl Control {
                 send(frames, StoreResponse::Pins(part.to_vec())).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn put_name(&self, name: &str, record: Vec<u8>) -> Result<(), End> {
+        let name = Name::parse(name).ok_or_else(|| End::Failed(format!("{name:?} is no IPNS name")))?;
+        self.names.put(name, record).await.map_err(|e| End::Failed(e.to_string()))?;
         Ok(())
     }
 

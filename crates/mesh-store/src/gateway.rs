@@ -1,292 +1,322 @@
-//! The HTTP gateway: `/ipfs/<cid>[/path]` (path gateway and trustless gateway specifications).
+//! The HTTP gateway: content by path and by host name, blocks, CARs, TARs, IPNS records, and delegated
+//! routing (the IPFS gateway and routing specifications).
+//!
+//! | file | what |
+//! |---|---|
+//! | `format`, `subdomain`, `redirects` | what a request asks for, as pure functions |
+//! | `resolve` | paths to blocks |
+//! | `file`, `directory`, `page`, `data`, `car`, `tar`, `ipns` | the answers |
+//! | `isolated` | hosts, `_redirects` |
+//! | `routing` | `/routing/v1` |
+//! | `answer` | headers, error pages |
 
+mod answer;
+mod car;
+mod data;
+mod directory;
+mod file;
+mod format;
+mod ipns;
+mod isolated;
+mod page;
+mod redirects;
+mod resolve;
+mod routing;
+mod subdomain;
+mod tar;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use content_id::export::ExportError;
-use content_id::unixfs::{Entry, Kind};
+use content_id::unixfs::Kind;
 use content_id::{Cid, Codec};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use mesh_sys::process::hostname;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::answer::{Answer, IMMUTABLE, Refusal, allow_everyone, cacheable, describe, set, text, with};
+use self::format::Format;
+use self::resolve::{Resolved, resolve};
+pub(crate) use self::subdomain::Hosts;
+use self::subdomain::Place;
 use crate::body::{Body, Writer};
-use crate::listing;
-use crate::media;
-use crate::node::{Node, NodeError, Scope};
-use crate::target::{Target, TargetError, Wanted, none_match, parse_range, query_value};
+use crate::names::Names;
+use crate::node::{Node, Scope};
+use crate::settings;
+use crate::target::{ContentPath, Namespace, TargetError};
 
 /// Bodies that are being sent at the same time; each holds a block or two.
 const MAX_STREAMS: usize = 16;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(15);
-/// Entries shown of one directory.
-const MAX_SHOWN: usize = 10_000;
 
-const IMMUTABLE: &str = "public, max-age=29030400, immutable";
-const RAW: &str = "application/vnd.ipld.raw";
+/// Whom a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// People and tools: what is not here is fetched.
+    Gateway,
+    /// Other nodes: blocks, CARs and records, from this node's store alone.
+    Peers,
+}
 
 /// Answers requests.
 pub(crate) struct Gateway {
     node: Arc<Node>,
+    names: Arc<Names>,
     streams: Arc<Semaphore>,
+    /// Names that content is isolated below, beside this node's own.
+    hosts: Vec<String>,
+    /// Who this node is, if it knows.
+    identity: Option<settings::Names>,
+    /// Blocks are converted between codecs (IPIP-524: an extra).
+    convert: bool,
 }
-
-/// A request that ends with an error page.
-struct Refusal(StatusCode, String);
-
-type Answer = Result<Response<Body>, Refusal>;
 
 /// What is common to the steps of one request.
 struct Context {
-    target: Target,
-    scope: Scope,
-    /// The path as it was asked for.
-    path: String,
+    path: ContentPath,
+    /// The root as URIs have it: a CID in its canonical form, or a name.
+    canonical_root: String,
+    /// The host that content is isolated below, if this request came by such a name.
+    isolated_at: Option<String>,
+    /// The URL's path as it was sent.
+    raw_path: String,
     query: Option<String>,
     headers: HeaderMap,
     head_only: bool,
+    scope: Scope,
+    endpoint: Endpoint,
+    /// How long a name's content may be kept, in seconds, where a name is asked for.
+    ttl: Option<u64>,
+}
+
+impl Context {
+    /// The path that a redirect to the same place has.
+    fn visible_path(&self) -> String {
+        if self.isolated_at.is_none() {
+            return self.raw_path.clone();
+        }
+        // lower case, as the other implementations have it here
+        self.raw_path.split('/').map(lower_escapes).collect::<Vec<_>>().join("/")
+    }
+}
+
+/// `%C4` becomes `%c4`.
+fn lower_escapes(part: &str) -> String {
+    let mut pieces = part.split('%');
+    let mut out = pieces.next().unwrap_or("").to_owned();
+    for piece in pieces {
+        out.push('%');
+        match piece.split_at_checked(2) {
+            Some((digits, rest)) => {
+                out.push_str(&digits.to_ascii_lowercase());
+                out.push_str(rest);
+            }
+            None => out.push_str(piece),
+        }
+    }
+    out
 }
 
 impl Gateway {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node, streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
+    pub(crate) fn new(node: Arc<Node>, names: Arc<Names>, settings: &settings::Settings) -> Self {
+        Self {
+            node,
+            names,
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            hosts: settings.gateway_hosts.clone(),
+            identity: settings.identity.clone(),
+            convert: settings.convert,
+        }
     }
 
-    /// Answers one request; errors become pages.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Whether a tunnel to `host` may be made: it would lead back here.
+    pub(crate) fn is_host(&self, host: &str) -> bool {
+        self.hosts().place(host) != Place::Paths
+    }
+
+    fn hosts(&self) -> Hosts {
+        Hosts { isolated: self.hosts.clone(), own: format!("{}.local", hostname().to_ascii_lowercase()) }
+    }
+
+    /// Answers one request that came in at `local`; errors become pages.
+    pub(crate) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        local: SocketAddr,
+        endpoint: Endpoint,
+    ) -> Response<Body> {
         self.node.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let routing = endpoint == Endpoint::Gateway && request.uri().path().starts_with("/routing/v1/");
+        let methods: &[_] =
+            if routing { &["GET", "HEAD", "OPTIONS", "PUT"] } else { &["GET", "HEAD", "OPTIONS"] };
         let answer = match *request.method() {
-            Method::GET | Method::HEAD => self.get(request).await,
             Method::OPTIONS => Ok(with(StatusCode::NO_CONTENT, Body::Empty)),
+            _ if routing => self.routing(request, local).await,
+            Method::GET | Method::HEAD => self.get(request.into_parts().0, endpoint).await,
             _ => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here".into())),
         };
-        let mut response = answer.unwrap_or_else(|Refusal(status, text)| {
-            let mut page = with(status, Body::Full(format!("{text}\n").into()));
-            set(&mut page, header::CONTENT_TYPE, "text/plain; charset=utf-8");
-            if status == StatusCode::METHOD_NOT_ALLOWED {
-                set(&mut page, header::ALLOW, "GET, HEAD, OPTIONS");
-            }
-            if status == StatusCode::SERVICE_UNAVAILABLE {
-                set(&mut page, header::RETRY_AFTER, "5");
-            }
-            page
-        });
-        allow_everyone(&mut response);
+        let mut response = answer.unwrap_or_else(Refusal::page);
+        allow_everyone(&mut response, methods);
         response
     }
 
-    async fn get(&self, request: Request<Incoming>) -> Answer {
-        let (parts, _) = request.into_parts();
-        let path = parts.uri.path().to_owned();
-        if path == "/" {
-            let mut page = with(StatusCode::OK, Body::Full(listing::welcome(&hostname()).into()));
-            set(&mut page, header::CONTENT_TYPE, "text/html; charset=utf-8");
-            return Ok(page);
-        }
-        let target = Target::from_url(&path).map_err(|e| {
-            let content = path.starts_with("/ipfs/") || path == "/ipfs" || path.starts_with("/ipns");
-            let known = content || e != TargetError::NoContent;
-            Refusal(if known { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND }, e.to_string())
-        })?;
-        let cached_only = text(&parts.headers, &header::CACHE_CONTROL).contains("only-if-cached");
-        let context = Context {
-            target,
-            scope: if cached_only { Scope::Local } else { Scope::Mesh },
-            path,
-            query: parts.uri.query().map(str::to_owned),
-            headers: parts.headers,
-            head_only: parts.method == Method::HEAD,
+    async fn get(&self, parts: Parts, endpoint: Endpoint) -> Answer {
+        let place = match endpoint {
+            Endpoint::Gateway => self.hosts().place(host(&parts)),
+            Endpoint::Peers => Place::Paths,
         };
-        let target = &context.target;
-        let cid = self
-            .node
-            .resolve(&target.root, &target.segments, context.scope)
-            .await
-            .map_err(|e| refusal(&e))?;
-        match format(&context) {
-            Format::File => self.file_or_directory(&context, cid).await,
-            Format::Raw => self.raw(&context, &cid).await,
-            Format::Other(name) => Err(Refusal(
-                StatusCode::NOT_ACCEPTABLE,
-                format!("format {name:?} is not served here; ask for raw or for no format"),
-            )),
+        let raw_path = parts.uri.path();
+        match place {
+            Place::Content { namespace, label, gateway } => {
+                return self.isolated(parts, (namespace, label), gateway).await;
+            }
+            Place::Gateway(_) | Place::Paths if raw_path == "/" && endpoint == Endpoint::Gateway => {
+                let mut page = with(StatusCode::OK, Body::Full(page::welcome(&hostname()).into()));
+                set(&mut page, header::CONTENT_TYPE, "text/html; charset=utf-8");
+                return Ok(page);
+            }
+            _ => {}
+        }
+        if let Some(to) = isolated::uri_router(raw_path, parts.uri.query()) {
+            return Ok(answer::redirect(StatusCode::MOVED_PERMANENTLY, &to));
+        }
+        let path = ContentPath::from_url(raw_path).map_err(|e| wrong_path(raw_path, &e))?;
+        refuse_service_workers(&parts.headers, &path)?;
+        if let Place::Gateway(gateway) = place {
+            return isolated::to_subdomain(&parts, &path, &gateway);
+        }
+        let context = self.context(parts, path, None, endpoint);
+        self.content(context).await
+    }
+
+    fn context(
+        &self,
+        parts: Parts,
+        path: ContentPath,
+        isolated_at: Option<String>,
+        endpoint: Endpoint,
+    ) -> Context {
+        let cached_only = text(&parts.headers, &header::CACHE_CONTROL).contains("only-if-cached");
+        let local = cached_only || endpoint == Endpoint::Peers;
+        Context {
+            canonical_root: path.root.clone(),
+            path,
+            isolated_at,
+            raw_path: parts.uri.path().to_owned(),
+            query: parts.uri.query().map(str::to_owned),
+            head_only: parts.method == Method::HEAD,
+            headers: parts.headers,
+            scope: if local { Scope::Local } else { Scope::Mesh },
+            endpoint,
+            ttl: None,
         }
     }
 
-    /// One block as it is (trustless gateway specification).
-    async fn raw(&self, context: &Context, cid: &Cid) -> Answer {
-        let etag = format!("\"{cid}.raw\"");
-        let mut response = match unchanged(context, &etag) {
-            Some(response) => response,
-            None => {
-                // a block that is here takes its turn before it takes memory; one that has to be
-                // fetched must not keep others from theirs meanwhile
-                let early = if context.scope == Scope::Local { Some(self.turn().await?) } else { None };
-                let data = self.node.block(cid, context.scope).await.map_err(|e| refusal(&e))?;
-                let size = data.len() as u64;
-                self.stream(context, size, early, |writer| async move {
-                    writer.write(data).await;
-                })
-                .await?
+    /// What a content path names, in the format asked for.
+    async fn content(&self, mut context: Context) -> Answer {
+        let accept = context.headers.get_all(header::ACCEPT);
+        let accept: Vec<String> = accept.iter().filter_map(|v| Some(v.to_str().ok()?.to_owned())).collect();
+        let negotiated = format::negotiate(context.query.as_deref(), accept.iter().map(String::as_str))?;
+        if context.endpoint == Endpoint::Peers
+            && !matches!(negotiated.format, Format::Raw | Format::Car(_) | Format::IpnsRecord)
+        {
+            let why = "only blocks, CARs and IPNS records are served here; ask with ?format=raw, car or ipns-record";
+            return Err(Refusal(StatusCode::NOT_ACCEPTABLE, why.into()));
+        }
+        let result = self.formatted(&mut context, negotiated.format, negotiated.any).await;
+        let mut response = match result {
+            Err(Refusal(StatusCode::PRECONDITION_FAILED, why)) if context.endpoint == Endpoint::Peers => {
+                return Err(Refusal(StatusCode::NOT_FOUND, why));
             }
+            other => other?,
         };
-        set(&mut response, header::CONTENT_TYPE, RAW);
-        set(&mut response, header::CACHE_CONTROL, IMMUTABLE);
-        set(&mut response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{cid}.bin\""));
-        set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-        describe(&mut response, context, &etag);
+        if let (true, Some(name)) = (negotiated.by_accept, negotiated.format.name()) {
+            let query = context.query.as_deref().map(|q| format!("{q}&")).unwrap_or_default();
+            let place = format!("{}?{query}format={name}", context.raw_path);
+            set(&mut response, header::CONTENT_LOCATION, &place);
+        }
         Ok(response)
     }
 
-    async fn file_or_directory(&self, context: &Context, cid: Cid) -> Answer {
-        if !matches!(cid.codec(), Codec::RAW | Codec::DAG_PB) {
-            return self.other_codec(context, &cid).await;
+    async fn formatted(&self, context: &mut Context, format: Format, any: bool) -> Answer {
+        if format == Format::IpnsRecord {
+            return self.ipns_record(context).await;
         }
-        let entry = self.node.entry(&cid, context.scope).await.map_err(|e| refusal(&e))?;
+        let (root, way) = match context.path.namespace {
+            Namespace::Ipfs => {
+                let root = parse_cid(&context.path)?;
+                context.canonical_root = root.to_v1().to_string();
+                (root, Vec::new())
+            }
+            Namespace::Ipns => match self.name_root(context).await? {
+                ipns::Root::Content(root, segments) => {
+                    let at = resolve(&self.node, &root, &segments, context.scope).await?;
+                    (at.cid, at.way)
+                }
+                ipns::Root::Elsewhere(response) => return Ok(response),
+            },
+        };
+        let resolved = resolve(&self.node, &root, &context.path.segments, context.scope).await;
+        let at = match resolved {
+            Err(Refusal(StatusCode::NOT_FOUND, why)) if context.isolated_at.is_some() => {
+                return self.redirected(context, &root, why).await;
+            }
+            other => other?,
+        };
+        let at = Resolved { way: [way, at.way].concat(), ..at };
+        match format {
+            Format::Raw => self.raw(context, &at).await,
+            Format::Car(params) => self.car(context, at, params).await,
+            Format::Tar => self.tar(context, &at).await,
+            Format::DagJson | Format::DagCbor | Format::Json | Format::Cbor => {
+                let files = matches!(at.cid.codec(), Codec::RAW | Codec::DAG_PB);
+                let plain = matches!(format, Format::Json | Format::Cbor);
+                // JSON in a file is served as the file it is; whoever takes anything gets what there is
+                if files && (plain || any) {
+                    self.by_kind(context, &at).await
+                } else {
+                    self.data(context, &at, data::codec_of(format).filter(|_| !any)).await
+                }
+            }
+            Format::Html if matches!(at.cid.codec(), Codec::DAG_CBOR | Codec::DAG_JSON) => {
+                self.data_page(context, &at).await
+            }
+            Format::Default | Format::Html | Format::IpnsRecord => self.by_kind(context, &at).await,
+        }
+    }
+
+    /// A file, a directory, a symlink, or data, as what it is.
+    async fn by_kind(&self, context: &Context, at: &Resolved) -> Answer {
+        let cid = &at.cid;
+        if !matches!(cid.codec(), Codec::RAW | Codec::DAG_PB) {
+            return self.data(context, at, None).await;
+        }
+        let entry = self.node.entry(cid, context.scope).await?;
         match entry.data.kind {
-            Kind::File | Kind::Raw => self.file(context, &cid, &entry, context.target.name()).await,
-            Kind::Directory | Kind::HamtShard => self.directory(context, &cid).await,
+            Kind::File | Kind::Raw => {
+                let etag = format!("\"{cid}\"");
+                self.file(context, &at.roots, cid, &entry, (context.path.name(), &etag)).await
+            }
+            Kind::Directory | Kind::HamtShard => self.directory(context, at).await,
             Kind::Symlink => {
-                let mut response =
-                    with(StatusCode::OK, Body::Full(entry.data.data.unwrap_or_default().into()));
+                let etag = format!("\"{cid}\"");
+                let target = entry.data.data.unwrap_or_default();
+                let mut response = match answer::unchanged(context, &[&etag]) {
+                    Some(response) => response,
+                    None => self.bytes(context, target, &etag, None).await?,
+                };
                 set(&mut response, header::CONTENT_TYPE, "inode/symlink");
-                set(&mut response, header::CACHE_CONTROL, IMMUTABLE);
-                describe(&mut response, context, &format!("\"{cid}\""));
+                cacheable(&mut response, context, IMMUTABLE);
+                describe(&mut response, context, &at.roots, &etag);
                 Ok(response)
             }
         }
-    }
-
-    /// A block of a codec without files: its bytes under the codec's own media type.
-    async fn other_codec(&self, context: &Context, cid: &Cid) -> Answer {
-        let media = match cid.codec() {
-            Codec::DAG_CBOR => "application/vnd.ipld.dag-cbor",
-            Codec::DAG_JSON => "application/vnd.ipld.dag-json",
-            Codec::CBOR => "application/cbor",
-            Codec::JSON => "application/json",
-            Codec(code) => {
-                let why = format!("codec 0x{code:x} has no files; ask with ?format=raw for the block");
-                return Err(Refusal(StatusCode::NOT_ACCEPTABLE, why));
-            }
-        };
-        let mut response = self.raw(context, cid).await?;
-        set(&mut response, header::CONTENT_TYPE, media);
-        Ok(response)
-    }
-
-    async fn file(&self, context: &Context, cid: &Cid, entry: &Entry, name: &str) -> Answer {
-        let etag = format!("\"{cid}\"");
-        let named = query_value(context.query.as_deref(), "filename");
-        let name = named.as_deref().unwrap_or(name);
-        let mut response = match unchanged(context, &etag) {
-            Some(response) => response,
-            None => self.file_body(context, cid, entry.size, &etag).await?,
-        };
-        if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
-            let media = self.media_type(context, cid, name).await?;
-            set(&mut response, header::CONTENT_TYPE, media);
-        }
-        set(&mut response, header::CACHE_CONTROL, IMMUTABLE);
-        set(&mut response, header::ACCEPT_RANGES, "bytes");
-        if let Some(disposition) = disposition(context, named.as_deref()) {
-            set(&mut response, header::CONTENT_DISPOSITION, &disposition);
-        }
-        describe(&mut response, context, &etag);
-        Ok(response)
-    }
-
-    async fn file_body(&self, context: &Context, cid: &Cid, size: u64, etag: &str) -> Answer {
-        let range = text(&context.headers, &header::RANGE);
-        let if_range = text(&context.headers, &header::IF_RANGE);
-        let wanted =
-            if if_range.is_empty() || if_range == etag { parse_range(range, size) } else { Wanted::All };
-        let (start, end) = match wanted {
-            Wanted::All => (0, size),
-            Wanted::Part(start, end) => (start, end),
-            Wanted::Unsatisfiable => {
-                let mut response = with(StatusCode::RANGE_NOT_SATISFIABLE, Body::Empty);
-                set(&mut response, header::CONTENT_RANGE, &format!("bytes */{size}"));
-                return Ok(response);
-            }
-        };
-        let mut reader = self.node.read(cid.clone(), start, end, context.scope);
-        let write = |writer: Writer| async move {
-            loop {
-                match reader.next().await {
-                    Ok(Some(bytes)) => {
-                        if !writer.write(bytes).await {
-                            return;
-                        }
-                    }
-                    Ok(None) => return,
-                    Err(e) => {
-                        log::warn!(target: "gateway", "a download broke off: {e}");
-                        return writer.fail(e.to_string()).await;
-                    }
-                }
-            }
-        };
-        let mut response = self.stream(context, end - start, None, write).await?;
-        if wanted != Wanted::All {
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            set(
-                &mut response,
-                header::CONTENT_RANGE,
-                &format!("bytes {start}-{}/{size}", end.saturating_sub(1)),
-            );
-        }
-        Ok(response)
-    }
-
-    async fn media_type(&self, context: &Context, cid: &Cid, name: &str) -> Result<&'static str, Refusal> {
-        let mut first = Vec::new();
-        if !media::name_says(name) {
-            let mut reader = self.node.read(cid.clone(), 0, media::SNIFF, context.scope);
-            first = reader.next().await.map_err(|e| refusal(&e))?.unwrap_or_default();
-        }
-        Ok(media::of(name, &first))
-    }
-
-    async fn directory(&self, context: &Context, cid: &Cid) -> Answer {
-        if !context.target.trailing_slash {
-            let query = context.query.as_ref().map(|q| format!("?{q}")).unwrap_or_default();
-            let mut response = with(StatusCode::MOVED_PERMANENTLY, Body::Empty);
-            set(&mut response, header::LOCATION, &format!("{}/{query}", context.path));
-            return Ok(response);
-        }
-        match self.node.resolve(cid, &["index.html".into()], context.scope).await {
-            Ok(index) => {
-                let entry = self.node.entry(&index, context.scope).await.map_err(|e| refusal(&e))?;
-                if matches!(entry.data.kind, Kind::File | Kind::Raw) {
-                    return self.file(context, &index, &entry, "index.html").await;
-                }
-            }
-            Err(NodeError::Content(ExportError::NoSuchEntry(_))) => {}
-            Err(e) => return Err(refusal(&e)),
-        }
-        let etag = format!("\"DirIndex-1-{cid}\"");
-        let mut response = match unchanged(context, &etag) {
-            Some(response) => response,
-            None => {
-                let mut entries =
-                    self.node.list(cid, MAX_SHOWN + 1, context.scope).await.map_err(|e| refusal(&e))?;
-                let more = entries.len() > MAX_SHOWN;
-                entries.truncate(MAX_SHOWN);
-                let page = listing::page(&context.target, cid, &entries, more);
-                self.stream(context, page.len() as u64, None, |writer| async move {
-                    writer.write(page.into_bytes()).await;
-                })
-                .await?
-            }
-        };
-        set(&mut response, header::CONTENT_TYPE, "text/html; charset=utf-8");
-        set(&mut response, header::CACHE_CONTROL, "public, max-age=604800, stale-while-revalidate=2678400");
-        describe(&mut response, context, &etag);
-        Ok(response)
     }
 
     /// A body of `length` bytes that `write` sends, when it is its turn; nothing for HEAD.
@@ -326,101 +356,49 @@ impl Gateway {
     }
 }
 
-/// What representation is asked for.
-enum Format {
-    File,
-    Raw,
-    Other(String),
-}
-
-/// `format` wins over `Accept`.
-fn format(context: &Context) -> Format {
-    if let Some(name) = query_value(context.query.as_deref(), "format") {
-        return if name == "raw" { Format::Raw } else { Format::Other(name) };
+/// The host a request is for: as a proxy before this gateway says, as the URL says, as Host says.
+fn host(parts: &Parts) -> &str {
+    let forwarded = text(&parts.headers, &header::HeaderName::from_static("x-forwarded-host"));
+    if !forwarded.is_empty() {
+        return forwarded;
     }
-    for accept in context.headers.get_all(header::ACCEPT) {
-        for item in accept.to_str().unwrap_or("").split(',') {
-            match item.split(';').next().unwrap_or("").trim() {
-                RAW => return Format::Raw,
-                other if other.starts_with("application/vnd.ipld.") => return Format::Other(other.into()),
-                _ => {}
-            }
-        }
-    }
-    Format::File
-}
-
-fn disposition(context: &Context, named: Option<&str>) -> Option<String> {
-    let download = query_value(context.query.as_deref(), "download").is_some_and(|v| v == "true");
-    let how = if download { "attachment" } else { "inline" };
-    match named {
-        Some(name) => {
-            let plain: String = name
-                .chars()
-                .map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' })
-                .collect();
-            let encoded = crate::target::encode_percent(name);
-            Some(format!("{how}; filename=\"{plain}\"; filename*=UTF-8''{encoded}"))
-        }
-        None => download.then(|| how.to_owned()),
+    match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => text(&parts.headers, &header::HOST),
     }
 }
 
-/// 304 if the client has it already.
-fn unchanged(context: &Context, etag: &str) -> Option<Response<Body>> {
-    let condition = text(&context.headers, &header::IF_NONE_MATCH);
-    let same = !condition.is_empty() && none_match(condition, etag);
-    same.then(|| with(StatusCode::NOT_MODIFIED, Body::Empty))
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
-    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
-}
-
-fn with(status: StatusCode, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
-}
-
-fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
+/// The scheme that clients use: a proxy before this gateway may speak TLS.
+fn scheme(parts: &Parts) -> &'static str {
+    match text(&parts.headers, &header::HeaderName::from_static("x-forwarded-proto")) {
+        "https" => "https",
+        _ => "http",
     }
 }
 
-fn describe(response: &mut Response<Body>, context: &Context, etag: &str) {
-    set(response, header::ETAG, etag);
-    set(response, HeaderName::from_static("x-ipfs-path"), &context.path);
-    set(response, HeaderName::from_static("x-ipfs-roots"), &context.target.root.to_string());
+fn parse_cid(path: &ContentPath) -> Result<Cid, Refusal> {
+    let ContentPath { root, .. } = path;
+    root.parse().map_err(|e: content_id::CidError| {
+        Refusal(StatusCode::BAD_REQUEST, format!("invalid path \"{}\": {e}", path.text()))
+    })
 }
 
-fn allow_everyone(response: &mut Response<Body>) {
-    set(response, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    set(response, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS");
-    set(response, header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type, Range, User-Agent, X-Requested-With");
-    set(
-        response,
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        "Content-Range, Content-Length, ETag, X-Ipfs-Path, X-Ipfs-Roots",
-    );
-}
-
-/// The status that fits an error of the walk.
-fn refusal(e: &NodeError) -> Refusal {
+fn wrong_path(path: &str, e: &TargetError) -> Refusal {
+    let content = ["/ipfs", "/ipns"].iter().any(|known| path.starts_with(known));
     let status = match e {
-        NodeError::NotLocal(_) => StatusCode::PRECONDITION_FAILED,
-        NodeError::NotFound(_) => StatusCode::NOT_FOUND,
-        NodeError::NoAnswer(_) => StatusCode::GATEWAY_TIMEOUT,
-        NodeError::Unverifiable(_) => StatusCode::BAD_REQUEST,
-        NodeError::Content(ExportError::NoSuchEntry(_) | ExportError::NotADirectory(_)) => {
-            StatusCode::NOT_FOUND
-        }
-        NodeError::Content(ExportError::UnixFs(content_id::unixfs::UnixFsError::NotUnixFs(_))) => {
-            StatusCode::NOT_IMPLEMENTED
-        }
-        NodeError::Content(_) => StatusCode::BAD_GATEWAY,
-        NodeError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        TargetError::TooLong => StatusCode::URI_TOO_LONG,
+        TargetError::NoContent if !content => StatusCode::NOT_FOUND,
+        _ => StatusCode::BAD_REQUEST,
     };
     Refusal(status, e.to_string())
+}
+
+/// A service worker may rule below one root, not over all of them.
+fn refuse_service_workers(headers: &HeaderMap, path: &ContentPath) -> Result<(), Refusal> {
+    let asked = headers.get("service-worker").is_some_and(|v| v == "script");
+    if asked && path.segments.is_empty() && !path.trailing_slash {
+        let why = "a service worker may not be registered for a whole namespace";
+        return Err(Refusal(StatusCode::BAD_REQUEST, why.into()));
+    }
+    Ok(())
 }

@@ -3,18 +3,22 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::gateway::Gateway;
+use crate::body::Body;
+use crate::gateway::{Endpoint, Gateway};
 use crate::node::Node;
 
 /// Connections at the same time, over all listeners; more wait in the kernel's queue.
@@ -45,6 +49,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// other program ends.
 pub(crate) async fn serve(
     address: SocketAddr,
+    endpoint: Endpoint,
     gateway: Arc<Gateway>,
     node: Arc<Node>,
     turns: Arc<Semaphore>,
@@ -63,7 +68,10 @@ pub(crate) async fn serve(
         }
     };
     let local = listener.local_addr().unwrap_or(address);
-    log::info!(target: "gateway", "serves http://{local}/ipfs/");
+    match endpoint {
+        Endpoint::Gateway => log::info!(target: "gateway", "serves http://{local}/ipfs/"),
+        Endpoint::Peers => log::info!(target: "gateway", "serves nodes at http://{local}/ipfs/"),
+    }
     loop {
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
         match listener.accept().await {
@@ -71,7 +79,7 @@ pub(crate) async fn serve(
                 let (gateway, node) = (Arc::clone(&gateway), Arc::clone(&node));
                 tokio::spawn(async move {
                     node.counters.connections.fetch_add(1, Ordering::Relaxed);
-                    connection(socket, gateway).await;
+                    connection(socket, endpoint, gateway).await;
                     node.counters.connections.fetch_sub(1, Ordering::Relaxed);
                     drop(turn);
                 });
@@ -89,21 +97,64 @@ pub(crate) fn turns() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_CONNECTIONS))
 }
 
-async fn connection(socket: TcpStream, gateway: Arc<Gateway>) {
+async fn connection(socket: TcpStream, endpoint: Endpoint, gateway: Arc<Gateway>) {
     let _ = socket.set_nodelay(true);
+    let Ok(local) = socket.local_addr() else { return };
+    let tunnel = Arc::new(Mutex::new(None));
+    let (service_gateway, asked) = (Arc::clone(&gateway), Arc::clone(&tunnel));
     let service = service_fn(move |request| {
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(gateway.handle(request).await) }
+        let (gateway, asked) = (Arc::clone(&service_gateway), Arc::clone(&asked));
+        async move {
+            if *request.method() == Method::CONNECT && endpoint == Endpoint::Gateway {
+                return Ok::<_, Infallible>(connect(request, &gateway, &asked));
+            }
+            Ok(gateway.handle(request, local, endpoint).await)
+        }
     });
-    let served = http1::Builder::new()
+    let served = builder().serve_connection(TokioIo::new(socket), service).with_upgrades().await;
+    if let Err(e) = served {
+        log::debug!(target: "gateway", "a connection ended: {e}");
+    }
+    let upgrade = tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(upgrade) = upgrade {
+        inside(upgrade, local, gateway).await;
+    }
+}
+
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
-        .half_close(false)
-        .serve_connection(TokioIo::new(socket), service)
-        .await;
-    if let Err(e) = served {
-        log::debug!(target: "gateway", "a connection ended: {e}");
+        .half_close(false);
+    builder
+}
+
+type Tunnel = Mutex<Option<OnUpgrade>>;
+
+/// A client that takes this gateway for a proxy opens a tunnel. It leads back here, and only to the
+/// gateway's own names.
+fn connect(request: Request<Incoming>, gateway: &Gateway, tunnel: &Tunnel) -> Response<Body> {
+    let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+    let mut response = Response::new(Body::Empty);
+    if gateway.is_host(&host) {
+        *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(hyper::upgrade::on(request));
+    } else {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
+    response
+}
+
+/// Serves what comes through a tunnel, as long as its connection lives.
+async fn inside(upgrade: OnUpgrade, local: SocketAddr, gateway: Arc<Gateway>) {
+    let Ok(Ok(io)) = tokio::time::timeout(HEAD, upgrade).await else { return };
+    let service = service_fn(move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, Infallible>(gateway.handle(request, local, Endpoint::Gateway).await) }
+    });
+    if let Err(e) = builder().serve_connection(io, service).await {
+        log::debug!(target: "gateway", "a tunnel ended: {e}");
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `gateway`, `target`, `media`, `listing` | HTTP requests and answers |
+//! | `gateway`, `target`, `media` | HTTP requests and answers |
+//! | `names`, `ask` | IPNS records, from here or from other nodes |
 //! | `http`, `body` | connections and their bounds |
 //! | `node`, `fetch`, `peers` | blocks from here or from other nodes |
 //! | `control`, `add`, `car`, `frames` | the control socket |
@@ -11,6 +12,7 @@
 //! | `storage`, `disk`, `pool` | the store's thread and files, and the memory blocks are read into |
 
 mod add;
+mod ask;
 mod body;
 mod car;
 mod catalog;
@@ -20,8 +22,8 @@ mod fetch;
 mod frames;
 mod gateway;
 mod http;
-mod listing;
 mod media;
+mod names;
 mod node;
 mod peers;
 mod pool;
@@ -46,7 +48,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::catalog::{Catalogs, Place};
 use crate::control::Control;
 use crate::disk::FileDisk;
-use crate::gateway::Gateway;
+use crate::gateway::{Endpoint, Gateway};
+use crate::names::Names;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::settings::{FLAGS, Settings};
@@ -94,10 +97,17 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
     let listener = bind_control(&socket)?;
     let peers = Peers::new(settings.peers.clone(), settings.router_socket());
     let node = Arc::new(Node::new(storage, peers, mesh_sys::entropy::seed()?));
-    let gateway = Arc::new(Gateway::new(Arc::clone(&node)));
-    let turns = http::turns();
-    for address in &settings.listen {
-        tokio::spawn(http::serve(*address, Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns)));
+    let names = Arc::new(Names::open(settings.names.clone()));
+    let gateway = Arc::new(Gateway::new(Arc::clone(&node), Arc::clone(&names), &settings));
+    for (endpoint, addresses) in
+        [(Endpoint::Gateway, &settings.listen), (Endpoint::Peers, &settings.peer_listen)]
+    {
+        // each has its own: people can't shut nodes out, nor nodes people
+        let turns = http::turns();
+        for address in addresses {
+            let (gateway, node, turns) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns));
+            tokio::spawn(http::serve(*address, endpoint, gateway, node, turns));
+        }
     }
     let catalogs = match &settings.identity {
         Some(identity) => {
@@ -115,6 +125,7 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
         None => None,
     };
     let control = Arc::new(Control {
+        names,
         node,
         catalogs,
         started: Instant::now(),

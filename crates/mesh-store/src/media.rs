@@ -73,6 +73,9 @@ fn by_bytes(bytes: &[u8]) -> &'static str {
     if text.contains(control) {
         return "application/octet-stream";
     }
+    if json_start(text) {
+        return "application/json";
+    }
     let start = text.trim_start().get(..15).unwrap_or(text.trim_start()).to_ascii_lowercase();
     let html = ["<!doctype html", "<html", "<head", "<body", "<script", "<title", "<h1", "<!--"];
     if html.iter().any(|tag| start.starts_with(tag)) {
@@ -82,12 +85,78 @@ fn by_bytes(bytes: &[u8]) -> &'static str {
     }
 }
 
+/// Whether `text` is an object or a list in JSON (RFC 8259), or the start of one.
+fn json_start(text: &str) -> bool {
+    let mut open: Vec<u8> = Vec::new();
+    let mut rest = text.trim().as_bytes();
+    if !matches!(rest.first(), Some(b'{' | b'[')) {
+        return false;
+    }
+    // what may come next: a value (or the end of an empty list), a key (or the end of an empty map), what follows a value
+    let (mut value, mut key, mut fresh) = (true, false, false);
+    while let Some((first, left)) = rest.split_first() {
+        rest = left;
+        match first {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b'{' | b'[' if value => {
+                open.push(*first);
+                (value, key, fresh) = (*first == b'[', *first == b'{', true);
+            }
+            b'}' | b']' if (fresh || !(value || key)) && open.last() == Some(&(*first - 2)) => {
+                open.pop();
+                (value, key, fresh) = (false, false, false);
+                if open.is_empty() {
+                    return rest.trim_ascii().is_empty();
+                }
+            }
+            b'"' if value || key => {
+                let mut escaped = false;
+                let end = rest.iter().position(|b| {
+                    let ends = *b == b'"' && !escaped;
+                    escaped = *b == b'\\' && !escaped;
+                    ends
+                });
+                let Some(end) = end else { return true };
+                rest = rest.get(end + 1..).unwrap_or(&[]);
+                if key {
+                    rest = rest.trim_ascii_start();
+                    match rest.split_first() {
+                        Some((b':', left)) => rest = left,
+                        Some(_) => return false,
+                        None => return true,
+                    }
+                }
+                (value, key, fresh) = (key, false, false);
+            }
+            b',' if !value && !key => {
+                let map = open.last() == Some(&b'{');
+                (value, key, fresh) = (!map, map, false);
+            }
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' if value => {
+                let end = rest.iter().position(|b| !(b.is_ascii_alphanumeric() || b"+-.".contains(b)));
+                let Some(end) = end else { return true };
+                rest = rest.get(end..).unwrap_or(&[]);
+                (value, fresh) = (false, false);
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// Bytes [`of()`] looks at.
 pub(crate) const SNIFF: u64 = 512;
 
 /// The content type of a file of that name with these first bytes.
 pub(crate) fn of(name: &str, first: &[u8]) -> &'static str {
     by_name(name).unwrap_or_else(|| by_bytes(first))
+}
+
+/// The content type of a part from the middle of a file. Nothing is known of its start; what could be
+/// text is called that (the MIME Sniffing standard's binary data bytes).
+pub(crate) fn of_part(name: &str, part: &[u8]) -> &'static str {
+    let binary = |b: &u8| matches!(b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
+    by_name(name).unwrap_or(if part.iter().any(binary) { "application/octet-stream" } else { "text/plain" })
 }
 
 /// Whether [`of()`] needs no bytes.
@@ -110,5 +179,41 @@ mod tests {
         assert_eq!(of("", b" <!DOCTYPE HTML><p>"), "text/html; charset=utf-8");
         assert_eq!(of("", b"\xff\xd8\xff\xe0"), "image/jpeg");
         assert_eq!(of("", b""), "text/plain; charset=utf-8");
+    }
+
+    #[test]
+    fn parts_are_text_unless_they_can_not_be() {
+        assert_eq!(of_part("x.png", b"\0"), "image/png");
+        assert_eq!(of_part("x", b"\x1bh\xdc3"), "text/plain");
+        assert_eq!(of_part("x", b"a\0"), "application/octet-stream");
+    }
+
+    #[test]
+    fn json_is_told_from_text() {
+        for json in [
+            "{}",
+            "[]",
+            " {\"a\": [1, -2.5e3, true, null, \"x\\\"}\"]}\n",
+            "[{\"a\":\"cut of",
+            "{\"a\": 12",
+            "{\"a\"",
+            "[[],{}",
+        ] {
+            assert_eq!(of("", json.as_bytes()), "application/json", "{json}");
+        }
+        for text in [
+            "{a: 1}",
+            "[TODO] x",
+            "{} and more",
+            "{\"a\" 1}",
+            "[1 2]",
+            "{\"a\":1,}",
+            "[1,]",
+            "\"text\"",
+            "12",
+            "{]",
+        ] {
+            assert_eq!(of("", text.as_bytes()), "text/plain; charset=utf-8", "{text}");
+        }
     }
 }

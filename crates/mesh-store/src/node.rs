@@ -197,6 +197,18 @@ impl Node {
         }
     }
 
+    /// Whether a block is held here, or by a node in reach.
+    pub(crate) async fn has(&self, cid: &Cid) -> bool {
+        if cid.inline().is_some() {
+            return true;
+        }
+        let wanted = cid.clone();
+        if self.storage.call(move |store| store.has(&wanted)).await.unwrap_or(false) {
+            return true;
+        }
+        crate::ask::anyone_has(&self.peers, cid).await
+    }
+
     /// Follows a path.
     pub(crate) async fn resolve(
         &self,

@@ -22,6 +22,24 @@ pub(crate) const FLAGS: &[Flag] = &[
         help: "where the gateway listens (default [::]:8080 and 0.0.0.0:8080)",
     },
     Flag {
+        name: "--peer-listen",
+        value: Some("ADDR:PORT"),
+        many: true,
+        help: "where nodes get blocks of this store alone (default: nowhere beside --listen)",
+    },
+    Flag {
+        name: "--gateway-host",
+        value: Some("HOST"),
+        many: true,
+        help: "a name below which each content has a host of its own, beside localhost; <cid>.ipfs.HOST must lead here",
+    },
+    Flag {
+        name: "--convert-codecs",
+        value: None,
+        many: false,
+        help: "convert blocks between dag-pb, dag-cbor and dag-json when asked to (IPIP-524 leaves it to clients)",
+    },
+    Flag {
         name: "--peer",
         value: Some("ADDR:PORT"),
         many: true,
@@ -57,7 +75,14 @@ pub(crate) struct Names {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) peer_listen: Vec<SocketAddr>,
     pub(crate) peers: Vec<SocketAddr>,
+    /// Names below which content is isolated, in lower case.
+    pub(crate) gateway_hosts: Vec<String>,
+    /// Blocks are converted between codecs.
+    pub(crate) convert: bool,
+    /// Folder of the IPNS records.
+    pub(crate) names: PathBuf,
     /// Folder of the segments.
     pub(crate) blocks: PathBuf,
     pub(crate) run_dir: PathBuf,
@@ -96,7 +121,11 @@ impl Settings {
         }
         Ok(Self {
             listen,
+            peer_listen: addresses("--peer-listen")?,
             peers: addresses("--peer")?,
+            gateway_hosts: gateway_hosts(args.all("--gateway-host")),
+            convert: args.has("--convert-codecs"),
+            names: args.state_dir.join("mesh-store").join("names"),
             blocks: args.state_dir.join("mesh-store").join("blocks"),
             run_dir: args.run_dir.clone(),
             quota: loaded.config.store.quota,
@@ -130,6 +159,12 @@ impl Settings {
     pub(crate) fn router_socket(&self) -> PathBuf {
         socket_path(&self.run_dir, "mesh-router")
     }
+}
+
+/// `localhost` leads here by itself (RFC 6761 §6.3).
+fn gateway_hosts(named: &[String]) -> Vec<String> {
+    let named = named.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    std::iter::once("localhost".to_owned()).chain(named).collect()
 }
 
 /// With `workshop = "manual"` the ports of web servers are left to people's own.

@@ -20,8 +20,10 @@ pub(crate) enum TargetError {
     NoContent,
     /// The CID is wrong: why.
     BadCid(String),
-    /// Encoding, `..` above the root, NUL, or too long.
+    /// Encoding, `..` above the root, or NUL.
     BadPath(&'static str),
+    /// Over [`MAX_PATH`].
+    TooLong,
 }
 
 impl std::fmt::Display for TargetError {
@@ -30,17 +32,12 @@ impl std::fmt::Display for TargetError {
             Self::NoContent => f.write_str("no content path: write /ipfs/<cid>[/path]"),
             Self::BadCid(why) => write!(f, "invalid path: {why}"),
             Self::BadPath(why) => write!(f, "invalid path: {why}"),
+            Self::TooLong => write!(f, "invalid path: it is longer than {MAX_PATH} bytes"),
         }
     }
 }
 
 impl Target {
-    /// From a URL's path, percent-encoded.
-    pub(crate) fn from_url(path: &str) -> Result<Self, TargetError> {
-        let rest = path.strip_prefix("/ipfs/").ok_or(TargetError::NoContent)?;
-        Self::from_parts(rest.split('/').map(decode_percent), path.len())
-    }
-
     /// From what a person writes: `CID[/path]`, `/ipfs/CID[/path]` or `ipfs://CID[/path]`.
     pub(crate) fn from_text(path: &str) -> Result<Self, TargetError> {
         let rest = path.strip_prefix("/ipfs/").or_else(|| path.strip_prefix("ipfs://")).unwrap_or(path);
@@ -52,7 +49,7 @@ impl Target {
         length: usize,
     ) -> Result<Self, TargetError> {
         if length > MAX_PATH {
-            return Err(TargetError::BadPath("it is too long"));
+            return Err(TargetError::TooLong);
         }
         let bad = TargetError::BadPath("its encoding is broken");
         let cid = parts.next().ok_or(TargetError::NoContent)?.ok_or(bad.clone())?;
@@ -82,6 +79,99 @@ impl Target {
     pub(crate) fn name(&self) -> &str {
         self.segments.last().map_or("", String::as_str)
     }
+}
+
+/// Which kind of root a content path has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    /// A CID.
+    Ipfs,
+    /// A name that leads to a CID.
+    Ipns,
+}
+
+impl Namespace {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ipfs => "ipfs",
+            Self::Ipns => "ipns",
+        }
+    }
+}
+
+/// `/ipfs/<cid>[/path]` or `/ipns/<name>[/path]`, decoded and taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ContentPath {
+    pub(crate) namespace: Namespace,
+    /// CID or name, as it was written.
+    pub(crate) root: String,
+    pub(crate) segments: Vec<String>,
+    pub(crate) trailing_slash: bool,
+}
+
+impl ContentPath {
+    /// From a URL's path, percent-encoded. It is decoded once, then split: `%2F` is a separator.
+    pub(crate) fn from_url(path: &str) -> Result<Self, TargetError> {
+        let decoded = decode_path(path)?;
+        let (namespace, rest) = match (decoded.strip_prefix("/ipfs/"), decoded.strip_prefix("/ipns/")) {
+            (Some(rest), _) => (Namespace::Ipfs, rest),
+            (_, Some(rest)) => (Namespace::Ipns, rest),
+            _ => return Err(TargetError::NoContent),
+        };
+        let (root, below) = rest.split_once('/').map_or((rest, None), |(root, below)| (root, Some(below)));
+        if root.is_empty() {
+            return Err(TargetError::NoContent);
+        }
+        Self::below(namespace, root.to_owned(), below)
+    }
+
+    /// From a URL's path under a root that is known from elsewhere.
+    pub(crate) fn under(namespace: Namespace, root: String, path: &str) -> Result<Self, TargetError> {
+        let decoded = decode_path(path)?;
+        Self::below(namespace, root, Some(decoded.strip_prefix('/').unwrap_or(&decoded)))
+    }
+
+    fn below(namespace: Namespace, root: String, below: Option<&str>) -> Result<Self, TargetError> {
+        let mut segments = Vec::new();
+        for part in below.unwrap_or("").split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(segments.pop().ok_or(TargetError::BadPath("'..' leads above the root"))?),
+                _ => segments.push(part.to_owned()),
+            }
+        }
+        let trailing_slash = below.is_some_and(|b| b.is_empty() || b.ends_with('/'));
+        Ok(Self { namespace, root, segments, trailing_slash })
+    }
+
+    /// The last name, empty for the root.
+    pub(crate) fn name(&self) -> &str {
+        self.segments.last().map_or("", String::as_str)
+    }
+
+    /// The path as text, not encoded.
+    pub(crate) fn text(&self) -> String {
+        let mut out = format!("/{}/{}", self.namespace.name(), self.root);
+        for segment in &self.segments {
+            out.push('/');
+            out.push_str(segment);
+        }
+        if self.trailing_slash {
+            out.push('/');
+        }
+        out
+    }
+}
+
+fn decode_path(path: &str) -> Result<String, TargetError> {
+    if path.len() > MAX_PATH {
+        return Err(TargetError::TooLong);
+    }
+    let decoded = decode_percent(path).ok_or(TargetError::BadPath("its encoding is broken"))?;
+    if decoded.contains('\0') {
+        return Err(TargetError::BadPath("it has a NUL in it"));
+    }
+    Ok(decoded)
 }
 
 /// Decodes `%41`; `None` if it is broken or not UTF-8.
@@ -128,44 +218,57 @@ pub(crate) fn query_value(query: Option<&str>, key: &str) -> Option<String> {
 /// What a Range header asks of a file (RFC 9110 §14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// No range, several, or one that is not understood: all of it.
+    /// No range, or one that is not understood: all of it.
     All,
     /// Bytes `start .. end`.
     Part(u64, u64),
-    /// A range outside the file.
+    /// Only ranges outside the file.
     Unsatisfiable,
 }
 
-/// Reads `bytes=a-b`, `bytes=a-` or `bytes=-n` against a file of `size` bytes.
+/// Ranges that are looked at in one header.
+const MAX_RANGES: usize = 32;
+
+/// Reads `bytes=a-b`, `bytes=a-` or `bytes=-n` against a file of `size` bytes. Of several ranges the
+/// first that lies in the file is served, alone (RFC 9110 §15.3.7.1 allows less than was asked for).
 pub(crate) fn parse_range(header: &str, size: u64) -> Wanted {
-    let Some((first, last)) = header.trim().strip_prefix("bytes=").and_then(|spec| spec.split_once('-'))
-    else {
-        return Wanted::All;
-    };
-    let number = |text: &str| {
-        let text = text.trim();
-        if text.bytes().all(|b| b.is_ascii_digit()) { text.parse::<u64>().ok() } else { None }
-    };
-    match (first.trim().is_empty(), last.trim().is_empty()) {
-        (true, false) => match number(last) {
-            Some(0) => Wanted::Unsatisfiable,
-            Some(_) if size == 0 => Wanted::Unsatisfiable,
-            Some(n) => Wanted::Part(size.saturating_sub(n), size),
-            None => Wanted::All,
-        },
-        (false, true) => match number(first) {
-            Some(start) if start < size => Wanted::Part(start, size),
-            Some(_) => Wanted::Unsatisfiable,
-            None => Wanted::All,
-        },
-        (false, false) => match (number(first), number(last)) {
-            (Some(start), Some(end)) if start > end => Wanted::All,
-            (Some(start), Some(_)) if start >= size => Wanted::Unsatisfiable,
-            (Some(start), Some(end)) => Wanted::Part(start, end.saturating_add(1).min(size)),
-            _ => Wanted::All,
-        },
-        (true, true) => Wanted::All,
+    let Some(list) = header.trim().strip_prefix("bytes=") else { return Wanted::All };
+    let ranges: Option<Vec<Wanted>> =
+        list.split(',').take(MAX_RANGES + 1).map(|spec| parse_one_range(spec.trim(), size)).collect();
+    match ranges {
+        Some(ranges) if ranges.len() <= MAX_RANGES => {
+            let first = ranges.into_iter().find(|range| *range != Wanted::Unsatisfiable);
+            first.unwrap_or(Wanted::Unsatisfiable)
+        }
+        _ => Wanted::All,
     }
+}
+
+/// `None`: not a range.
+fn parse_one_range(spec: &str, size: u64) -> Option<Wanted> {
+    let (first, last) = spec.split_once('-')?;
+    // a number beyond 64 bits lies outside every file
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+    };
+    Some(match (first.is_empty(), last.is_empty()) {
+        (true, true) => return None,
+        (true, false) => match number(last)? {
+            0 => Wanted::Unsatisfiable,
+            _ if size == 0 => Wanted::Unsatisfiable,
+            n => Wanted::Part(size.saturating_sub(n), size),
+        },
+        (false, true) => match number(first)? {
+            start if start < size => Wanted::Part(start, size),
+            _ => Wanted::Unsatisfiable,
+        },
+        (false, false) => match (number(first)?, number(last)?) {
+            (start, end) if start > end => return None,
+            (start, _) if start >= size => Wanted::Unsatisfiable,
+            (start, end) => Wanted::Part(start, end.saturating_add(1).min(size)),
+        },
+    })
 }
 
 /// Whether an If-None-Match header names `etag` (weak comparison, RFC 9110 §13.1.2).
@@ -182,25 +285,40 @@ mod tests {
 
     #[test]
     fn paths_are_taken_apart() {
-        let target = Target::from_url(&format!("/ipfs/{CID}/a%20b//./c/../d/")).unwrap();
+        let target = ContentPath::from_url(&format!("/ipfs/{CID}/a%20b//./c/../d/")).unwrap();
         assert_eq!(target.segments, ["a b", "d"]);
         assert!(target.trailing_slash);
-        assert_eq!(target.name(), "d");
+        assert_eq!((target.namespace, target.name()), (Namespace::Ipfs, "d"));
+        assert_eq!(target.text(), format!("/ipfs/{CID}/a b/d/"));
+        let plain = ContentPath::from_url("/ipns/name").unwrap();
+        assert_eq!(
+            (plain.namespace, plain.trailing_slash, plain.text().as_str()),
+            (Namespace::Ipns, false, "/ipns/name")
+        );
+        // decoded once, then split
+        let tricky = ContentPath::from_url(&format!("/ipfs/{CID}/a%2F..%2Fplain%2Etxt")).unwrap();
+        assert_eq!(tricky.segments, ["plain.txt"]);
+        let twice = ContentPath::from_url(&format!("/ipfs/{CID}/x%252F")).unwrap();
+        assert_eq!(twice.segments, ["x%2F"]);
+        assert_eq!(
+            ContentPath::under(Namespace::Ipfs, CID.into(), "/ipfs/%C4%85/").unwrap().segments,
+            ["ipfs", "ą"]
+        );
         assert_eq!(Target::from_text(CID).unwrap().segments.len(), 0);
         assert_eq!(Target::from_text(&format!("/ipfs/{CID}/x%20y")).unwrap().segments, ["x%20y"]);
     }
 
     #[test]
     fn wrong_paths_are_named() {
-        let url = |p: &str| Target::from_url(p).unwrap_err();
+        let url = |p: &str| ContentPath::from_url(p).unwrap_err();
         assert_eq!(url("/"), TargetError::NoContent);
         assert_eq!(url("/ipfs/"), TargetError::NoContent);
-        assert!(matches!(url("/ipfs/hello"), TargetError::BadCid(_)));
+        assert!(matches!(Target::from_text("/ipfs/hello").unwrap_err(), TargetError::BadCid(_)));
         for path in ["..", "a/../..", "%", "%4", "%zz", "%ff", "%00"] {
             assert!(matches!(url(&format!("/ipfs/{CID}/{path}")), TargetError::BadPath(_)), "{path}");
         }
         let long = "a/".repeat(MAX_PATH);
-        assert!(matches!(url(&format!("/ipfs/{CID}/{long}")), TargetError::BadPath(_)));
+        assert_eq!(url(&format!("/ipfs/{CID}/{long}")), TargetError::TooLong);
     }
 
     #[test]
@@ -213,15 +331,21 @@ mod tests {
             ("bytes=5-99", Wanted::Part(5, 10)),
             ("bytes=10-", Wanted::Unsatisfiable),
             ("bytes=-0", Wanted::Unsatisfiable),
-            ("bytes=0-1,3-4", Wanted::All),
+            ("bytes=6-7,0-4", Wanted::Part(6, 8)),
+            ("bytes=10-,-1", Wanted::Part(9, 10)),
+            ("bytes=10-,11-12", Wanted::Unsatisfiable),
+            ("bytes=0-1,x", Wanted::All),
+            ("bytes=", Wanted::All),
+            ("bytes=-", Wanted::All),
             ("bytes=4-2", Wanted::All),
             ("bytes=+1-2", Wanted::All),
             ("items=0-1", Wanted::All),
-            ("bytes=99999999999999999999-", Wanted::All),
+            ("bytes=99999999999999999999-", Wanted::Unsatisfiable),
         ] {
             assert_eq!(parse_range(header, 10), wanted, "{header}");
         }
         assert_eq!(parse_range("bytes=0-", 0), Wanted::Unsatisfiable);
+        assert_eq!(parse_range(&format!("bytes=0-1{}", ",2-3".repeat(MAX_RANGES)), 10), Wanted::All);
     }
 
     #[test]

@@ -58,7 +58,8 @@ fn rfc9110_14_ranges_and_conditions() {
     let beyond = store.request("GET", &path, &[("Range", "bytes=600000-")]);
     assert_eq!((beyond.status, beyond.header("content-range")), (416, "bytes */600000"));
     let several = store.request("GET", &path, &[("Range", "bytes=0-1,5-6")]);
-    assert!(several.status == 200 && several.body == bytes);
+    // the first of several is served alone
+    assert!(several.status == 206 && several.body == bytes[..2]);
     let etag = format!("\"{cid}\"");
     let other = store.request("GET", &path, &[("Range", "bytes=0-1"), ("If-Range", "\"x\"")]);
     assert_eq!(other.status, 200);
@@ -84,7 +85,7 @@ fn directories_are_listed_redirected_and_have_an_index() {
     assert_eq!((answer.status, answer.header("location")), (301, format!("{plain}/?x=1").as_str()));
     let answer = store.get(&format!("{plain}/"));
     assert_eq!(answer.status, 200);
-    assert!(answer.text().contains("./a%20b.txt") && answer.text().contains("&lt;x&gt;"));
+    assert!(answer.text().contains(&format!("{plain}/a%20b.txt")) && answer.text().contains("&lt;x&gt;"));
     let etag = answer.header("etag").to_owned();
     assert_eq!(store.request("GET", &format!("{plain}/"), &[("If-None-Match", &etag)]).status, 304);
     let answer = store.get(&format!("{plain}/a%20b.txt"));
@@ -112,7 +113,7 @@ fn trustless_gateway_blocks() {
     }
     let probe = store.get("/ipfs/bafkqaaa?format=raw");
     assert_eq!((probe.status, probe.body.len()), (200, 0));
-    assert_eq!(store.get(&format!("/ipfs/{HELLO}?format=car")).status, 406);
+    assert_eq!(store.get(&format!("/ipfs/{HELLO}?format=car")).status, 200);
     // "blank" is in no store
     let absent = "/ipfs/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
     assert_eq!(store.request("GET", absent, &[("Cache-Control", "only-if-cached")]).status, 412);

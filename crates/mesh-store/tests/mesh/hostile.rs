@@ -180,3 +180,63 @@ fn control_nonsense_is_answered_with_a_reason() {
     drop(client);
     assert!(matches!(store.ask(StoreRequest::Gc), Response::Service(_)));
 }
+
+#[test]
+fn more_connections_than_there_are_places_wait_and_take_no_memory() {
+    let folder = Folder::new("thousands");
+    let store = Store::start(&folder.0, &[]);
+    let before = store.rss_kib();
+    let many: Vec<TcpStream> = (0..2000)
+        .map_while(|_| TcpStream::connect_timeout(&store.http, Duration::from_millis(500)).ok())
+        .collect();
+    assert!(many.len() > 64, "{}", many.len());
+    wait_until("all places are taken", || store.counter("http_connections") == 64);
+    assert!(store.rss_kib() < before + 8 * 1024, "{} KiB, then {}", before, store.rss_kib());
+    drop(many);
+    assert_eq!(store.get("/ipfs/bafkqaaa").status, 200);
+}
+
+#[test]
+fn hostile_heads_get_clear_answers() {
+    let folder = Folder::new("hostile-heads");
+    let store = Store::start(&folder.0, &[]);
+    let hello = "/ipfs/bafkqabtimvwgy3yk";
+    let ranges = format!("bytes=0-1{}", ",2-3".repeat(3000));
+    let accepts = format!("*/*{}", ",application/vnd.ipld.car;order=x".repeat(300));
+    let host = "a.".repeat(5000);
+    for (name, value, status) in [
+        ("Range", ranges.as_str(), 200),
+        ("Range", "bytes=18446744073709551616-", 416),
+        ("Range", "bytes=0-18446744073709551616", 206),
+        ("Range", "bytes=-18446744073709551616", 206),
+        ("Accept", accepts.as_str(), 200),
+        ("Accept", "application/vnd.ipld.car;q=nan", 200),
+        ("Host", host.as_str(), 200),
+        ("Host", "[::1", 200),
+        ("X-Forwarded-Host", "..ipfs.localhost", 400),
+        ("If-None-Match", ",,,W/,\"", 200),
+    ] {
+        let answer = store.request("GET", hello, &[(name, value)]);
+        assert_eq!(answer.status, status, "{name}: {value:.60}");
+    }
+    for (path, status) in [
+        ("/ipfs/bafkqabtimvwgy3yk?format=car&entity-bytes=9223372036854775808:*", 400),
+        ("/ipfs/bafkqabtimvwgy3yk?format=car&entity-bytes=-9223372036854775808:*", 200),
+        ("/ipfs/bafkqabtimvwgy3yk?filename=%00%0d%0a", 200),
+        ("/ipfs/bafkqabtimvwgy3yk?filename=%ff&format=%ff", 200),
+        ("/ipns/k/", 500),
+        ("/routing/v1/providers/%00", 422),
+        ("/routing/v1/", 400),
+        ("*", 404),
+    ] {
+        assert_eq!(store.get(path).status, status, "{path}");
+    }
+    // more than a record is not read
+    let endless = format!(
+        "PUT /routing/v1/ipns/k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8 HTTP/1.1\r\nHost: x\r\n\
+         Content-Type: application/vnd.ipfs.ipns-record\r\nContent-Length: 99999999999\r\n\r\n{}",
+        "x".repeat(20_000)
+    );
+    assert!(converse(store.http, endless.as_bytes()).starts_with("HTTP/1.1 400"));
+    assert_eq!(store.get("/ipfs/bafkqaaa").status, 200);
+}

@@ -10,6 +10,7 @@
 )]
 
 mod catalog;
+mod conformance;
 mod content;
 mod hostile;
 mod support;

@@ -38,6 +38,7 @@ impl Drop for Folder {
 pub(crate) struct Store {
     child: Child,
     pub(crate) http: SocketAddr,
+    nodes: Option<SocketAddr>,
     pub(crate) folder: PathBuf,
     pub(crate) log: Receiver<String>,
 }
@@ -45,24 +46,39 @@ pub(crate) struct Store {
 impl Store {
     /// Starts one whose state is in `folder`, with `peers`, and waits until it serves.
     pub(crate) fn start(folder: &Path, peers: &[SocketAddr]) -> Self {
+        Self::start_with(folder, peers, &[])
+    }
+
+    /// As [`Store::start`], with further arguments.
+    pub(crate) fn start_with(folder: &Path, peers: &[SocketAddr], arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-store"));
         command.arg("--state-dir").arg(folder).arg("--run-dir").arg(folder.join("run"));
         command.arg("--config").arg(folder.join("p2pmesh.toml")).args(["--listen", "127.0.0.1:0"]);
         for peer in peers {
             command.args(["--peer", &peer.to_string()]);
         }
+        command.args(arguments);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (send, log) = channel();
         thread::spawn(move || lines.map_while(Result::ok).all(|line| send.send(line).is_ok()));
         let deadline = Instant::now() + PATIENCE;
-        let http = loop {
+        let (mut http, mut nodes) = (None, None);
+        while http.is_none() || (nodes.is_none() && arguments.contains(&"--peer-listen")) {
             let line = log.recv_timeout(deadline - Instant::now()).expect("it serves in time");
-            if let Some((_, url)) = line.split_once("serves http://") {
-                break url.trim_end_matches("/ipfs/").parse().unwrap();
-            }
-        };
-        Self { child, http, folder: folder.to_path_buf(), log }
+            let address = |mark: &str| -> Option<SocketAddr> {
+                let (_, url) = line.split_once(mark)?;
+                Some(url.trim_end_matches("/ipfs/").parse().unwrap())
+            };
+            http = http.or_else(|| address("serves http://"));
+            nodes = nodes.or_else(|| address("serves nodes at http://"));
+        }
+        Self { child, http: http.unwrap(), nodes, folder: folder.to_path_buf(), log }
+    }
+
+    /// Where nodes are served, of a store started with `--peer-listen`.
+    pub(crate) fn peer_endpoint(&self) -> SocketAddr {
+        self.nodes.unwrap()
     }
 
     pub(crate) fn control(&self) -> Client<StoreRequest, StoreResponse> {
@@ -132,6 +148,11 @@ impl Store {
         request(self.http, method, path, headers)
     }
 
+    /// Memory that is in use.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        mesh_sys::process::rss_kib(self.child.id())
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         // the shell's own: a small machine has no program of that name
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
@@ -178,6 +199,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
+    /// Whether the body came to its end.
+    pub(crate) whole: bool,
 }
 
 impl Answer {
@@ -193,7 +216,10 @@ impl Answer {
 pub(crate) fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut socket = TcpStream::connect(to).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        text += "Host: test\r\n";
+    }
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }
@@ -208,11 +234,37 @@ pub(crate) fn parse(bytes: &[u8]) -> Answer {
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    let headers = lines
-        .map(|line| line.split_once(':').unwrap())
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    Answer { status, headers, body: bytes[end + 4..].to_vec() }
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in lines.map(|line| line.split_once(':').unwrap()) {
+        let entry = headers.entry(name.to_ascii_lowercase()).or_default();
+        if !entry.is_empty() {
+            entry.push_str(", ");
+        }
+        entry.push_str(value.trim());
+    }
+    let rest = &bytes[end + 4..];
+    let chunked = headers.get("transfer-encoding").is_some_and(|v| v == "chunked");
+    let (body, whole) = if chunked { unchunk(rest) } else { (rest.to_vec(), true) };
+    Answer { status, headers, body, whole }
+}
+
+/// The chunks of a body, and whether its last one came (RFC 9112 §7.1).
+fn unchunk(mut bytes: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|w| w == b"\r\n") {
+        let size = std::str::from_utf8(&bytes[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let rest = &bytes[end + 2..];
+        if size == 0 {
+            return (body, true);
+        }
+        if rest.len() < size + 2 {
+            break;
+        }
+        body.extend_from_slice(&rest[..size]);
+        bytes = &rest[size + 2..];
+    }
+    (body, false)
 }
 
 /// A node that answers every request with `answer` of its path, as raw bytes; `None` says nothing
