@@ -1,8 +1,8 @@
 //! IPNS names and records (the IPNS record specification): a key that says, signed, which content its
 //! name stands for.
 //!
-//! Only the V2 signature counts. Keys are Ed25519; RSA, ECDSA and secp256k1 are refused by name. A
-//! record's end is a time of day: without a clock that can be trusted it is not looked at, and of two
+//! Only the V2 signature counts. Keys are Ed25519 or, old ones, RSA; ECDSA and secp256k1 are refused by
+//! name. A record's end is a time of day: without a clock that can be trusted it is not looked at, and of two
 //! records the one with the higher sequence number wins.
 
 use alloc::string::String;
@@ -14,6 +14,8 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use crate::dag::{self, DagErrorKind, Event, Sink};
 use crate::dagpb::{Field, field, put_bytes};
 use crate::{Cid, Codec, Multihash, Version, base, varint};
+
+mod rsa;
 
 /// The largest record, in bytes.
 pub const MAX_RECORD: usize = 10 * 1024;
@@ -87,7 +89,7 @@ pub enum RecordError {
     BadData,
     /// The key is not in the name and not in the record, or does not belong to the name.
     NoKey,
-    /// A key of another type than Ed25519: the type's number.
+    /// A key of another type than Ed25519 and RSA: the type's number.
     KeyType(u64),
     /// The signature is wrong.
     BadSignature,
@@ -113,12 +115,11 @@ impl fmt::Display for RecordError {
             Self::NoKey => "the IPNS record's public key is missing or does not belong to the name",
             Self::KeyType(kind) => {
                 let name = match kind {
-                    0 => "RSA",
                     2 => "secp256k1",
                     3 => "ECDSA",
                     _ => "unknown",
                 };
-                return write!(f, "IPNS keys of type {name} are not supported, only Ed25519 is");
+                return write!(f, "IPNS keys of type {name} are not supported, only Ed25519 and RSA are");
             }
             Self::BadSignature => "the IPNS record's signature is wrong",
             Self::Mismatch => "the IPNS record's fields contradict its signed data",
@@ -249,8 +250,14 @@ impl Record {
     }
 }
 
-/// The Ed25519 key of a name: inside it, or in the record under its digest.
-fn public_key(name: &Name, in_record: Option<&[u8]>) -> Result<[u8; 32], RecordError> {
+/// The public key of a name.
+enum Key {
+    Ed25519([u8; 32]),
+    Rsa(rsa::PublicKey),
+}
+
+/// The key of a name: inside it, or in the record under its digest.
+fn public_key(name: &Name, in_record: Option<&[u8]>) -> Result<Key, RecordError> {
     let message = match (name.cid().hash(), in_record) {
         (Multihash::Identity(inline), _) => &**inline,
         (Multihash::Sha256(digest), Some(key)) if crate::sha256(key) == *digest => key,
@@ -267,18 +274,25 @@ fn public_key(name: &Name, in_record: Option<&[u8]>) -> Result<[u8; 32], RecordE
         }
         rest = left;
     }
-    match (kind, key.and_then(|key| key.try_into().ok())) {
-        (Some(1), Some(key)) => Ok(key),
-        (Some(kind), _) if kind != 1 => Err(RecordError::KeyType(kind)),
-        _ => Err(RecordError::NoKey),
+    let key = key.ok_or(RecordError::NoKey)?;
+    match kind {
+        Some(0) => rsa::PublicKey::from_der(key).map(Key::Rsa).ok_or(RecordError::NoKey),
+        Some(1) => key.try_into().map(Key::Ed25519).map_err(|_| RecordError::NoKey),
+        Some(kind) => Err(RecordError::KeyType(kind)),
+        None => Err(RecordError::NoKey),
     }
 }
 
-fn check_signature(key: &[u8; 32], data: &[u8], signature: &[u8]) -> Result<(), RecordError> {
-    let signature = Signature::from_slice(signature).map_err(|_| RecordError::BadSignature)?;
+fn check_signature(key: &Key, data: &[u8], signature: &[u8]) -> Result<(), RecordError> {
     let signed = [PREFIX, data].concat();
-    let key = VerifyingKey::from_bytes(key).map_err(|_| RecordError::NoKey)?;
-    key.verify_strict(&signed, &signature).map_err(|_| RecordError::BadSignature)
+    let good = match key {
+        Key::Ed25519(key) => {
+            let key = VerifyingKey::from_bytes(key).map_err(|_| RecordError::NoKey)?;
+            Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(&signed, &s).is_ok())
+        }
+        Key::Rsa(key) => key.verify(&signed, signature),
+    };
+    if good { Ok(()) } else { Err(RecordError::BadSignature) }
 }
 
 /// Where the fields of the first version are present they must say the same.
