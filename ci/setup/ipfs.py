@@ -76,7 +76,8 @@ def npm() -> tuple[pathlib.Path, pathlib.Path]:
         folder.mkdir(parents=True)
         for path in manifests:
             shutil.copy(path, folder)
-        command = [program, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        # without what packages would like to stand beside: they never run in a browser or on a phone
+        command = [program, "ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
         if not any(subprocess.run(command, check=False, cwd=folder, stdout=sys.stderr).returncode == 0 for _ in range(2)):
             raise BuildError("npm's packages could not be installed (see npm's message above)")
         if not node.exists():
