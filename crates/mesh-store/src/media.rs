@@ -67,11 +67,11 @@ fn by_bytes(bytes: &[u8]) -> &'static str {
         Err(e) if e.error_len().is_none() => {
             std::str::from_utf8(bytes.get(..e.valid_up_to()).unwrap_or(&[])).unwrap_or("")
         }
-        Err(_) => return "application/octet-stream",
+        Err(_) => return UNKNOWN,
     };
     let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c' | '\x1b');
     if text.contains(control) {
-        return "application/octet-stream";
+        return UNKNOWN;
     }
     if json_start(text) {
         return "application/json";
@@ -144,19 +144,15 @@ fn json_start(text: &str) -> bool {
     true
 }
 
+/// What nothing is known of.
+pub(crate) const UNKNOWN: &str = "application/octet-stream";
+
 /// Bytes [`of()`] looks at.
 pub(crate) const SNIFF: u64 = 512;
 
 /// The content type of a file of that name with these first bytes.
 pub(crate) fn of(name: &str, first: &[u8]) -> &'static str {
     by_name(name).unwrap_or_else(|| by_bytes(first))
-}
-
-/// The content type of a part from the middle of a file. Nothing is known of its start; what could be
-/// text is called that (the MIME Sniffing standard's binary data bytes).
-pub(crate) fn of_part(name: &str, part: &[u8]) -> &'static str {
-    let binary = |b: &u8| matches!(b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
-    by_name(name).unwrap_or(if part.iter().any(binary) { "application/octet-stream" } else { "text/plain" })
 }
 
 /// Whether [`of()`] needs no bytes.
@@ -179,13 +175,6 @@ mod tests {
         assert_eq!(of("", b" <!DOCTYPE HTML><p>"), "text/html; charset=utf-8");
         assert_eq!(of("", b"\xff\xd8\xff\xe0"), "image/jpeg");
         assert_eq!(of("", b""), "text/plain; charset=utf-8");
-    }
-
-    #[test]
-    fn parts_are_text_unless_they_can_not_be() {
-        assert_eq!(of_part("x.png", b"\0"), "image/png");
-        assert_eq!(of_part("x", b"\x1bh\xdc3"), "text/plain");
-        assert_eq!(of_part("x", b"a\0"), "application/octet-stream");
     }
 
     #[test]

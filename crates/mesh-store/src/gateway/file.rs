@@ -10,6 +10,7 @@ use super::answer::{Answer, IMMUTABLE, cacheable, describe, disposition, set, te
 use super::{Context, Gateway};
 use crate::body::{Body, Writer};
 use crate::media;
+use crate::node::Scope;
 use crate::target::{Wanted, parse_range, query_value};
 
 /// What of a body is sent.
@@ -69,8 +70,9 @@ impl Gateway {
             None => match Portion::of(context, entry.size, etag) {
                 None => Portion::outside(entry.size),
                 Some(portion) => {
-                    let media = self.media_type(context, cid, name, &portion).await;
+                    // the body is on its way meanwhile
                     let mut response = self.file_body(context, cid, entry.size, &portion).await?;
+                    let media = self.media_type(context, cid, name, &portion).await;
                     set(&mut response, header::CONTENT_TYPE, media);
                     response
                 }
@@ -107,18 +109,21 @@ impl Gateway {
         Ok(response)
     }
 
-    /// The content type: from the name, or from the first bytes of what is sent, which alone are needed.
+    /// The content type: from the name, or from the file's first bytes. Where a later part is asked for
+    /// nothing is fetched to find out; if it can't be told then it is called text, as elsewhere.
     async fn media_type(&self, context: &Context, cid: &Cid, name: &str, portion: &Portion) -> &'static str {
-        let mut first = Vec::new();
-        if !media::name_says(name) {
-            let end = portion.end.min(portion.start.saturating_add(media::SNIFF));
-            let mut reader = self.node.read(cid.clone(), portion.start, end, context.scope);
-            match reader.next().await {
-                Ok(bytes) => first = bytes.unwrap_or_default(),
-                Err(_) => return "application/octet-stream",
-            }
+        if media::name_says(name) {
+            return media::of(name, &[]);
         }
-        if portion.start == 0 { media::of(name, &first) } else { media::of_part(name, &first) }
+        let (scope, otherwise) = match portion.start {
+            0 => (context.scope, media::UNKNOWN),
+            _ => (Scope::Local, "text/plain"),
+        };
+        let first = self.node.read(cid.clone(), 0, media::SNIFF, scope).next().await;
+        match first.map(|first| media::of(name, &first.unwrap_or_default())) {
+            Ok(media) if media != media::UNKNOWN => media,
+            _ => otherwise,
+        }
     }
 
     /// Bytes that are in memory, or the part of them that is asked for.
