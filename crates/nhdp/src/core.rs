@@ -59,10 +59,13 @@ pub enum Event<X: Extension> {
         address: NetAddr,
     },
     /// A symmetric neighbour does not know us any more: most likely it was started anew. The link stays as
-    /// it is (RFC 6130 §12.5), but the neighbour needs what a new one needs.
+    /// it is (RFC 6130 §12.5), but the neighbour needs what a new one needs, a HELLO ([`Nhdp::trigger`])
+    /// before all. It says so with each HELLO until it knows us.
     Forgotten {
         /// Where.
         interface: u32,
+        /// The neighbour's address on it.
+        address: NetAddr,
     },
 }
 

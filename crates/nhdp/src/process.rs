@@ -227,6 +227,7 @@ impl<X: Extension> Nhdp<X> {
             }
             _ => {}
         }
+        let address = sending.first().copied().filter(|_| forgotten);
         link.addresses = sending;
         link.neighbor = Some(neighbor);
         link.heard_until = (now + hello.validity).max(link.symmetric_until);
@@ -243,10 +244,7 @@ impl<X: Extension> Nhdp<X> {
             self.next_expiry = self.next_expiry.min(symmetric_until);
         }
         self.settle(now, interface, id);
-        if forgotten {
-            self.trigger(now, interface);
-            self.events.push_back(Event::Forgotten { interface });
-        }
+        self.events.extend(address.map(|address| Event::Forgotten { interface, address }));
         id
     }
 

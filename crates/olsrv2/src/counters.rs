@@ -50,7 +50,7 @@ pub struct Counters {
     pub records_out: u64,
     /// Messages forwarded, once per message.
     pub forwarded: u64,
-    /// TCs of others repeated for a new neighbour.
+    /// TCs of others repeated for a neighbour that is new or missed them.
     pub relayed: u64,
     /// Messages not forwarded because they came before on that interface or were forwarded already.
     pub duplicates: u64,

@@ -4,11 +4,12 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use mesh_types::Metric;
+use mesh_types::{Duration, Instant, Metric};
 use nhdp::{Extension, Hello, HelloEntry, Status};
 use rfc5444::{Attribute, NetAddr, Tlv};
 
 use crate::dat::Dat;
+use crate::summary::Differing;
 
 /// MPR_WILLING message TLV type.
 const MPR_WILLING: u8 = 7;
@@ -46,6 +47,10 @@ pub(crate) struct LinkExt {
     pub(crate) signal: Option<i8>,
     /// The neighbour's messages come in packets of the other family, from this address.
     pub(crate) carrier: Option<IpAddr>,
+    /// How often it wanted everything.
+    pub(crate) wishes: Wishes,
+    /// Its last summary, if that was other than ours.
+    pub(crate) differing: Option<Box<Differing>>,
 }
 
 impl Default for LinkExt {
@@ -58,7 +63,38 @@ impl Default for LinkExt {
             measured: false,
             signal: None,
             carrier: None,
+            wishes: Wishes::default(),
+            differing: None,
         }
+    }
+}
+
+/// A neighbour that wants all TCs and records, since it is new or was started anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wishes {
+    granted: u8,
+    next: Instant,
+}
+
+/// Between the first two times that a neighbour gets everything, at the least; then twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// How often the wait is doubled.
+const DOUBLED: u8 = 6;
+/// Who wants nothing for so long begins anew.
+const CONTENT: Duration = Duration::from_secs(60);
+
+impl Wishes {
+    /// Whether it gets what it wants; if it does, the next time is later.
+    pub(crate) fn grant(&mut self, now: Instant) -> bool {
+        if now < self.next {
+            return false;
+        }
+        if now >= self.next + CONTENT {
+            self.granted = 0;
+        }
+        self.next = now + FIRST_WAIT.times(1 << self.granted);
+        self.granted = (self.granted + 1).min(DOUBLED);
+        true
     }
 }
 
@@ -79,8 +115,10 @@ pub(crate) struct NeighborExt {
     pub(crate) flooding_mpr: bool,
     /// N_routing_mpr.
     pub(crate) routing_mpr: bool,
-    /// N_mpr_selector; N_advertised is the same (§17.3 allows it).
+    /// N_mpr_selector.
     pub(crate) mpr_selector: bool,
+    /// N_advertised, if it is not let go at the first periodic TC after that time (§17.3 point 5).
+    pub(crate) advertised_until: Option<Instant>,
 }
 
 impl Default for NeighborExt {
@@ -94,6 +132,7 @@ impl Default for NeighborExt {
             flooding_mpr: false,
             routing_mpr: false,
             mpr_selector: false,
+            advertised_until: None,
         }
     }
 }
@@ -264,6 +303,16 @@ mod tests {
             assert!(back.add(a.value()));
         }
         assert_eq!(back, Metrics { link_in: Some(Metric::MIN), ..m });
+    }
+
+    #[test]
+    fn whoever_wants_everything_again_and_again_waits_longer_each_time() {
+        let mut wishes = Wishes::default();
+        let at = |s| Instant::from_millis(1000 + s * 500);
+        let granted: Vec<u64> = (0..1000).filter(|s| wishes.grant(at(*s))).collect();
+        assert_eq!(granted, [0, 2, 6, 14, 30, 62, 126, 254, 382, 510, 638, 766, 894]);
+        assert!(wishes.grant(at(894 + 128 + 120)) && !wishes.grant(at(894 + 128 + 121)), "it was content");
+        assert!(wishes.grant(at(894 + 128 + 122)));
     }
 
     #[test]

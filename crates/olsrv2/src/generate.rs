@@ -31,9 +31,12 @@ impl Router {
                     self.counters.probes += 1;
                     self.outputs.push_back(Output::Probe { interface, address: address.ip() });
                 }
-                nhdp::Event::Forgotten { interface } => {
-                    self.name_all(interface);
-                    self.plan_sync(now, interface);
+                nhdp::Event::Forgotten { interface, address } => {
+                    if self.may_sync(now, interface, address.ip()) {
+                        self.nhdp.trigger(now, interface);
+                        self.name_all(interface);
+                        self.plan_sync(now, interface);
+                    }
                 }
                 nhdp::Event::Link { interface, address, symmetric, neighbor } => {
                     let originator = neighbor.and_then(|n| n.originator);
@@ -44,6 +47,7 @@ impl Router {
         if self.tc.due.is_some_and(|due| due <= now) {
             self.send_tc(now);
         }
+        self.mend(now);
         self.send_records(now);
     }
 
@@ -66,9 +70,16 @@ impl Router {
         self.outputs.push_back(Output::Event(event));
         let count = if symmetric { &mut self.counters.links_up } else { &mut self.counters.links_down };
         *count += 1;
-        if symmetric {
+        if symmetric && self.may_sync(now, interface, address) {
             self.plan_sync(now, interface);
         }
+    }
+
+    /// Whether a neighbour may want everything again: the more often it does, the longer it waits.
+    fn may_sync(&mut self, now: Instant, interface: u32, address: IpAddr) -> bool {
+        let id = self.nhdp.link_to(interface, address).map(|(id, _)| id);
+        let link = id.and_then(|id| self.nhdp.link_mut(interface, id));
+        link.is_none_or(|l| l.ext.wishes.grant(now))
     }
 
     /// Someone on that interface knows nothing: the next HELLOs bring all records, the first a TC as well.
@@ -91,6 +102,7 @@ impl Router {
             hello.entries.retain(|e| e.local_if.is_some());
             message = hello.to_message(self.addr_len());
         }
+        message.tlvs.extend(self.summary_tlv(now, interface));
         self.counters.hellos_out += 1;
         self.queue(now, Some(interface), &message);
         let limit = self.config.limits.forward_queue;
@@ -190,6 +202,9 @@ impl Router {
     fn send_tc(&mut self, now: Instant) {
         let timing = self.config.timing;
         self.tc.due = None;
+        if !self.tc.news {
+            self.let_go(now);
+        }
         let empty = self.tc.neighbors.is_empty() && self.tc.gateways.is_empty();
         if !empty {
             self.tc.empty_until = Some(now + timing.advertise_hold);
@@ -219,7 +234,11 @@ impl Router {
         self.counters.tcs_out += 1;
         self.counters.tcs_triggered += u64::from(news);
         let wait = if news { Duration::ZERO } else { self.patience(now) };
-        self.queue_for(now, None, &message, (wait, news));
+        let bytes = self.queue_for(now, None, &message, (wait, news));
+        if self.tc.told.as_ref().is_none_or(|(ansn, _)| *ansn != self.sequences.ansn) {
+            self.tc.mended = 0;
+        }
+        self.tc.told = bytes.map(|bytes| (self.sequences.ansn, bytes));
         self.tc.last = Some(now);
         // News may be lost on their way, so they are repeated sooner.
         let interval = if self.tc.repeats == 0 { timing.tc_repeat } else { timing.tc_interval };
@@ -324,14 +343,14 @@ impl Router {
         self.queue_for(now, interface, message, (Duration::ZERO, false));
     }
 
-    /// The same; it waits for company, at most that long. News are sent a second time.
+    /// The same; it waits for company, at most that long. News are sent a second time. Returns its bytes.
     fn queue_for(
         &mut self,
         now: Instant,
         interface: Option<u32>,
         message: &Message,
         (wait, news): (Duration, bool),
-    ) {
+    ) -> Option<Vec<u8>> {
         let cover = self.cover(interface);
         let sealed = self.security.sealed(message, cover);
         let message = sealed.as_ref().unwrap_or(message);
@@ -339,7 +358,7 @@ impl Router {
         if message.emit(&mut bytes).is_err() {
             // More than 65,535 bytes: the tables' limits keep it from happening.
             self.counters.queue_full += 1;
-            return;
+            return None;
         }
         let limit = self.config.limits.forward_queue;
         let told_twice = news && self.tells_twice();
@@ -355,6 +374,7 @@ impl Router {
                 port.note_news(&bytes, limit);
             }
         }
+        Some(bytes)
     }
 
     /// Gives out the packets of every interface with a message that is due.

@@ -31,6 +31,7 @@ mod scope;
 mod security;
 mod share;
 mod shares;
+mod summary;
 mod tc;
 mod tick;
 mod topology;

@@ -132,6 +132,7 @@ impl Router {
         {
             self.adopt(now, interface, link, neighbor, originator, checked, &hello);
             self.unlink(originator, &hello);
+            self.compare(now, interface, link, &hello);
         }
         Some(())
     }
@@ -241,7 +242,8 @@ impl Router {
             self.counters.messages_invalid += 1;
             return;
         };
-        let Some(mut forward) = self.admits_flooded(now, interface, source, &message, originator.ip()) else {
+        let Some(mut forward) = self.admits_flooded(now, interface, (source, by), &message, originator.ip())
+        else {
             return;
         };
         let (mut jitter, mut news) = (Some(jitter), false);
@@ -432,7 +434,7 @@ enum Verdict {
 }
 
 /// Tells the originator addresses of symmetric neighbours.
-fn alive(nhdp: &nhdp::Nhdp<Olsr>) -> impl Fn(IpAddr) -> bool {
+pub(crate) fn alive(nhdp: &nhdp::Nhdp<Olsr>) -> impl Fn(IpAddr) -> bool {
     |by| nhdp.neighbors().any(|(_, n)| n.symmetric && n.ext.originator == Some(by))
 }
 

@@ -11,9 +11,10 @@ use mesh_types::{Duration, Instant};
 use rfc5444::{INTERVAL_TIME, MessageView, NetAddr, RawMessage, VALIDITY_TIME};
 
 use crate::names::Name;
+use crate::summary::{PAUSE, PAUSES, Summary, is_among};
 use crate::tc::{Advertised, Gateway, Tc};
 use crate::tick::{Tick, ticks};
-use crate::topology::Topology;
+use crate::topology::{Router, Topology};
 
 /// Longer TCs are left to the flood.
 const LONGEST: usize = 1024;
@@ -27,9 +28,35 @@ pub(crate) struct Last {
     came: Tick,
     /// When and where a copy was last heard: whoever was there then has it.
     heard: Tick,
-    slot: u8,
+    slot: Slot,
     what: What,
     header: Header,
+}
+
+/// An interface's slot, and in the upper three bits how often the TC was repeated since it said something new.
+#[derive(Clone, Copy, Debug)]
+struct Slot(u8);
+
+impl Slot {
+    const COUNT: u32 = 5;
+
+    fn is(self, slot: u8) -> bool {
+        (self.0 ^ slot) << (8 - Self::COUNT) == 0
+    }
+
+    fn set(&mut self, slot: u8) {
+        self.0 = self.mended() << Self::COUNT | (slot << (8 - Self::COUNT)) >> (8 - Self::COUNT);
+    }
+
+    fn mended(self) -> u8 {
+        self.0 >> Self::COUNT
+    }
+
+    fn set_mended(&mut self, count: u8) {
+        let slot = self.0;
+        self.0 = count.min(PAUSES) << Self::COUNT;
+        self.set(slot);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +102,25 @@ impl Last {
         digest: 0,
         came: Tick::ZERO,
         heard: Tick::ZERO,
-        slot: 0,
+        slot: Slot(0),
         what: What::Nothing,
         header: Header { seq: 0, hop_limit: 0, hop_count: 0, interval: 0, validity: 0 },
     };
+
+    /// The next TC is there, perhaps with something new.
+    pub(crate) fn another(&mut self, news: bool) {
+        self.slot.set_mended(if news { 0 } else { self.slot.mended().saturating_sub(2) });
+    }
+
+    /// It can't be passed on any more.
+    pub(crate) fn forget(&mut self) {
+        self.what = What::Nothing;
+    }
+
+    /// Half of its validity is over: the next was missed, and the one after.
+    fn is_overdue(&self, now: Tick, expires: Tick) -> bool {
+        i64::from(self.came.age(now)) > i64::from(expires.after(now))
+    }
 }
 
 impl Topology {
@@ -97,7 +139,8 @@ impl Topology {
         let known = (last.what, last.digest) == (What::Again, digest) && header.is_some();
         let now = Tick::of(now);
         let seq = message.header().seq().unwrap_or(0);
-        (last.came, last.heard, last.slot) = (now, now, slot);
+        (last.came, last.heard) = (now, now);
+        last.slot.set(slot);
         last.header = header.unwrap_or(Header { seq, ..Header::default() });
         if known {
             return;
@@ -122,7 +165,8 @@ impl Topology {
     pub(crate) fn heard_last(&mut self, now: Instant, slot: u8, originator: IpAddr, seq: u16) {
         let Some(name) = self.names.find(NetAddr::host(originator)) else { return };
         if let Some(last) = self.last_mut(name).filter(|l| l.header.seq == seq) {
-            (last.heard, last.slot) = (Tick::of(now), slot);
+            last.heard = Tick::of(now);
+            last.slot.set(slot);
         }
     }
 
@@ -136,8 +180,50 @@ impl Topology {
         fresh: Duration,
     ) -> Vec<Vec<u8>> {
         let (tick, since, fresh) = (Tick::of(now), Tick::of(since), ticks(fresh));
-        let missed = |l: &Last| l.came.age(tick) < fresh && (l.heard.after(since) < 0 || l.slot != slot);
+        let missed = |l: &Last| l.came.age(tick) < fresh && (l.heard.after(since) < 0 || !l.slot.is(slot));
         let names: Vec<Name> = self.routers().filter(|(_, r)| missed(&r.last)).map(|(n, _)| n).collect();
+        self.repeat_last(tick, slot, names)
+    }
+
+    /// What is known; whose TCs are overdue does not count, so that it is missed before it has expired.
+    pub(crate) fn summary(&self, now: Instant) -> Summary {
+        let now = Tick::of(now);
+        let mut summary = Summary::NOTHING;
+        for (name, router) in self.routers().filter(|(_, r)| !r.last.is_overdue(now, r.expires())) {
+            if let Some(originator) = self.names.address(name) {
+                summary.toggle(originator.ip(), router.ansn());
+            }
+        }
+        summary
+    }
+
+    /// What neighbours whose summaries differ in those buckets may have missed, not more than `most`: of what came
+    /// in the time `fresh`, and was not heard a moment ago.
+    pub(crate) fn missed_in(
+        &mut self,
+        now: Instant,
+        slot: u8,
+        mask: u64,
+        fresh: Duration,
+        most: usize,
+    ) -> Vec<Vec<u8>> {
+        let (tick, fresh) = (Tick::of(now), ticks(fresh));
+        let rested = |l: &Last| l.heard.age(tick) >= ticks(PAUSE) << l.slot.mended();
+        let meant = |(name, router): &(Name, &Router)| {
+            let address = self.names.address(*name);
+            router.last.came.age(tick) < fresh
+                && rested(&router.last)
+                && address.is_some_and(|a| is_among(mask, a.ip()))
+        };
+        let names: Vec<Name> = self.routers().filter(meant).map(|(name, _)| name).take(most).collect();
+        for name in &names {
+            self.last_mut(*name).into_iter().for_each(|l| l.slot.set_mended(l.slot.mended() + 1));
+        }
+        self.repeat_last(tick, slot, names)
+    }
+
+    /// Last TCs, ready to be forwarded.
+    fn repeat_last(&mut self, tick: Tick, slot: u8, names: Vec<Name>) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         for name in names {
             let bytes = match self.get(name).map(|r| r.last.what) {
@@ -149,7 +235,8 @@ impl Topology {
             if RawMessage::parse(&bytes).is_ok_and(|raw| raw.forward(&mut copy)) {
                 all.push(copy);
                 if let Some(last) = self.last_mut(name) {
-                    (last.heard, last.slot) = (tick, slot);
+                    last.heard = tick;
+                    last.slot.set(slot);
                 }
             }
         }
@@ -285,6 +372,20 @@ mod tests {
                 assert_eq!(t.missed_by(at(8), 0, at(6), FRESH), [&[][..]; 0]);
             }
         }
+    }
+
+    #[test]
+    fn a_slot_and_a_count_share_an_octet() {
+        assert_eq!(size_of::<Last>(), 20, "large meshes have many of them");
+        let mut held = Slot(0);
+        for (slot, count) in [(0, 0), (15, 3), (1, 5), (31, 1), (7, 0)] {
+            held.set(slot);
+            held.set_mended(count);
+            held.set(slot);
+            assert!(held.is(slot) && !held.is(slot + 1) && held.mended() == count);
+        }
+        held.set_mended(9);
+        assert_eq!((held.is(7), held.mended()), (true, PAUSES));
     }
 
     #[test]

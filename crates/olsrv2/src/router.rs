@@ -17,6 +17,7 @@ use crate::routes::{FirstHop, Routes};
 use crate::scope::Scopes;
 use crate::security::Security;
 use crate::share::Sharing;
+use crate::summary::Telling;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
 use crate::tunnel::MAX_NOTES;
@@ -75,6 +76,7 @@ pub(crate) struct Port {
     /// Which bit of [`crate::flood::Seen`] is its own.
     pub(crate) slot: u8,
     pub(crate) hello: HelloPlan,
+    pub(crate) telling: Telling,
     pub(crate) sharing: Sharing,
     /// TCs with news, to be sent again with the next HELLO, and whether they were sent once.
     pub(crate) news: Vec<(bool, Vec<u8>)>,
@@ -147,6 +149,11 @@ pub(crate) struct TcSchedule {
     pub(crate) neighbors: Vec<Advertised>,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) notes: Vec<(NetAddr, Note)>,
+    /// The ANSN of the last one and how it went out.
+    pub(crate) told: Option<(u16, Vec<u8>)>,
+    /// How often and when it was repeated for neighbours that missed it.
+    pub(crate) mended: u8,
+    pub(crate) mended_at: Option<Instant>,
     /// Until when empty TCs follow (A_HOLD_TIME).
     pub(crate) empty_until: Option<Instant>,
 }
@@ -283,7 +290,7 @@ impl Router {
 
     /// When [`Router::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let ports = self.ports.values().map(|p| p.outbox.due());
+        let ports = self.ports.values().flat_map(|p| [p.outbox.due(), p.telling.mend_at]);
         let rest = [
             self.nhdp.poll_timeout(),
             self.topology.next_expiry(),
@@ -351,6 +358,7 @@ impl Router {
             bitrate: None,
             slot,
             hello: HelloPlan::default(),
+            telling: Telling::default(),
             sharing: Sharing::default(),
             news: Vec::new(),
             sync: None,

@@ -1,15 +1,19 @@
 //! Where integrity checks meet the router (RFC 7183 §4): on what goes out, and on what comes in before it is
 //! processed or forwarded. Without keys nothing is added and nothing is asked for.
 
+use alloc::collections::BTreeSet;
 use core::net::IpAddr;
 
 use mesh_types::Instant;
-use nhdp::HELLO;
+use nhdp::{HELLO, LinkStatus, Nhdp};
 use rfc5444::{Message, MessageView};
 
+use crate::ext::Olsr;
 use crate::icv::{self, Cover, Refusal};
-use crate::replay::Replays;
+use crate::receive::alive;
+use crate::replay::{Replays, Standing};
 use crate::router::Router;
+use crate::topology::Brought;
 use crate::{Config, Counters, Key, RECORD_MESSAGE};
 
 /// Keys for a change of keys: the new one and the old.
@@ -80,18 +84,20 @@ impl Router {
         if keys.is_empty() {
             return true;
         }
+        let standing = Standing { alive: &alive(&self.nhdp), near: &|| near(&self.nhdp) };
         let originator = message.header().originator().and_then(|a| a.net_addr()).map(|a| a.ip());
         let admitted = icv::verify(keys, message, Cover::Link(source))
-            .and_then(|counter| seen.hello(now, (interface, source), originator, counter));
+            .and_then(|counter| seen.hello(now, (interface, source), originator, &standing, counter));
         admitted.map_err(|refusal| self.counters.refused(refusal)).is_ok()
     }
 
-    /// Whether a TC or record may be processed, and whether also forwarded; `None`: neither.
+    /// Whether a TC or record that the neighbour `by` sent may be processed, and whether also forwarded; `None`:
+    /// neither.
     pub(crate) fn admits_flooded(
         &mut self,
         now: Instant,
         interface: u32,
-        source: IpAddr,
+        (source, by): (IpAddr, IpAddr),
         message: &MessageView<'_>,
         originator: IpAddr,
     ) -> Option<bool> {
@@ -105,8 +111,9 @@ impl Router {
             icv::verify(keys, message, Cover::Link(source))
                 .and_then(|counter| seen.repeated((interface, source), counter))
         } else {
+            let alive = alive(&self.nhdp);
             icv::verify(keys, message, Cover::Message)
-                .and_then(|counter| seen.flooded(now, originator, counter))
+                .and_then(|counter| seen.flooded(now, originator, &Brought { by, alive: &alive }, counter))
         };
         admitted.map_err(|refusal| self.counters.refused(refusal)).ok().map(|()| !one_hop)
     }
@@ -133,6 +140,13 @@ impl Router {
     pub fn counter(&self) -> u64 {
         self.security.counter
     }
+}
+
+/// Addresses of symmetric neighbours on our interfaces.
+fn near(nhdp: &Nhdp<Olsr>) -> BTreeSet<(u32, IpAddr)> {
+    let links = nhdp.interfaces().flat_map(|(index, i)| i.links().map(move |(_, l)| (index, l)));
+    let symmetric = links.filter(|(_, l)| l.status() == LinkStatus::Symmetric);
+    symmetric.flat_map(|(index, l)| l.addresses.iter().map(move |a| (index, a.ip()))).collect()
 }
 
 impl Counters {

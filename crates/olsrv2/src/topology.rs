@@ -55,6 +55,11 @@ impl Router {
         self.tuples.iter().filter_map(|t| t.network())
     }
 
+    /// AR_time.
+    pub(crate) fn expires(&self) -> Tick {
+        self.expires
+    }
+
     /// All it tells of.
     pub(crate) fn names(&self) -> impl Iterator<Item = Name> + '_ {
         self.tuples.iter().map(|t| t.name())
@@ -243,6 +248,11 @@ impl Topology {
         (0..).zip(&self.places).filter_map(|(name, place)| Some((name, self.at(*place)?)))
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.routers.len() - self.free.len()
+    }
+
     pub(crate) fn get(&self, originator: Name) -> Option<&Router> {
         self.at(*self.places.get(originator as usize)?)
     }
@@ -354,7 +364,9 @@ impl Topology {
         self.next_expiry = self.next_expiry.min(expires.instant(now));
         let tuples = self.open(name);
         let Some(router) = self.get_mut(name) else { return outcome };
-        (router.ansn, router.expires) = (ansn, expires);
+        let before = core::mem::replace(&mut router.ansn, ansn);
+        router.expires = expires;
+        router.last.another(outcome.new || before != ansn);
         let giver = router.giver;
         let before = weight(tuples.len());
         let mut list = List { tuples, most, told: Vec::new(), full: false, expires, names: &mut self.names };
@@ -579,7 +591,7 @@ impl Topology {
         self.close(name, tuples);
         if let Some(router) = self.get_mut(name).filter(|_| !gone.is_empty()) {
             // It said more than is left.
-            router.last = Last::NOTHING;
+            router.last.forget();
             let giver = router.giver;
             self.shares.change(giver, before, after);
             self.whole.remove(&name);

@@ -18,6 +18,9 @@ use crate::tc::{Advertised, Gateway, ORIGINATOR, ROUTABLE, is_routable};
 const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
+/// How many TC intervals a neighbour that chose other routing MPRs is advertised still.
+const ADVERTISED_ON: u64 = 15;
+
 /// A link that may carry traffic (§18.4, "reachable").
 fn usable(link: &Link<Olsr>) -> bool {
     link.status() == LinkStatus::Symmetric && link.ext.metric_out != Metric::UNKNOWN
@@ -167,15 +170,44 @@ impl Router {
         names.iter().zip(set).filter(|(_, is)| *is).map(|(id, _)| *id).collect()
     }
 
-    /// §17.4: what TCs say; a change counts up the ANSN and wants a TC.
+    /// §17.3, §17.4: what TCs say; a change counts up the ANSN and wants a TC.
     fn advertise(&mut self, now: Instant) {
+        let hold = self.config.timing.tc_interval.times(ADVERTISED_ON);
+        for (_, n) in self.nhdp.neighbors_mut() {
+            let until = &mut n.ext.advertised_until;
+            match (n.ext.mpr_selector && n.symmetric, *until) {
+                (true, _) => *until = Some(Instant::FAR_FUTURE),
+                // Who chose another router is advertised on: that one's TC may come later than ours, or get
+                // lost, and the choice often comes back.
+                (false, Some(Instant::FAR_FUTURE)) => *until = Some(now + hold),
+                (false, _) => {}
+            }
+        }
+        if self.compose() {
+            self.trigger_tc(now);
+        }
+    }
+
+    /// Before a periodic TC: ends the advertising of neighbours that chose others long ago.
+    pub(crate) fn let_go(&mut self, now: Instant) {
+        let mut some = false;
+        for (_, n) in self.nhdp.neighbors_mut() {
+            some |= n.ext.advertised_until.take_if(|until| *until <= now).is_some();
+        }
+        if some {
+            self.compose();
+        }
+    }
+
+    /// Puts together what TCs say; `true`, and the ANSN counts up, if that is not what they said.
+    fn compose(&mut self) -> bool {
         let mut neighbors: BTreeMap<NetAddr, Advertised> = BTreeMap::new();
         let mut add = |address: NetAddr, kind: u8, metric: Metric| {
             let new = Advertised { address, kind: 0, metric: Some(metric) };
             neighbors.entry(address).or_insert(new).kind |= kind;
         };
         let limit = self.config.limits.per_router.saturating_sub(self.attached.len());
-        for (_, n) in self.nhdp.neighbors().filter(|(_, n)| n.symmetric && n.ext.mpr_selector) {
+        for (_, n) in self.nhdp.neighbors().filter(|(_, n)| n.symmetric && n.ext.advertised_until.is_some()) {
             let Some(originator) = n.ext.originator.filter(|_| n.ext.metric_out != Metric::UNKNOWN) else {
                 continue;
             };
@@ -194,13 +226,15 @@ impl Router {
         let gateways: Vec<Gateway> = self.attached.iter().filter(|n| !own(n)).map(gateway).collect();
         let attached = |(prefix, _): &&(NetAddr, crate::Note)| gateways.iter().any(|g| g.prefix == *prefix);
         let notes: Vec<_> = self.notes.iter().filter(attached).copied().collect();
-        if (&neighbors, &gateways, &notes) != (&self.tc.neighbors, &self.tc.gateways, &self.tc.notes) {
+        let changed =
+            (&neighbors, &gateways, &notes) != (&self.tc.neighbors, &self.tc.gateways, &self.tc.notes);
+        if changed {
             self.tc.notes = notes;
             self.tc.neighbors = neighbors;
             self.tc.gateways = gateways;
             self.sequences.ansn = self.sequences.ansn.wrapping_add(1);
-            self.trigger_tc(now);
         }
+        changed
     }
 
     /// Looks which neighbours are first hops now. Routes over one that is gone, or to one that is new, can't
