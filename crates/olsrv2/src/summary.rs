@@ -68,10 +68,10 @@ impl Summary {
     /// The buckets in which it differs, a bit for each; `None`: that is no summary.
     fn differences(&self, told: &[u8]) -> Option<u64> {
         let count = told.len() / 2;
-        if told.len() % 2 != 0 || !(FEWEST..=BUCKETS).contains(&count) || !count.is_power_of_two() {
+        if !told.len().is_multiple_of(2) || !(FEWEST..=BUCKETS).contains(&count) || !count.is_power_of_two() {
             return None;
         }
-        let theirs = told.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+        let theirs = told.as_chunks().0.iter().map(|b| u16::from_be_bytes(*b));
         let differ = self.folded(count).into_iter().zip(theirs).map(|(a, b)| u64::from(a != b));
         let few = (0..).zip(differ).fold(0, |mask, (i, bit): (u32, u64)| mask | bit << i);
         let mut all = few;
