@@ -61,8 +61,8 @@ pub struct Limits {
     /// at most eight times as many as links, so that a HELLO can name them; once there are half as many, a
     /// newcomer may have eight.
     pub neighbor_addresses: usize,
-    /// 2-Hop Tuples per link; more are ignored. Of all links together there are at most 96 times as many:
-    /// once there are 64 times as many, every link has an equal part.
+    /// 2-Hop Tuples per link; more are ignored. Once all links together have 64 times as many, each has an equal
+    /// part of half of that: with 256 links there are at most 110 times as many.
     pub two_hops: usize,
     /// Lost Neighbor Tuples and Removed Interface Address Tuples; more are not remembered.
     pub lost: usize,

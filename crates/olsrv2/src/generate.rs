@@ -1,10 +1,11 @@
 //! Messages out: HELLO (RFC 7181 §15.1), TC (§16.1, §16.2), records, and their packing into packets.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use mesh_types::{Duration, Instant, Metric};
-use nhdp::{COMPLETE, Hello, HelloEntry, LinkStatus, NeighborId};
+use mesh_types::{Duration, Instant};
+use nhdp::{COMPLETE, Hello, LinkId, LinkStatus, NeighborId};
 use rfc5444::{Message, NetAddr, Tlv};
 
 use crate::ext::{Metrics, mpr_attribute, willing_tlv};
@@ -140,11 +141,16 @@ impl Router {
     /// §15.1: each metric and each MPR role on one of the addresses it may be on.
     fn add_metrics_and_mprs(&self, interface: u32, hello: &mut Hello) {
         let Some(port) = self.nhdp.interface(interface) else { return };
+        let mut places: BTreeMap<LinkId, usize> = BTreeMap::new();
+        for (at, entry) in hello.entries.iter().enumerate().filter(|(_, e)| e.link_status.is_some()) {
+            if let Some(link) = entry.link {
+                places.entry(link).or_insert(at);
+            }
+        }
         for (id, link) in port.links() {
             let status = link.status();
-            let mut entry =
-                hello.entries.iter_mut().filter(|e| e.link == Some(id) && e.link_status.is_some());
-            let Some(entry) = entry.next() else { continue };
+            let entry = places.get(&id).and_then(|at| hello.entries.get_mut(*at));
+            let Some(entry) = entry else { continue };
             if !matches!(status, LinkStatus::Heard | LinkStatus::Symmetric) {
                 continue;
             }
@@ -165,37 +171,34 @@ impl Router {
             }
             entry.attributes.extend(metrics.attributes());
         }
-        for (id, n) in self.nhdp.neighbors().filter(|(_, n)| n.symmetric) {
-            self.add_neighbor_metrics(id, n.ext.originator, (n.ext.metric_in, n.ext.metric_out), hello);
-        }
+        self.add_neighbor_metrics(hello);
     }
 
     /// The neighbour metrics go on the originator address if that is among those told, so that a 2-hop
     /// neighbour counts once.
-    fn add_neighbor_metrics(
-        &self,
-        id: NeighborId,
-        originator: Option<IpAddr>,
-        metric: (Metric, Metric),
-        hello: &mut Hello,
-    ) {
-        let fits = |e: &&mut HelloEntry| e.neighbor == Some(id) && e.is_symmetric();
-        let preferred = hello
-            .entries
-            .iter()
-            .position(|e| e.neighbor == Some(id) && e.is_symmetric() && Some(e.address.ip()) == originator);
-        let entry = match preferred {
-            Some(at) => hello.entries.get_mut(at),
-            None => hello.entries.iter_mut().find(fits),
-        };
-        let Some(entry) = entry else { return };
-        let already = Metrics::of(entry).is_some_and(|m| m.neighbor_in.is_some());
-        if already {
-            return;
+    fn add_neighbor_metrics(&self, hello: &mut Hello) {
+        let mut places: BTreeMap<NeighborId, (bool, usize)> = BTreeMap::new();
+        for (at, entry) in hello.entries.iter().enumerate().filter(|(_, e)| e.is_symmetric()) {
+            let known = entry.neighbor.and_then(|id| Some((id, self.nhdp.neighbor(id)?)));
+            let Some((id, n)) = known.filter(|(_, n)| n.symmetric) else { continue };
+            let better = (Some(entry.address.ip()) == n.ext.originator, at);
+            let place = places.entry(id).or_insert(better);
+            if better.0 && !place.0 {
+                *place = better;
+            }
         }
-        let metrics =
-            Metrics { neighbor_in: Some(metric.0), neighbor_out: Some(metric.1), ..Metrics::default() };
-        entry.attributes.extend(metrics.attributes());
+        for (id, (_, at)) in places {
+            let metrics = self.nhdp.neighbor(id).map(|n| (n.ext.metric_in, n.ext.metric_out));
+            let Some((entry, (metric_in, metric_out))) = hello.entries.get_mut(at).zip(metrics) else {
+                continue;
+            };
+            let already = Metrics::of(entry).is_some_and(|m| m.neighbor_in.is_some());
+            if !already {
+                let (neighbor_in, neighbor_out) = (Some(metric_in), Some(metric_out));
+                let metrics = Metrics { neighbor_in, neighbor_out, ..Metrics::default() };
+                entry.attributes.extend(metrics.attributes());
+            }
+        }
     }
 
     /// §16.2: sends a complete TC and plans the next.

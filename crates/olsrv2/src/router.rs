@@ -21,6 +21,7 @@ use crate::summary::Telling;
 use crate::tc::{Advertised, Gateway};
 use crate::topology::Topology;
 use crate::tunnel::MAX_NOTES;
+use crate::update::MprPlan;
 use crate::{
     AttachedNetwork, Config, Counters, Event, Input, InputError, Note, Output, PortCounters, Sequences,
 };
@@ -60,6 +61,7 @@ pub struct Router {
     pub(crate) lively_until: Instant,
     /// Neighbourhood changed: metrics, MPRs, advertised neighbours and routes must be looked at.
     pub(crate) neighborhood_dirty: bool,
+    pub(crate) mprs: MprPlan,
     /// When metrics are looked at again, at the earliest.
     pub(crate) metrics_due: Instant,
     /// When records that were news are repeated.
@@ -190,6 +192,7 @@ impl Router {
                 .unwrap_or_else(|| Scopes::uniform(config.tc_hop_limit)),
             lively_until: now + LIVELY,
             neighborhood_dirty: false,
+            mprs: MprPlan::default(),
             metrics_due: now,
             push_at: None,
             rng,
@@ -296,6 +299,7 @@ impl Router {
             self.topology.next_expiry(),
             self.records.next(),
             self.tc.due,
+            self.mprs.due(),
             self.push_at,
             self.gateways.next(),
             self.routes.due(),

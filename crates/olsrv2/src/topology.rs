@@ -574,11 +574,9 @@ impl Topology {
     /// A router says that links are lost before its TC does.
     pub(crate) fn unlink(&mut self, from: IpAddr, to: impl Iterator<Item = NetAddr>) -> bool {
         let Some(name) = self.names.find(NetAddr::host(from)) else { return false };
-        let gone: Vec<Name> = to.filter_map(|address| self.names.find(address)).collect();
-        if gone.is_empty() {
-            return false;
-        }
-        self.retain(name, |t| !gone.contains(&t.tuple.key))
+        let mut gone: Vec<Name> = to.filter_map(|address| self.names.find(address)).collect();
+        gone.sort_unstable();
+        !gone.is_empty() && self.retain(name, |t| gone.binary_search(&t.tuple.key).is_err())
     }
 
     /// Keeps a router's tuples that are good; `true` if one was not.

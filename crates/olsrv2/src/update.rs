@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mesh_types::{Instant, Metric};
+use mesh_types::{Duration, Instant, Metric};
 use nhdp::{Link, LinkStatus, NeighborId};
 use rfc5444::NetAddr;
 
@@ -21,6 +21,23 @@ const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 /// How many TC intervals a neighbour that chose other routing MPRs is advertised still.
 const ADVERTISED_ON: u64 = 15;
 
+/// With no more 2-hop neighbours MPRs follow each change at once.
+const FEW: usize = 4096;
+
+/// When MPRs are chosen.
+#[derive(Debug, Default)]
+pub(crate) struct MprPlan {
+    wanted: bool,
+    not_before: Instant,
+}
+
+impl MprPlan {
+    /// When they want to be.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.wanted.then_some(self.not_before)
+    }
+}
+
 /// A link that may carry traffic (§18.4, "reachable").
 fn usable(link: &Link<Olsr>) -> bool {
     link.status() == LinkStatus::Symmetric && link.ext.metric_out != Metric::UNKNOWN
@@ -30,18 +47,33 @@ impl Router {
     pub(crate) fn update(&mut self, now: Instant) {
         self.neighborhood_dirty |= self.nhdp.take_changed();
         self.counters.table_full += self.nhdp.take_refused();
-        if core::mem::take(&mut self.neighborhood_dirty) {
+        let dirty = core::mem::take(&mut self.neighborhood_dirty);
+        if dirty {
             self.settle_links();
             self.settle_neighbors();
-            if self.select_mprs() {
+        }
+        self.mprs.wanted |= dirty;
+        if self.mprs.wanted && self.mprs.not_before <= now {
+            let changed = self.select_mprs();
+            self.mprs = MprPlan { wanted: false, not_before: now + self.mpr_rest() };
+            if changed {
                 self.nhdp.trigger_all(now);
             }
+        }
+        if dirty {
             self.advertise(now);
             self.settle_first_hops();
         }
         if self.routes.are_due(now) {
             self.recompute_routes(now);
         }
+    }
+
+    /// How long until MPRs may be chosen again: with thousands of 2-hop neighbours that takes its time.
+    fn mpr_rest(&self) -> Duration {
+        let links = self.nhdp.interfaces().flat_map(|(_, i)| i.links());
+        let two_hops: usize = links.map(|(_, l)| l.two_hops().count()).sum();
+        if two_hops > FEW { Duration::from_micros(10 * two_hops as u64) } else { Duration::ZERO }
     }
 
     /// §17.2.

@@ -314,6 +314,28 @@ fn thousands_of_two_hop_neighbours_stay_within_bounds() {
     assert_eq!(of(&us, 4), 40);
 }
 
+/// Choosing among so many takes its time; it is done seldom, and never forgotten.
+#[test]
+fn rfc7181_17_6_mprs_are_chosen_among_thousands_in_the_end() {
+    let mut us = Us::new(|_| {});
+    greet(&mut us);
+    for n in 0..20 {
+        us.hear(0x5000 + n, vec![invented(0x5000 + n, 1, 400)]);
+    }
+    us.wait(Duration::from_secs(2));
+    let chosen = |us: &Us, n: u16| {
+        let view = us.router.neighbors().find(|v| v.address == ip(0xfe80, n.into()));
+        view.is_some_and(|v| v.mpr == (true, true))
+    };
+    // One change at once, the next after a rest.
+    for n in 4..10 {
+        us.hear(n, vec![invented(n, 1, 3)]);
+    }
+    assert!(!(4..10).all(|n| chosen(&us, n)), "not for each of them");
+    us.wait(Duration::from_millis(200));
+    assert!((4..10).all(|n| chosen(&us, n)));
+}
+
 #[test]
 fn a_message_made_to_be_slow_is_not_read() {
     let block = |kind: u8| {
