@@ -74,7 +74,10 @@ impl Us {
                 Event::HelloDue { interface } => self.sent.push((interface, self.now)),
                 Event::Link { symmetric: true, .. } => self.ups += 1,
                 Event::Link { symmetric: false, .. } => self.downs += 1,
-                Event::Forgotten { .. } => self.forgotten += 1,
+                Event::Forgotten { interface, .. } => {
+                    self.forgotten += 1;
+                    self.nhdp.trigger(self.now, interface);
+                }
                 Event::Probe { address, .. } => self.probes.push(address.ip()),
             }
         }
