@@ -154,6 +154,11 @@ impl<X: Extension> Nhdp<X> {
         self.interfaces.get_mut(&interface)?.links.get_mut(&id)
     }
 
+    /// An interface's links, to change the extension's part.
+    pub fn links_mut(&mut self, interface: u32) -> impl Iterator<Item = &mut Link<X>> {
+        self.interfaces.get_mut(&interface).into_iter().flat_map(|i| i.links.values_mut())
+    }
+
     /// The link over which `address` sends.
     pub fn link_to(&self, interface: u32, address: IpAddr) -> Option<(LinkId, &Link<X>)> {
         let links = &self.interfaces.get(&interface)?.links;

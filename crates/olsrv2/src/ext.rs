@@ -73,6 +73,8 @@ impl Default for LinkExt {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wishes {
     granted: u8,
+    /// A wish came too early.
+    waiting: bool,
     next: Instant,
 }
 
@@ -86,7 +88,8 @@ const CONTENT: Duration = Duration::from_secs(60);
 impl Wishes {
     /// Whether it gets what it wants; if it does, the next time is later.
     pub(crate) fn grant(&mut self, now: Instant) -> bool {
-        if now < self.next {
+        self.waiting = now < self.next;
+        if self.waiting {
             return false;
         }
         if now >= self.next + CONTENT {
@@ -95,6 +98,11 @@ impl Wishes {
         self.next = now + FIRST_WAIT.times(1 << self.granted);
         self.granted = (self.granted + 1).min(DOUBLED);
         true
+    }
+
+    /// Whether a wish that came too early is granted now.
+    pub(crate) fn grant_late(&mut self, now: Instant) -> bool {
+        self.waiting && now >= self.next && self.grant(now)
     }
 }
 
@@ -312,7 +320,11 @@ mod tests {
         let granted: Vec<u64> = (0..1000).filter(|s| wishes.grant(at(*s))).collect();
         assert_eq!(granted, [0, 2, 6, 14, 30, 62, 126, 254, 382, 510, 638, 766, 894]);
         assert!(wishes.grant(at(894 + 128 + 120)) && !wishes.grant(at(894 + 128 + 121)), "it was content");
-        assert!(wishes.grant(at(894 + 128 + 122)));
+        assert!(
+            !wishes.grant_late(at(894 + 128 + 121)) && wishes.grant_late(at(894 + 128 + 122)),
+            "not forgotten"
+        );
+        assert!(!wishes.grant_late(at(2000)), "nothing is wanted");
     }
 
     #[test]

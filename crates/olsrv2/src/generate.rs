@@ -113,6 +113,11 @@ impl Router {
         if self.may_share() && self.ports.get(&interface).is_some_and(|p| p.rides(now)) {
             self.nhdp.wait_for_company(interface);
         }
+        let wishes = self.nhdp.links_mut(interface).filter(|l| l.status() == LinkStatus::Symmetric);
+        // All of them, though one is enough.
+        if wishes.fold(false, |some, l| l.ext.wishes.grant_late(now) || some) {
+            self.plan_sync(now, interface);
+        }
         self.sync_records(now, interface);
     }
 
