@@ -115,7 +115,7 @@ impl Router {
         }
         let wishes = self.nhdp.links_mut(interface).filter(|l| l.status() == LinkStatus::Symmetric);
         // All of them, though one is enough.
-        if wishes.fold(false, |some, l| l.ext.wishes.grant_late(now) || some) {
+        if wishes.map(|l| l.ext.wishes.grant_late(now)).filter(|granted| *granted).count() > 0 {
             self.plan_sync(now, interface);
         }
         self.sync_records(now, interface);
