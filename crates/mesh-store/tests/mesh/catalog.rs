@@ -114,16 +114,26 @@ fn what_is_published_is_kept_and_survives_a_kill() {
 #[test]
 fn blocks_of_a_file_come_from_several_nodes() {
     let folders = ["several-a", "several-b", "several-c"].map(Folder::new);
-    let bytes = noise(8_000_000, 23);
     let [one, two] = [0, 1].map(|n| Store::start(&folders[n].0, &[]));
-    let cid = one.add(&[("f", Thing::File(&bytes))])["f"].clone();
-    two.add(&[("f", Thing::File(&bytes))]);
     let stalls = fake_node(|_| None);
     let asker = Store::start(&folders[2].0, &[stalls, one.http, two.http]);
-    assert!(asker.get(&format!("/ipfs/{cid}")).body == bytes);
-    let [first, second] = [&one, &two].map(|s| s.counter("http_requests"));
-    assert!(first >= 5 && second >= 5, "{first} and {second} requests");
-    assert!(first + second < 60, "32 blocks: {first} and {second} requests");
+    let mut seen = Vec::new();
+    // Who is quicker gives more: on a busy machine one of them may not get its turn with the first file.
+    for seed in 23..27 {
+        let bytes = noise(8_000_000, seed);
+        let cid = one.add(&[("f", Thing::File(&bytes))])["f"].clone();
+        two.add(&[("f", Thing::File(&bytes))]);
+        let before = [&one, &two].map(|s| s.counter("http_requests"));
+        assert!(asker.get(&format!("/ipfs/{cid}")).body == bytes);
+        let [first, second] =
+            [(&one, before[0]), (&two, before[1])].map(|(s, b)| s.counter("http_requests") - b);
+        assert!(first + second < 60, "32 blocks: {first} and {second} requests");
+        if first >= 5 && second >= 5 {
+            return;
+        }
+        seen.push((first, second));
+    }
+    panic!("requests to the two: {seen:?}");
 }
 
 #[test]
