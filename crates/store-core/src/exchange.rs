@@ -258,6 +258,7 @@ struct Want {
 #[derive(Clone, Copy, Debug)]
 struct Request {
     want: WantId,
+    session: SessionId,
     peer: SocketAddr,
     ask: Ask,
     sent: Instant,
@@ -476,10 +477,15 @@ impl Exchange {
         Some(request)
     }
 
-    /// Ends a want and what was asked for it.
+    /// Ends a want and what was asked for it. Whether others have a block that came is still of
+    /// interest: its session needs them for the next ones.
     fn end(&mut self, id: WantId, result: Option<Result<(), Missing>>) {
         let Some(want) = self.wants.get(&id) else { return };
         for request in want.requests.clone() {
+            let of_use = self.requests.get(&request).is_some_and(|r| r.ask == Ask::Have);
+            if of_use && result == Some(Ok(())) {
+                continue;
+            }
             self.close(request);
             self.out.push_back(Output::Abort(request));
         }
@@ -492,9 +498,8 @@ impl Exchange {
     fn answer(&mut self, now: Instant, id: RequestId, answer: Answer) {
         let Some(request) = self.close(id) else { return };
         let took = now.saturating_since(request.sent);
-        let session = self.wants.get(&request.want).map(|w| w.session);
+        let session = request.session;
         self.judge(now, &request, answer, took);
-        let Some(session) = session else { return };
         match answer {
             Answer::Block | Answer::Has => self.provides(now, session, request.peer),
             Answer::Lied => {
@@ -711,8 +716,9 @@ impl Exchange {
         }
         want.requests.insert(request);
         let expires = now + patience;
-        self.requests.insert(request, Request { want: id, peer: address, ask, sent: now, expires });
-        self.out.push_back(Output::Ask { request, peer: address, cid: want.cid.clone(), ask });
+        let (session, cid) = (want.session, want.cid.clone());
+        self.requests.insert(request, Request { want: id, session, peer: address, ask, sent: now, expires });
+        self.out.push_back(Output::Ask { request, peer: address, cid, ask });
         true
     }
 }

@@ -148,10 +148,10 @@ impl Mesh {
         self.coming.insert((when, request), (at, cid, answer));
     }
 
-    /// Runs until all wants are over.
+    /// Runs until all wants and questions are over.
     fn run(&mut self) {
         let mut steps = 0;
-        while !self.core.wants.is_empty() {
+        while !self.core.wants.is_empty() || !self.core.requests.is_empty() {
             steps += 1;
             assert!(steps < 200_000, "it goes on and on at {:?}", self.now);
             let answer = self.coming.keys().next().map(|(when, _)| *when);
@@ -217,6 +217,16 @@ fn blocks_come_from_several_nodes_at_the_same_time() {
     assert!(mesh.servers.iter().all(|s| s.blocks > 20));
     assert_eq!(mesh.servers.iter().map(|s| s.questions).sum::<usize>(), 0, "hints save the search");
     assert!(mesh.most_blocks <= MAX_BLOCKS);
+}
+
+#[test]
+fn who_answers_after_the_first_block_has_come_gives_the_next_ones() {
+    let mut mesh = Mesh::new((0..2).map(|_| server(Kind::Honest, 0..40)).collect(), 1);
+    mesh.servers[1].latency = MS.times(40);
+    mesh.want(40, 1, 0);
+    mesh.run();
+    mesh.fetch(40);
+    assert!(mesh.servers.iter().all(|s| s.blocks >= 5), "{:?}", mesh.servers);
 }
 
 #[test]
