@@ -176,7 +176,7 @@ impl Reader {
 
     fn flatten(&mut self, table: &DeTable<'_>, prefix: &str, source: &str, at: usize, depth: usize) {
         let mut pairs: Vec<_> = table.iter().collect();
-        pairs.sort_by_key(|(key, _)| key.span().start);
+        pairs.sort_unstable_by_key(|(key, _)| key.span().start);
         for (key, value) in pairs {
             let name = format!("{prefix}{}", key.get_ref());
             if let Some(inner) = value.get_ref().as_table().filter(|t| !t.is_empty() && depth < MAX_DEPTH) {

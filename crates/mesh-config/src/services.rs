@@ -88,7 +88,7 @@ pub fn load(folder: &Path) -> (Vec<ServiceFile>, Vec<String>) {
             Vec::new()
         }
     };
-    files.sort();
+    files.sort_unstable();
     if files.len() > MAX_SERVICES {
         let all = files.len();
         files.truncate(MAX_SERVICES);

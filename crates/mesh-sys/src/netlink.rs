@@ -139,7 +139,7 @@ impl Rtnetlink {
             }
             bounded(links.len())
         })?;
-        links.sort_by_key(|l: &Link| l.index);
+        links.sort_unstable_by_key(|l: &Link| l.index);
         Ok(links)
     }
 

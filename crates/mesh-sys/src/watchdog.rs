@@ -26,7 +26,7 @@ pub fn offers(sys: &Path) -> Vec<Offer> {
         let offer = Offer { device: Path::new("/dev").join(name), identity: identity.trim().to_owned() };
         found.push((number, offer));
     }
-    found.sort_by_key(|(number, _)| *number);
+    found.sort_unstable_by_key(|(number, _)| *number);
     found.into_iter().map(|(_, offer)| offer).collect()
 }
 

@@ -381,7 +381,7 @@ impl Router {
             .map(|n| AttachedNetwork { prefix: n.prefix.network(), ..*n })
             .take(self.config.limits.per_router)
             .collect();
-        new.sort();
+        new.sort_unstable();
         new.dedup_by_key(|n| n.prefix);
         if new != self.attached {
             self.attached = new;

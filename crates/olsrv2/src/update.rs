@@ -324,7 +324,7 @@ impl Router {
             })
         };
         let mut hops: Vec<FirstHop> = best.iter().filter_map(hop).collect();
-        hops.sort_by_key(|h| (h.router, h.interface, h.next_hop));
+        hops.sort_unstable_by_key(|h| (h.router, h.interface, h.next_hop));
         hops
     }
 }
