@@ -87,15 +87,11 @@ pub fn ask(
     responder: Ipv4Addr,
     times: usize,
 ) -> Result<Vec<u64>> {
-    node.inside(|| -> Result<Vec<u64>> {
+    node.inside(|| {
         let socket = asking_socket(address, 0)?;
-        let mut took = Vec::new();
-        for number in 0..times {
-            // Some answer twice; what comes late is of an earlier question.
-            let id = (number as u16 + 1).to_be_bytes();
-            took.push(one_question(&socket, (name, found), responder, id)?);
-        }
-        Ok(took)
+        // Some answer twice; what comes late is of an earlier question.
+        let ids = (1..=times).map(|number| (number as u16).to_be_bytes());
+        ids.map(|id| one_question(&socket, (name, found), responder, id)).collect()
     })?
 }
 
@@ -111,16 +107,15 @@ pub fn ask_everyone(
     responder: Ipv4Addr,
     times: usize,
 ) -> Result<Vec<u64>> {
-    node.inside(|| -> Result<Vec<u64>> {
+    node.inside(|| {
         let socket = asking_socket(address, PORT)?;
         socket.join_multicast_v4(&GROUP, &address).map_err(told("group"))?;
         socket.set_multicast_loop_v4(false).map_err(told("socket"))?;
-        let mut took = Vec::new();
-        for _ in 0..times {
+        let question = |_| {
             std::thread::sleep(Duration::from_millis(1_100));
-            took.push(one_question(&socket, (name, found), responder, [0, 0])?);
-        }
-        Ok(took)
+            one_question(&socket, (name, found), responder, [0, 0])
+        };
+        (0..times).map(question).collect()
     })?
 }
 

@@ -1,11 +1,12 @@
 //! Which interfaces are served, their addresses, and the sockets on them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 
 use mesh_sys::netlink::{self, Rtnetlink};
 use mesh_sys::poll::Poller;
-use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
+use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket, Received};
 use names::{Destination, InterfaceAddress, MDNS_GROUP_V4, MDNS_GROUP_V6, MDNS_PORT, Role, Transmit};
 
 const FAMILIES: [Family; 2] = [Family::V6, Family::V4];
@@ -41,6 +42,8 @@ pub(crate) struct Links {
     wanted: BTreeMap<String, Role>,
     served: BTreeMap<u32, Served>,
     own: Vec<IpAddr>,
+    /// Which of [`FAMILIES`] was heard last.
+    heard: usize,
     /// Sockets that could not be opened, for people.
     pub(crate) problems: Vec<String>,
 }
@@ -132,11 +135,17 @@ impl Links {
         }
     }
 
-    /// The socket of that token.
-    pub(crate) fn socket(&self, offset: u64) -> Option<(u32, &MulticastSocket)> {
-        let index = u32::try_from(offset / 2).ok()?;
-        let socket = self.served.get(&index)?.sockets.get((offset % 2) as usize)?.as_ref()?;
-        Some((index, socket))
+    /// Takes a datagram from the socket of that token, if there is one: through which interface, and what
+    /// [`MulticastSocket::recv`] says.
+    pub(crate) fn receive(
+        &mut self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Option<(u32, io::Result<Option<Received>>)> {
+        let (index, at) = (u32::try_from(offset / 2).ok()?, (offset % 2) as usize);
+        let socket = self.served.get(&index)?.sockets.get(at)?.as_ref()?;
+        self.heard = at;
+        Some((index, socket.recv(buffer)))
     }
 
     /// Closes a socket that failed; the next refresh opens it again.
@@ -148,13 +157,16 @@ impl Links {
         }
     }
 
-    /// Sends over both families, or to one host. Failures pass: mDNS repeats what matters.
+    /// Sends over both families, or to one host. The one that was heard last comes first: who asked waits for the
+    /// answer. Failures pass: mDNS repeats what matters.
     pub(crate) fn send(&self, t: &Transmit) {
         let Some(served) = self.served.get(&t.interface) else { return };
-        for (socket, group) in served.sockets.iter().zip(GROUPS) {
+        let mut ways = [0, 1];
+        ways.rotate_left(self.heard);
+        for (socket, group) in ways.into_iter().filter_map(|at| served.sockets.get(at).zip(GROUPS.get(at))) {
             let Some(socket) = socket.as_ref().filter(|s| served.has(s.family())) else { continue };
             let result = match t.to {
-                Destination::Multicast => socket.send_to_group(&t.payload, group, None),
+                Destination::Multicast => socket.send_to_group(&t.payload, *group, None),
                 Destination::Unicast(to) if Family::of(&to.ip()) == socket.family() => {
                     socket.send_to(&t.payload, to, None)
                 }

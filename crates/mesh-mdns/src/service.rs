@@ -333,8 +333,7 @@ impl Service {
     fn receive(&mut self, now: Instant, offset: u64) {
         for _ in 0..BURST {
             let mut buffer = std::mem::take(&mut self.buffer);
-            let received = self.links.socket(offset).map(|(index, s)| (index, s.recv(&mut buffer)));
-            match received {
+            match self.links.receive(offset, &mut buffer) {
                 Some((index, Ok(Some(r)))) if !r.truncated => {
                     let datagram = Datagram {
                         interface: index,

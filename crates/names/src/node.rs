@@ -281,13 +281,16 @@ impl Names {
             Err(InputError::Wire(_)) => self.counters.malformed += 1,
             Err(InputError::Record(_)) => self.counters.bad_records += 1,
             Err(_) => self.counters.foreign += 1,
-            Ok(()) => {}
+            Ok(_) => {}
         }
-        self.settle(now);
-        result
+        if result? {
+            self.settle(now);
+        }
+        Ok(())
     }
 
-    fn take(&mut self, now: Instant, input: Input<'_>) -> Result<(), InputError> {
+    /// Says whether more than answers may follow. Whoever asks by mDNS waits, and changes nothing.
+    fn take(&mut self, now: Instant, input: Input<'_>) -> Result<bool, InputError> {
         match input {
             Input::Interface { index, addresses, role } => {
                 self.responder.set_interface(now, index, addresses, role);
@@ -302,7 +305,7 @@ impl Names {
             }
             Input::NodeAddresses(addresses) => self.responder.set_node_addresses(now, addresses),
             Input::Services(services) => self.responder.set_services(now, services),
-            Input::Datagram(datagram) => self.datagram(now, datagram)?,
+            Input::Datagram(datagram) => return self.datagram(now, datagram),
             Input::Dns { client, stream, payload } => self.dns(now, client, stream, payload),
             Input::Record { node, hops, valid, payload } => self.record(now, node, hops, valid, payload)?,
             Input::RecordGone(node) => self.responder.forget_node(&node),
@@ -315,7 +318,7 @@ impl Names {
             Input::ResolveAddress { token, address } => self.reverse_for_person(now, token, address),
             Input::Shutdown => self.responder.shut_down(),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The time has come that [`Names::poll_timeout`] gave.
@@ -388,7 +391,8 @@ impl Names {
         self.cache.len()
     }
 
-    fn datagram(&mut self, now: Instant, d: Datagram<'_>) -> Result<(), InputError> {
+    /// Whether it was a response.
+    fn datagram(&mut self, now: Instant, d: Datagram<'_>) -> Result<bool, InputError> {
         if !self.responder.interfaces().any(|(i, ..)| i == d.interface) {
             return Err(InputError::Interface(d.interface));
         }
@@ -405,14 +409,14 @@ impl Names {
         let header = wire::parse_header(d.payload).map_err(InputError::Wire)?;
         // RFC 6762 §18.3, §18.11.
         if header.opcode != 0 || header.rcode != 0 {
-            return Ok(());
+            return Ok(false);
         }
         let source = Source { interface: d.interface, address: d.source, multicast, on_link };
         if !header.response {
             let message = wire::parse(d.payload).map_err(InputError::Wire)?;
             self.counters.queries += 1;
             self.responder.handle_query(now, source, message);
-            return Ok(());
+            return Ok(false);
         }
         if d.source.port() != MDNS_PORT {
             return Err(InputError::Port);
@@ -427,7 +431,7 @@ impl Names {
         if let Some(rival) = self.responder.handle_response(now, source, &message) {
             self.rename(now, rival);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn rename(&mut self, now: Instant, rival: Rival) {

@@ -20,7 +20,7 @@ use crate::service::Service;
 use crate::table::NameTable;
 use crate::wire::{Header, Message, Name, local_name};
 use link::{Link, State};
-use records::Own;
+use records::{Own, Records};
 
 /// Lifetime of records that hold or lead to a host name, in seconds (RFC 6762 §10).
 pub const TTL_HOST: u32 = 120;
@@ -281,16 +281,16 @@ impl Responder {
     /// Does what `what` says, then tells every link about records that came and went (RFC 6762 §8.4); names that
     /// came are probed for before.
     fn change(&mut self, now: Instant, what: impl FnOnce(&mut Self)) {
-        let old: Vec<_> = self.links.keys().map(|i| (*i, self.own_records(*i))).collect();
+        let old: Vec<_> = self.links.iter().map(|(i, l)| (*i, l.own().clone())).collect();
         what(self);
+        self.renew_records();
         for (index, old) in old {
             let delay = self.rng.millis(0, 250);
-            let new = self.own_records(index);
             let Some(link) = self.links.get_mut(&index) else { continue };
-            let said = core::mem::take(&mut link.held);
+            let (new, said) = (link.own().clone(), link.held().clone());
             let probed = |list: &[Own], name: &Name| list.iter().any(|o| o.probed && o.record.name == *name);
-            link.held = said.iter().filter(|n| probed(&new, n)).cloned().collect();
-            let unproven = |o: &&Own| o.probed && !link.held.contains(&o.record.name);
+            link.set_held(said.iter().filter(|n| probed(&new, n)).cloned().collect());
+            let unproven = |o: &&Own| o.probed && !link.held().contains(&o.record.name);
             let came = new.iter().filter(unproven).any(|o| !probed(&old, &o.record.name));
             let waits = new.iter().any(|o| unproven(&o));
             match link.state {
@@ -327,11 +327,10 @@ impl Responder {
             Rival::Link { interface, .. } => Some(interface),
             Rival::Mesh(_) => None,
         };
-        for index in self.links.keys().copied().collect::<Vec<_>>() {
+        for (index, said) in self.said_on_links() {
             if lost_on != Some(index) {
                 // Without the cache-flush bit: another's records of that name must survive.
-                let own = self.held_records(index);
-                let gone = own.iter().map(|o| crate::wire::Record { flush: false, ..o.goodbye() }).collect();
+                let gone = said.iter().map(|o| crate::wire::Record { flush: false, ..o.goodbye() }).collect();
                 self.send_response(index, gone, Vec::new(), Destination::Multicast);
             }
         }
@@ -344,14 +343,20 @@ impl Responder {
             }
         }
         self.host = host_name(&self.name);
+        self.renew_records();
         self.events.push_back(Event::Renamed { from, to: self.name.clone(), rival });
         self.probe_everywhere(now);
     }
 
+    /// What may have been said on each link.
+    fn said_on_links(&self) -> Vec<(u32, Records)> {
+        self.links.iter().map(|(i, l)| (*i, l.proven().clone())).collect()
+    }
+
     /// Says goodbye on every link and falls silent (RFC 6762 §10.1).
     pub(crate) fn shut_down(&mut self) {
-        for index in self.links.keys().copied().collect::<Vec<_>>() {
-            let gone = self.held_records(index).iter().map(Own::goodbye).collect();
+        for (index, said) in self.said_on_links() {
+            let gone = said.iter().map(Own::goodbye).collect();
             self.send_response(index, gone, Vec::new(), Destination::Multicast);
         }
         self.links.clear();
@@ -371,7 +376,6 @@ impl Responder {
 
     /// Probing and announcing (RFC 6762 §8).
     fn run_state(&mut self, now: Instant, index: u32) {
-        let own = self.own_records(index);
         let Some(link) = self.links.get_mut(&index) else { return };
         match link.state {
             State::Waiting { until } if until <= now => self.probe(now, index, 1),
@@ -380,12 +384,12 @@ impl Responder {
                     self.probe(now, index, sent + 1);
                 } else {
                     link.state = State::Established { announcements: 2, next: Some(now) };
-                    if !link.held.contains(&self.host) {
+                    if !link.held().contains(&self.host) {
                         let name = self.name.clone();
                         self.events.push_back(Event::Established { interface: index, name });
                     }
-                    let probed = own.iter().filter(|o| o.probed).map(|o| o.record.name.clone());
-                    link.held = probed.collect();
+                    let probed = link.own().iter().filter(|o| o.probed).map(|o| o.record.name.clone());
+                    link.set_held(probed.collect());
                     self.slow &= !self.settled();
                     self.run_state(now, index);
                 }
@@ -394,7 +398,7 @@ impl Responder {
                 let left = announcements.saturating_sub(1);
                 let next = (left > 0).then_some(now + Duration::from_secs(1));
                 link.state = State::Established { announcements: left, next };
-                for key in own.iter().map(Own::key) {
+                for key in link.own().clone().iter().map(Own::key) {
                     link.schedule(now, key, Duration::ZERO, link::SECOND, false);
                 }
             }

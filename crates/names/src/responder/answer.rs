@@ -33,7 +33,7 @@ impl Responder {
         let legacy = source.address.port() != MDNS_PORT;
         let pause = self.rng.millis(400, 500);
         let Some(link) = self.links.get_mut(&source.interface) else { return };
-        if link.held.is_empty() {
+        if link.held().is_empty() {
             return;
         }
         if query.questions.is_empty() {

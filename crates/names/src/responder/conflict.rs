@@ -28,22 +28,20 @@ enum Verdict {
 }
 
 impl Responder {
-    /// The records of all links: one of them is ours come back, whatever the link (RFC 6762 §10.2).
-    fn all_own(&self) -> Vec<Own> {
-        self.links.keys().flat_map(|i| self.own_records(*i)).collect()
+    /// Whether the record is one of ours come back, whatever the link (RFC 6762 §10.2).
+    fn is_ours(&self, r: &Record) -> bool {
+        self.links.values().flat_map(|l| l.own().iter()).any(|o| o.record.same_data(r))
     }
 
     /// Another host probes for a name that we probe for (RFC 6762 §8.2).
     pub(super) fn tiebreak(&mut self, now: Instant, source: Source, query: &Message) {
-        let probing =
-            self.links.get(&source.interface).is_some_and(|l| matches!(l.state, State::Probing { .. }));
-        if !probing || query.authority.is_empty() {
+        let probing = |l: &&Link| matches!(l.state, State::Probing { .. });
+        let Some(link) = self.links.get(&source.interface).filter(probing) else { return };
+        if query.authority.is_empty() {
             return;
         }
-        let mut own = self.own_records(source.interface);
-        if let Some(link) = self.links.get(&source.interface) {
-            own.retain(|o| o.probed && !link.held.contains(&o.record.name));
-        }
+        let unproven = |o: &&Own| o.probed && !link.held().contains(&o.record.name);
+        let own: Vec<&Own> = link.own().iter().filter(unproven).collect();
         let names: Vec<&Name> = query
             .questions
             .iter()
@@ -51,12 +49,11 @@ impl Responder {
             .map(|q| &q.name)
             .filter(|n| own.iter().any(|o| o.record.name == **n))
             .collect();
-        let all_own = self.all_own();
         let lost = names.into_iter().any(|name| {
             let theirs: Vec<&Record> = query.authority.iter().filter(|r| r.name == *name).collect();
             let ours: Vec<&Record> =
                 own.iter().filter(|o| o.record.name == *name).map(|o| &o.record).collect();
-            let foreign = theirs.iter().any(|r| !all_own.iter().any(|o| o.record.same_data(r)));
+            let foreign = theirs.iter().any(|r| !self.is_ours(r));
             foreign && sorted(&ours) < sorted(&theirs)
         });
         if let Some(link) = self.links.get_mut(&source.interface).filter(|_| lost) {
@@ -71,7 +68,7 @@ impl Responder {
         source: Source,
         response: &Message,
     ) -> Option<Rival> {
-        let own = self.own_records(source.interface);
+        let own = self.links.get(&source.interface)?.own().clone();
         let all = || response.answers.iter().chain(&response.authority).chain(&response.additional);
         self.note_same_answers(now, source, &own, all());
         self.note_claims(now, source, response);
@@ -79,8 +76,7 @@ impl Responder {
         if !all().any(|r| own.iter().any(|o| o.probed && o.record.name == r.name)) {
             return None;
         }
-        let all_own = self.all_own();
-        let verdict = all().map(|r| judge(link, &own, &all_own, r)).max_by_key(|v| match v {
+        let verdict = all().map(|r| self.judge(link, r)).max_by_key(|v| match v {
             Verdict::Fine => 0,
             Verdict::Conflict => 1,
             Verdict::Taken => 2,
@@ -114,7 +110,7 @@ impl Responder {
         records: impl Iterator<Item = &'a Record>,
     ) {
         let Some(link) = self.links.get_mut(&source.interface) else { return };
-        if link.held.is_empty() || !source.multicast {
+        if link.held().is_empty() || !source.multicast {
             return;
         }
         let mut seen = Vec::new();
@@ -147,6 +143,26 @@ impl Responder {
         }
     }
 
+    fn judge(&self, link: &Link, r: &Record) -> Verdict {
+        // A goodbye claims nothing; nor does a list of types.
+        if r.ttl == 0 || r.class != CLASS_IN || matches!(r.rtype, rtype::NSEC | rtype::OPT) {
+            return Verdict::Fine;
+        }
+        let mut ours = link.own().iter().filter(|o| o.probed && o.record.name == r.name).peekable();
+        if ours.peek().is_none() || self.is_ours(r) {
+            return Verdict::Fine;
+        }
+        match link.state {
+            _ if link.held().contains(&r.name) => match ours.any(|o| o.record.rtype == r.rtype) {
+                true => Verdict::Conflict,
+                false => Verdict::Fine,
+            },
+            State::Probing { .. } => Verdict::Taken,
+            // Before the first probe it may be a stale packet (RFC 6762 §8.1).
+            _ => Verdict::Fine,
+        }
+    }
+
     fn note_conflict(&mut self, now: Instant) {
         self.conflicts.push_back(now);
         while self.conflicts.len() > CONFLICTS {
@@ -159,26 +175,6 @@ impl Responder {
     fn conflict_delay(&mut self) -> Duration {
         let delay = self.rng.millis(0, 250);
         if self.slow { CONFLICT_PAUSE + delay } else { delay }
-    }
-}
-
-fn judge(link: &Link, own: &[Own], all_own: &[Own], r: &Record) -> Verdict {
-    // A goodbye claims nothing; nor does a list of types.
-    if r.ttl == 0 || r.class != CLASS_IN || matches!(r.rtype, rtype::NSEC | rtype::OPT) {
-        return Verdict::Fine;
-    }
-    let mut ours = own.iter().filter(|o| o.probed && o.record.name == r.name).peekable();
-    if ours.peek().is_none() || all_own.iter().any(|o| o.record.same_data(r)) {
-        return Verdict::Fine;
-    }
-    match link.state {
-        _ if link.held.contains(&r.name) => match ours.any(|o| o.record.rtype == r.rtype) {
-            true => Verdict::Conflict,
-            false => Verdict::Fine,
-        },
-        State::Probing { .. } => Verdict::Taken,
-        // Before the first probe it may be a stale packet (RFC 6762 §8.1).
-        _ => Verdict::Fine,
     }
 }
 

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use mesh_types::{Duration, Instant};
 
-use super::records::Key;
+use super::records::{Key, Records, proven};
 use super::{InterfaceAddress, Role};
 use crate::wire::{Name, Question, Record};
 
@@ -69,8 +69,12 @@ pub(super) struct Link {
     pub(super) addresses: Vec<InterfaceAddress>,
     pub(super) role: Role,
     pub(super) state: State,
+    /// All records that this node has here; built when something changes, not for each question.
+    own: Records,
     /// The names that were probed for here and nobody objected to. While a new one is probed for, the others stay.
-    pub(super) held: BTreeSet<Name>,
+    held: BTreeSet<Name>,
+    /// Those of `own` that may be said.
+    proven: Records,
     /// When the last probe went out, which asks for unicast answers.
     pub(super) last_probe: Option<Instant>,
     pub(super) pending: BTreeMap<Key, Pending>,
@@ -89,9 +93,35 @@ impl Link {
         self.start_over();
     }
 
+    /// All records that this node has here, those that are not proven yet included.
+    pub(super) fn own(&self) -> &Records {
+        &self.own
+    }
+
+    /// Those of [`Link::own`] that may be said: their names, or what they lead to, are held.
+    pub(super) fn proven(&self) -> &Records {
+        &self.proven
+    }
+
+    /// The node has these records here from now on.
+    pub(super) fn set_own(&mut self, own: Records) {
+        self.own = own;
+        self.proven = proven(&self.own, &self.held);
+    }
+
+    pub(super) fn held(&self) -> &BTreeSet<Name> {
+        &self.held
+    }
+
+    /// These names are held from now on.
+    pub(super) fn set_held(&mut self, held: BTreeSet<Name>) {
+        self.held = held;
+        self.proven = proven(&self.own, &self.held);
+    }
+
     /// Forgets that any name is held, and what was to be said.
     pub(super) fn start_over(&mut self) {
-        self.held.clear();
+        self.set_held(BTreeSet::new());
         self.pending.clear();
         self.unicast.clear();
         self.deferred.clear();

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant, NodeId, NodeName};
 
-use super::records::{self, Own, host_records};
+use super::records::{self, Own, Records, host_records};
 use super::{Destination, Responder, Role, Source};
 use crate::claim::NameRecord;
 use crate::wire::{Message, Name, Record, ends_with, local_label, local_name, reverse_address, rtype};
@@ -38,22 +38,26 @@ impl Responder {
         interface: u32,
         names: impl Iterator<Item = &'a Name>,
         proposed: &[Record],
-    ) -> Vec<Own> {
-        let mut out = self.held_records(interface);
-        let Some(link) = self.links.get(&interface).filter(|l| l.role == Role::AccessPoint) else {
-            return out;
-        };
+    ) -> Records {
+        let Some(link) = self.links.get(&interface) else { return Records::default() };
+        if link.role != Role::AccessPoint {
+            return link.proven().clone();
+        }
         let nodes: BTreeSet<NodeId> = names.flat_map(|n| self.nodes_about(n)).take(MAX_ANSWERED).collect();
         let proposed: Vec<_> = proposed.iter().filter_map(Record::as_address).collect();
+        let mut others: Vec<Own> = Vec::new();
         for (_, entry) in self.table.iter().filter(|(n, _)| nodes.contains(n)) {
             let record = &entry.record;
             let itself = record.addresses.iter().any(|a| proposed.contains(a));
             let claimed = local_name(record.name.as_str()).is_none_or(|n| link.claimed.contains_key(&n));
             if !itself && !claimed {
-                out.extend(records_of(record));
+                others.extend(records_of(record));
             }
         }
-        out
+        match others.is_empty() {
+            true => link.proven().clone(),
+            false => link.proven().iter().cloned().chain(others).collect(),
+        }
     }
 
     /// The nodes that a name is about: as host, by address or by a service. Of several that claim one host name
@@ -111,12 +115,11 @@ impl Responder {
         };
         let gone: Vec<Own> = records_of(old).into_iter().filter(|o| !now_true.contains(o)).collect();
         for index in self.links.keys().copied().collect::<Vec<_>>() {
-            let own = self.own_records(index);
             let Some(link) = self.links.get_mut(&index).filter(|l| l.role == Role::AccessPoint) else {
                 continue;
             };
             let said = |o: &&Own| {
-                let ours = own.iter().any(|mine| mine.record.same_data(&o.record));
+                let ours = link.own().iter().any(|mine| mine.record.same_data(&o.record));
                 !ours && link.sent.contains_key(&o.key())
             };
             // Without the cache-flush bit: what is still true of that name must survive.

@@ -1,9 +1,11 @@
 //! The records that this node owns, and how they are referred to.
 
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::link::Link;
 use super::{Responder, Role, TTL_HOST, TTL_OTHER};
 use crate::service::Service;
 use crate::wire::{CLASS_IN, Header, Message, Name, Question, Record, name_from_labels, reverse_name, rtype};
@@ -26,6 +28,9 @@ pub(crate) struct Own {
     /// It has to be probed for; a reverse mapping need not (RFC 6762 §8.1).
     pub(crate) probed: bool,
 }
+
+/// Records that are looked at much more often than they change.
+pub(super) type Records = Arc<[Own]>;
 
 impl Own {
     pub(crate) fn key(&self) -> Key {
@@ -81,17 +86,42 @@ fn service_records(s: &Service, node: &str, host: &Name, out: &mut Vec<Own>) {
     out.push(record(rtype::TXT, TTL_OTHER, s.txt()));
 }
 
+/// Those that may be said: their names, or what they lead to, are held.
+pub(super) fn proven(own: &Records, held: &BTreeSet<Name>) -> Records {
+    if held.is_empty() {
+        return Records::default();
+    }
+    let unproven: BTreeSet<&Name> =
+        own.iter().filter(|o| o.probed && !held.contains(&o.record.name)).map(|o| &o.record.name).collect();
+    if unproven.is_empty() {
+        return own.clone();
+    }
+    let may = |o: &&Own| match o.probed {
+        true => held.contains(&o.record.name),
+        false => o.record.as_target().is_none_or(|t| !unproven.contains(&t)),
+    };
+    own.iter().filter(may).cloned().collect()
+}
+
 /// RFC 6763 §9.
 pub(super) fn all_types() -> Option<Name> {
     name_from_labels([&b"_services"[..], b"_dns-sd", b"_udp", b"local"])
 }
 
 impl Responder {
+    /// Has every link hold the records that follow from the node's name, addresses and services.
+    pub(super) fn renew_records(&mut self) {
+        let renewed: Vec<Records> = self.links.values().map(|l| self.records_for(l)).collect();
+        for (link, own) in self.links.values_mut().zip(renewed) {
+            link.set_own(own);
+        }
+    }
+
     /// All records for that link: its addresses and the node's own, no other interface's (RFC 6762 §6.2).
-    pub(crate) fn own_records(&self, interface: u32) -> Vec<Own> {
-        let Some(link) = self.links.get(&interface).filter(|l| !l.addresses.is_empty()) else {
-            return Vec::new();
-        };
+    fn records_for(&self, link: &Link) -> Records {
+        if link.addresses.is_empty() {
+            return Records::default();
+        }
         let mut addresses = if link.role == Role::Uplink { Vec::new() } else { self.node_addresses.clone() };
         addresses.extend(link.addresses.iter().map(|a| a.address));
         let mut once: Vec<IpAddr> = Vec::new();
@@ -100,25 +130,7 @@ impl Responder {
                 once.push(a);
             }
         }
-        host_records(self.name.as_str(), &self.host, &once, &self.services)
-    }
-
-    /// Those of [`Responder::own_records`] that may be said: their names, or what they lead to, are held.
-    pub(crate) fn held_records(&self, interface: u32) -> Vec<Own> {
-        let mut own = self.own_records(interface);
-        let Some(link) = self.links.get(&interface).filter(|l| !l.held.is_empty()) else {
-            return Vec::new();
-        };
-        let unproven: BTreeSet<Name> = own
-            .iter()
-            .filter(|o| o.probed && !link.held.contains(&o.record.name))
-            .map(|o| o.record.name.clone())
-            .collect();
-        own.retain(|o| match o.probed {
-            true => link.held.contains(&o.record.name),
-            false => o.record.as_target().is_none_or(|t| !unproven.contains(&t)),
-        });
-        own
+        host_records(self.name.as_str(), &self.host, &once, &self.services).into()
     }
 
     /// The set's records, or the NSEC that says what its name has (RFC 6762 §6.1).
@@ -146,8 +158,8 @@ impl Responder {
     pub(crate) fn probe_message(&self, interface: u32) -> Message {
         let mut message = Message { header: Header::default(), ..Default::default() };
         let Some(link) = self.links.get(&interface) else { return message };
-        let unproven = |o: &Own| o.probed && !link.held.contains(&o.record.name);
-        for own in self.own_records(interface).into_iter().filter(unproven) {
+        let unproven = |o: &&Own| o.probed && !link.held().contains(&o.record.name);
+        for own in link.own().iter().filter(unproven) {
             if message.questions.iter().all(|q| q.name != own.record.name) {
                 message.questions.push(Question {
                     name: own.record.name.clone(),
@@ -157,7 +169,7 @@ impl Responder {
                 });
             }
             // The cache-flush bit belongs to responses alone (§10.2).
-            message.authority.push(Record { flush: false, ..own.record });
+            message.authority.push(Record { flush: false, ..own.record.clone() });
         }
         message
     }
