@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::dagpb::DagPbError;
+use crate::unixfs::leaf_content;
 use crate::{Cid, CidError, Codec};
 
 mod cbor;
@@ -245,7 +246,9 @@ pub fn links(codec: Codec, block: &[u8]) -> Result<Vec<Cid>, DagError> {
         }
     }
     let mut found = Links(Vec::new());
-    if is_known(codec) && !matches!(codec, Codec::RAW | Codec::CBOR | Codec::JSON) {
+    // most blocks are leaves: their content is not copied to find no link
+    let is_leaf = leaf_content(codec, block).is_some();
+    if !is_leaf && is_known(codec) && !matches!(codec, Codec::RAW | Codec::CBOR | Codec::JSON) {
         read(codec, block, &mut found)?;
     }
     Ok(found.0)

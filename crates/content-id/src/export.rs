@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use crate::dag::{self, Found};
 use crate::dagpb::Link;
@@ -112,24 +113,32 @@ impl FileReader {
     }
 
     /// Takes the block wanted and returns the bytes of the range that lie in it, perhaps none.
-    pub fn provide(&mut self, block: Vec<u8>) -> Result<Vec<u8>, ExportError> {
-        let part = self.stack.pop().ok_or(ExportError::NotWanted)?;
-        if part.cid.codec() == Codec::RAW {
-            if part.size.is_some_and(|size| size != block.len() as u64) {
-                return Err(UnixFsError::BadSizes.into());
+    pub fn provide(&mut self, mut block: Vec<u8>) -> Result<Vec<u8>, ExportError> {
+        Ok(match self.look(&block)? {
+            Piece::Within(range) => {
+                block.truncate(range.end);
+                block.drain(..range.start);
+                block
             }
-            return Ok(self.clip(block, part.offset));
-        }
-        if let Some(content) = leaf_content(part.cid.codec(), &block) {
+            Piece::Own(bytes) => bytes,
+        })
+    }
+
+    /// As [`FileReader::provide`], and says where in the block the bytes are instead of moving them.
+    pub fn look(&mut self, block: &[u8]) -> Result<Piece, ExportError> {
+        let part = self.stack.pop().ok_or(ExportError::NotWanted)?;
+        let leaf = match part.cid.codec() {
+            Codec::RAW => Some(0..block.len()),
+            codec => leaf_content(codec, block),
+        };
+        if let Some(content) = leaf {
             if part.size.is_some_and(|size| size != content.len() as u64) {
                 return Err(UnixFsError::BadSizes.into());
             }
-            let mut block = block;
-            block.truncate(content.end);
-            block.drain(..content.start);
-            return Ok(self.clip(block, part.offset));
+            let range = self.clip(content.len(), part.offset);
+            return Ok(Piece::Within(content.start + range.start..content.start + range.end));
         }
-        let entry = Entry::parse(part.cid.codec(), &block)?;
+        let entry = Entry::parse(part.cid.codec(), block)?;
         if !matches!(entry.data.kind, Kind::File | Kind::Raw) {
             return Err(ExportError::NotAFile(entry.data.kind));
         }
@@ -139,7 +148,7 @@ impl FileReader {
         if part.depth >= MAX_DEPTH && !entry.links.is_empty() {
             return Err(ExportError::TooLarge);
         }
-        let own = entry.data.data.unwrap_or_default();
+        let mut own = entry.data.data.unwrap_or_default();
         let mut offset = part.offset.saturating_add(own.len() as u64);
         let below = self.stack.len();
         for (link, size) in entry.links.into_iter().zip(entry.data.blocksizes) {
@@ -153,20 +162,27 @@ impl FileReader {
         if let Some(children) = self.stack.get_mut(below..) {
             children.reverse();
         }
-        Ok(self.clip(own, part.offset))
+        let range = self.clip(own.len(), part.offset);
+        own.truncate(range.end);
+        own.drain(..range.start);
+        Ok(Piece::Own(own))
     }
 
-    /// The part of `bytes`, which lie at `offset` of the file, that is in the range.
-    fn clip(&self, mut bytes: Vec<u8>, offset: u64) -> Vec<u8> {
-        let length = bytes.len() as u64;
-        let last = self.end.saturating_sub(offset).min(length);
+    /// What of `length` bytes, which lie at `offset` of the file, is in the range.
+    fn clip(&self, length: usize, offset: u64) -> Range<usize> {
+        let last = self.end.saturating_sub(offset).min(length as u64);
         let first = self.start.saturating_sub(offset).min(last);
-        bytes.truncate(last as usize);
-        if first > 0 {
-            bytes.drain(..first as usize);
-        }
-        bytes
+        first as usize..last as usize
     }
+}
+
+/// Bytes of a file that a block holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These of the block.
+    Within(Range<usize>),
+    /// Bytes of a block that links to others as well.
+    Own(Vec<u8>),
 }
 
 /// Follows a path of names from a root: through directories, sharded or not, and through the maps

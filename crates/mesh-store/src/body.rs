@@ -8,8 +8,6 @@ use std::time::Duration;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::pool;
-
 /// A client that takes nothing for that long is cut off.
 const STALL: Duration = Duration::from_secs(30);
 /// Bytes handed over at once: with [`STALL`] the slowest rate that is served.
@@ -57,8 +55,8 @@ impl Body {
 
 impl Writer {
     /// Hands bytes over; `false` when the client is gone or too slow.
-    pub(crate) async fn write(&self, bytes: Vec<u8>) -> bool {
-        let mut bytes = pool::bytes(bytes);
+    pub(crate) async fn write(&self, bytes: impl Into<Bytes>) -> bool {
+        let mut bytes = bytes.into();
         while !bytes.is_empty() {
             let slice = bytes.split_to(bytes.len().min(SLICE));
             match tokio::time::timeout(STALL, self.bytes.send(Ok(slice))).await {

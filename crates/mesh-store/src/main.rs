@@ -6,12 +6,13 @@
 //! | `gateway`, `target`, `media` | HTTP requests and answers |
 //! | `names`, `ask` | IPNS records, from here or from other nodes |
 //! | `http`, `body` | connections and their bounds |
-//! | `node`, `fetch`, `peers` | blocks from here or from other nodes |
+//! | `node`, `ahead`, `fetch`, `peers` | blocks from here or from other nodes |
 //! | `control`, `add`, `car`, `frames` | the control socket |
 //! | `catalog` | what nodes publish, and copies of it |
 //! | `storage`, `disk`, `pool` | the store's thread and files, and the memory blocks are read into |
 
 mod add;
+mod ahead;
 mod ask;
 mod body;
 mod car;

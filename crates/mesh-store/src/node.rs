@@ -1,28 +1,27 @@
 //! Blocks from here or from other nodes, and the walks over them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use content_id::dagpb::Link;
-use content_id::export::{DirectoryReader, ExportError, FileReader, PathResolver, links};
+use content_id::export::{DirectoryReader, ExportError, FileReader, PathResolver, Piece, links};
 use content_id::unixfs::Entry;
 use content_id::{Block, Cid, VerifyError};
+use hyper::body::Bytes;
 use store_core::StoreError;
 use store_core::exchange::Missing;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
+use crate::ahead::Ahead;
 use crate::fetch::Fetcher;
 use crate::peers::Peers;
+use crate::pool;
 use crate::storage::Storage;
 
-/// Blocks of a remote file that are asked for ahead of the reader.
-const AHEAD: usize = 16;
-/// Blocks of a file in this store that are read and hashed while one is sent.
-const AHEAD_HERE: usize = 1;
 /// Blocks held for all readers together, 2 MiB each at most.
 const MAX_AHEAD: usize = 24;
 /// Blocks of a DAG that are fetched at the same time.
@@ -107,7 +106,8 @@ pub(crate) struct Node {
     pub(crate) fetcher: Arc<Fetcher>,
     /// Which nodes should have a DAG.
     hints: OnceLock<Hints>,
-    ahead: Arc<Semaphore>,
+    /// Bounds the blocks that are got ahead.
+    pub(crate) ahead: Arc<Semaphore>,
     pub(crate) counters: Counters,
     /// Blocks that are being fetched.
     fetching: Mutex<BTreeMap<Cid, Weak<tokio::sync::Mutex<()>>>>,
@@ -144,7 +144,12 @@ impl Node {
     }
 
     /// As [`Node::block_of`]; `true` if it came from another node.
-    async fn block_from(&self, root: &Cid, cid: &Cid, scope: Scope) -> Result<(Vec<u8>, bool), NodeError> {
+    pub(crate) async fn block_from(
+        &self,
+        root: &Cid,
+        cid: &Cid,
+        scope: Scope,
+    ) -> Result<(Vec<u8>, bool), NodeError> {
         if let content_id::Multihash::Other { code, .. } = cid.hash() {
             return Err(NodeError::Unverifiable(VerifyError::UnsupportedHash(*code)));
         }
@@ -250,14 +255,8 @@ impl Node {
 
     /// Reads bytes `start .. end` of a file.
     pub(crate) fn read(self: &Arc<Self>, root: Cid, start: u64, end: u64, scope: Scope) -> Reader {
-        Reader {
-            node: Arc::clone(self),
-            root: root.clone(),
-            walk: FileReader::new(root, start, end),
-            scope,
-            remote: false,
-            ahead: VecDeque::new(),
-        }
+        let ahead = Ahead::new(Arc::clone(self), root.clone(), scope);
+        Reader { walk: FileReader::new(root, start, end), ahead }
     }
 
     /// Makes sure that a block and all below it are held here; the bytes of them all.
@@ -293,59 +292,27 @@ impl Node {
     }
 }
 
-type Ahead = JoinHandle<(Result<(Vec<u8>, bool), NodeError>, OwnedSemaphorePermit)>;
-
-/// The bytes of a file, block by block; remote blocks are fetched ahead.
+/// The bytes of a file, block by block; the next blocks are got meanwhile.
 pub(crate) struct Reader {
-    node: Arc<Node>,
-    root: Cid,
     walk: FileReader,
-    scope: Scope,
-    remote: bool,
-    ahead: VecDeque<(Cid, Ahead)>,
+    ahead: Ahead,
 }
 
 impl Reader {
     /// The next bytes; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, NodeError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, NodeError> {
         while let Some(cid) = self.walk.want().cloned() {
-            let (block, remote) = match self.ahead.pop_front() {
-                Some((next, task)) if next == cid => match task.await {
-                    Ok((result, _turn)) => result?,
-                    Err(_) => self.node.block_from(&self.root, &cid, self.scope).await?,
-                },
-                other => {
-                    // the walk went elsewhere: what was fetched ahead is of no use
-                    other.into_iter().chain(self.ahead.drain(..)).for_each(|(_, task)| task.abort());
-                    self.node.block_from(&self.root, &cid, self.scope).await?
-                }
+            let block = self.ahead.block(&cid).await?;
+            let piece = self.walk.look(&block)?;
+            self.ahead.fill(self.walk.want().into_iter().chain(self.walk.upcoming()));
+            let bytes = match piece {
+                Piece::Within(range) => pool::bytes(block).slice(range),
+                Piece::Own(bytes) => Bytes::from(bytes),
             };
-            self.remote = remote;
-            let bytes = self.walk.provide(block)?;
-            self.fetch_ahead();
             if !bytes.is_empty() {
                 return Ok(Some(bytes));
             }
         }
         Ok(None)
-    }
-
-    fn fetch_ahead(&mut self) {
-        let ahead = if self.remote && self.scope == Scope::Mesh { AHEAD } else { AHEAD_HERE };
-        let first = self.walk.want();
-        let wanted = first.into_iter().chain(self.walk.upcoming()).take(ahead).skip(self.ahead.len());
-        for cid in wanted {
-            let Ok(turn) = Arc::clone(&self.node.ahead).try_acquire_owned() else { return };
-            let (node, scope, wanted) = (Arc::clone(&self.node), self.scope, cid.clone());
-            let root = self.root.clone();
-            let task = tokio::spawn(async move { (node.block_from(&root, &wanted, scope).await, turn) });
-            self.ahead.push_back((cid.clone(), task));
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.ahead.drain(..).for_each(|(_, task)| task.abort());
     }
 }

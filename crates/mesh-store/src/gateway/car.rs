@@ -7,15 +7,17 @@ use std::sync::Arc;
 use content_id::export::FileReader;
 use content_id::unixfs::{Entry, Kind};
 use content_id::{Cid, Codec, car, dag, sha256};
-use hyper::StatusCode;
-use hyper::header;
+use hyper::body::Bytes;
+use hyper::{StatusCode, header};
 
 use super::answer::{Answer, IMMUTABLE, Refusal, cacheable, describe, disposition, set, unchanged, with};
 use super::format::{CAR, CarParams, DagScope, Span};
 use super::resolve::Resolved;
 use super::{Context, Gateway};
+use crate::ahead::Ahead;
 use crate::body::{Body, Writer};
-use crate::node::{Node, NodeError, Scope};
+use crate::node::NodeError;
+use crate::pool;
 
 /// Blocks remembered as sent; a DAG with more is sent with `dups=y` or in parts.
 const MAX_SEEN: usize = 250_000;
@@ -39,8 +41,7 @@ impl Gateway {
                 let (body, writer) = Body::endless(self.turn().await?);
                 let seen = if params.dups { None } else { Some(BTreeSet::new()) };
                 let out = Out {
-                    node: Arc::clone(&self.node),
-                    scope: context.scope,
+                    blocks: Ahead::new(Arc::clone(&self.node), cid.clone(), context.scope),
                     writer,
                     seen,
                     waiting: car::header(&[cid.to_v1()]),
@@ -124,14 +125,15 @@ impl From<NodeError> for End {
 
 /// The CAR as far as it is written.
 struct Out {
-    node: Arc<Node>,
-    scope: Scope,
+    blocks: Ahead,
     writer: Writer,
-    /// Blocks that were sent, if they are not to be sent again: half of their digests.
-    seen: Option<BTreeSet<(Codec, [u8; 16])>>,
+    seen: Option<Seen>,
     /// Bytes that wait for more.
     waiting: Vec<u8>,
 }
+
+/// Blocks that were sent, where none is to be sent twice: half of their digests.
+type Seen = BTreeSet<(Codec, [u8; 16])>;
 
 async fn send(mut out: Out, at: Resolved, part: Part) {
     match out.all(at, part).await {
@@ -150,7 +152,7 @@ impl Out {
             self.block(cid).await?;
         }
         match part {
-            Part::Block => drop(self.block(&at.cid).await?),
+            Part::Block => self.block(&at.cid).await?,
             Part::File(start, end) => self.file(at.cid, start, end).await?,
             Part::Shards => self.below(at.cid, shards).await?,
             Part::All => self.below(at.cid, links).await?,
@@ -158,8 +160,8 @@ impl Out {
         self.flush().await
     }
 
-    /// Sends a block, unless it was sent before; `None` if so.
-    async fn block(&mut self, cid: &Cid) -> Result<Option<Vec<u8>>, End> {
+    /// A block that is to be sent; `None` if it was sent before.
+    async fn new_block(&mut self, cid: &Cid) -> Result<Option<Vec<u8>>, End> {
         if let Some(seen) = &mut self.seen {
             if seen.len() >= MAX_SEEN {
                 return Err(End::Broken(format!("more than {MAX_SEEN} blocks with dups=n; ask for dups=y")));
@@ -168,23 +170,38 @@ impl Out {
                 return Ok(None);
             }
         }
-        let data = self.node.block(cid, self.scope).await?;
-        self.put(cid, &data).await?;
-        Ok(Some(data))
+        Ok(Some(self.blocks.block(cid).await?))
     }
 
-    async fn put(&mut self, cid: &Cid, data: &[u8]) -> Result<(), End> {
+    async fn put(&mut self, cid: &Cid, data: Vec<u8>) -> Result<(), End> {
         // what is in the CID itself is no block
         if cid.inline().is_some() {
             return Ok(());
         }
         self.waiting.extend_from_slice(&car::frame(cid, data.len()));
-        self.waiting.extend_from_slice(data);
+        if data.len() >= pool::LEAST {
+            // from where it is
+            self.flush().await?;
+            return self.write(pool::bytes(data)).await;
+        }
+        self.waiting.extend_from_slice(&data);
         if self.waiting.len() >= COLLECT { self.flush().await } else { Ok(()) }
     }
 
+    /// Sends a block, unless it was sent before.
+    async fn block(&mut self, cid: &Cid) -> Result<(), End> {
+        match self.new_block(cid).await? {
+            Some(data) => self.put(cid, data).await,
+            None => Ok(()),
+        }
+    }
+
     async fn flush(&mut self) -> Result<(), End> {
-        let bytes = std::mem::take(&mut self.waiting);
+        let bytes = Bytes::from(std::mem::take(&mut self.waiting));
+        self.write(bytes).await
+    }
+
+    async fn write(&self, bytes: Bytes) -> Result<(), End> {
         if self.writer.write(bytes).await { Ok(()) } else { Err(End::Gone) }
     }
 
@@ -192,11 +209,15 @@ impl Out {
         // an empty file has a block all the same
         let mut reader = FileReader::new(root, start, end.max(start + 1));
         while let Some(cid) = reader.want().cloned() {
-            let data = match self.block(&cid).await? {
-                Some(data) => data,
-                None => self.node.block(&cid, self.scope).await?,
+            let (data, is_new) = match self.new_block(&cid).await? {
+                Some(data) => (data, true),
+                None => (self.blocks.block(&cid).await?, false),
             };
-            reader.provide(data).map_err(|e| End::Broken(e.to_string()))?;
+            reader.look(&data).map_err(|e| End::Broken(e.to_string()))?;
+            self.blocks.fill(reader.want().into_iter().chain(reader.upcoming()));
+            if is_new {
+                self.put(&cid, data).await?;
+            }
         }
         Ok(())
     }
@@ -210,12 +231,15 @@ impl Out {
         let mut open = vec![root];
         while let Some(cid) = open.pop() {
             // one that was sent had all below it sent, too
-            let Some(data) = self.block(&cid).await? else { continue };
+            let Some(data) = self.new_block(&cid).await? else { continue };
             let found = children(&cid, &data).map_err(End::Broken)?;
             open.extend(found.into_iter().rev());
             if open.len() > MAX_OPEN {
                 return Err(End::Broken("a DAG that is too wide and too deep".into()));
             }
+            let is_new = |cid: &&Cid| self.seen.as_ref().is_none_or(|seen| !seen.contains(&mark(cid)));
+            self.blocks.fill(open.iter().rev().filter(is_new));
+            self.put(&cid, data).await?;
         }
         Ok(())
     }

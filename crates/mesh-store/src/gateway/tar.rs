@@ -9,8 +9,8 @@ use content_id::Cid;
 use content_id::dagpb::Link;
 use content_id::export::MAX_DEPTH;
 use content_id::unixfs::{Entry, Kind};
-use hyper::StatusCode;
-use hyper::header;
+use hyper::body::Bytes;
+use hyper::{StatusCode, header};
 
 use super::answer::{Answer, IMMUTABLE, Refusal, cacheable, describe, disposition, set, unchanged, with};
 use super::format::TAR;
@@ -150,7 +150,8 @@ impl Out {
         if rest > 0 { self.put(vec![0; BLOCK - rest]).await } else { Ok(()) }
     }
 
-    async fn put(&self, bytes: Vec<u8>) -> Result<(), End> {
+    async fn put(&self, bytes: impl Into<Bytes>) -> Result<(), End> {
+        let bytes = bytes.into();
         if bytes.is_empty() || self.writer.write(bytes).await { Ok(()) } else { Err(End::Gone) }
     }
 }
