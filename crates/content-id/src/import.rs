@@ -313,6 +313,26 @@ impl TreeBuilder {
         }
     }
 
+    /// Bytes of a full leaf.
+    pub const fn chunk(&self) -> usize {
+        self.profile.chunk
+    }
+
+    /// As [`FileBuilder::room`], of the open file; none if no file is open.
+    pub fn room(&mut self, memory: impl FnOnce() -> Vec<u8>) -> &mut [u8] {
+        self.file.as_mut().map_or(&mut [], |(_, file)| file.room(memory))
+    }
+
+    /// As [`FileBuilder::advance`]. Drain [`TreeBuilder::poll_block`] afterwards.
+    pub fn advance(&mut self, bytes: usize) {
+        if let Some((_, file)) = &mut self.file {
+            file.advance(bytes);
+            while let Some(block) = file.poll_block() {
+                self.ready.push_back(block);
+            }
+        }
+    }
+
     fn enter(&mut self, name: &str, added: Added) -> Result<Added, ImportError> {
         let at_top = self.stack.len() == 1;
         let (_, directory) = self.stack.last_mut().ok_or(ImportError::Unbalanced)?;

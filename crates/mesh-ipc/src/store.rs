@@ -2,7 +2,7 @@
 //!
 //! An add is a conversation: [`StoreRequest::AddBegin`], then for each entry (parents before children, all
 //! that is in a directory right behind it) [`StoreRequest::AddEntry`] and, for a file, [`StoreRequest::Data`]
-//! as often as needed, then [`StoreRequest::AddEnd`]. The service answers [`StoreResponse::Added`] for each
+//! as often as needed or one [`StoreRequest::File`], then [`StoreRequest::AddEnd`]. The service answers [`StoreResponse::Added`] for each
 //! entry as its CID is known and [`StoreResponse::Done`] at the end, when all is on the medium. A failed add
 //! is answered by one error, and the connection is closed.
 
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// The most bytes of a file in one frame, either way.
 pub const DATA_MAX: usize = 256 * 1024;
+/// Files from this size on are passed to the store ([`StoreRequest::File`]) rather than sent, in bytes.
+pub const PASSED_MIN: u64 = 1 << 20;
 /// The most entries, pins or links in one frame.
 pub const LIST_MAX: usize = 1024;
 
@@ -133,6 +135,11 @@ pub enum StoreRequest {
         /// Nanoseconds are below 1,000,000,000.
         mtime: Option<(i64, u32)>,
     },
+    /// In place of [`StoreRequest::Data`]: the service reads the file last announced by itself. It answers
+    /// [`StoreResponse::Taken`] of 0 bytes; then the client sends one byte that carries a descriptor of a regular file
+    /// (`SCM_RIGHTS`), which is read from where it stands to its end: [`StoreResponse::Taken`] as often as needed, the
+    /// last one of 0 bytes again.
+    File,
 }
 
 /// How to import.
@@ -218,6 +225,8 @@ pub enum StoreResponse {
     },
     /// Entries of catalogues.
     Catalog(Vec<Published>),
+    /// So many more bytes of a passed file were read.
+    Taken(u64),
 }
 
 /// An entry of a node's catalogue.

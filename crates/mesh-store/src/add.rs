@@ -1,6 +1,7 @@
 //! One add: entries and bytes come in over the control socket, blocks go to the store.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 
 use content_id::import::{Added, ImportError, Profile, TreeBuilder, TreeItem};
@@ -8,13 +9,17 @@ use content_id::unixfs::{Meta, Mtime};
 use content_id::{Block, Cid, Version};
 use mesh_ipc::store::{AddOptions, EntryKind, StoreResponse};
 use store_core::{Pin, StoreError};
+use tokio::sync::mpsc::Receiver;
 
 use crate::node::Node;
+use crate::passed::{self, Part};
 use crate::storage::{Answered, Protection};
 
 /// Blocks are handed to the store when they are this many bytes, or this many.
 const BATCH_BYTES: usize = 1024 * 1024;
 const BATCH_BLOCKS: usize = 256;
+/// Batches that are written while the next one is made: enough to go on while a segment is synced.
+const MAX_WRITING: usize = 4;
 
 /// An add under way.
 pub(crate) struct Add {
@@ -32,8 +37,8 @@ pub(crate) struct Add {
     roots: Vec<Cid>,
     batch: Vec<Block>,
     batch_bytes: usize,
-    /// A batch that is being written.
-    writing: Option<Answered>,
+    /// Batches that are being written.
+    writing: VecDeque<Answered>,
     /// Answers that are due.
     pub(crate) answers: VecDeque<StoreResponse>,
 }
@@ -77,7 +82,7 @@ impl Add {
             roots: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
-            writing: None,
+            writing: VecDeque::new(),
             answers: VecDeque::new(),
         })
     }
@@ -119,12 +124,39 @@ impl Add {
         self.handle(TreeItem::Bytes(bytes), &path).await
     }
 
+    /// Begins to read the open file from `file`; [`Add::read_on`] goes on.
+    pub(crate) fn begin_read(&mut self, file: File) -> Result<Receiver<Part>, String> {
+        let empty = self.empty_tree()?;
+        passed::read(std::mem::replace(&mut self.tree, empty), file).map_err(|e| e.to_string())
+    }
+
+    /// Stores what was read; how many bytes that are, 0 at the end.
+    pub(crate) async fn read_on(&mut self, parts: &mut Receiver<Part>) -> Result<u64, String> {
+        match parts.recv().await {
+            Some(Part::Blocks(blocks, bytes)) => {
+                for block in blocks {
+                    self.store(block).await?;
+                }
+                Ok(bytes)
+            }
+            Some(Part::End(tree, result)) => {
+                self.tree = *tree;
+                let path = self.file.as_deref().unwrap_or_default();
+                result.map(|()| 0).map_err(|e| format!("{path} can't be read: {e}; nothing was added"))
+            }
+            None => Err("the file could not be read".into()),
+        }
+    }
+
+    fn empty_tree(&self) -> Result<TreeBuilder, String> {
+        TreeBuilder::new(profile(&self.options)?, false).map_err(|e| e.to_string())
+    }
+
     /// Ends the add: all is stored, pinned and on the medium when this returns.
     pub(crate) async fn end(mut self) -> Result<VecDeque<StoreResponse>, String> {
         self.close_file().await?;
         self.close_directories(0).await?;
-        let profile = profile(&self.options)?;
-        let empty = TreeBuilder::new(profile, false).map_err(|e| e.to_string())?;
+        let empty = self.empty_tree()?;
         let (top, blocks) = std::mem::replace(&mut self.tree, empty).finish().map_err(|e| e.to_string())?;
         if let Some(top) = top {
             self.roots = vec![top.cid.clone()];
@@ -134,7 +166,7 @@ impl Add {
             self.store(block).await?;
         }
         self.flush().await?;
-        self.written().await?;
+        self.written(0).await?;
         if !self.options.only_hash {
             if self.options.pin {
                 let roots = self.roots.clone();
@@ -202,18 +234,19 @@ impl Add {
         if batch.is_empty() {
             return Ok(());
         }
-        // one batch is written while the next one is made
-        self.written().await?;
-        self.writing = Some(self.node.storage.begin_put(batch));
+        self.written(MAX_WRITING - 1).await?;
+        self.writing.push_back(self.node.storage.begin_put(batch));
         Ok(())
     }
 
-    /// Waits for the batch under way.
-    async fn written(&mut self) -> Result<(), String> {
-        match self.writing.take() {
-            Some(writing) => writing.wait().await.map_err(failed),
-            None => Ok(()),
+    /// Waits until no more than `most` batches are being written.
+    async fn written(&mut self, most: usize) -> Result<(), String> {
+        while self.writing.len() > most
+            && let Some(writing) = self.writing.pop_front()
+        {
+            writing.wait().await.map_err(failed)?;
         }
+        Ok(())
     }
 }
 

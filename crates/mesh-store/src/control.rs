@@ -134,6 +134,7 @@ impl Control {
             StoreRequest::AddEntry { .. }
             | StoreRequest::Meta { .. }
             | StoreRequest::Data(_)
+            | StoreRequest::File
             | StoreRequest::AddEnd
             | StoreRequest::CarEnd => return Err(End::Failed("no add is under way".into())),
             StoreRequest::CarBegin { pin } => return self.import(frames, pin).await,
@@ -196,6 +197,10 @@ impl Control {
                     Ok(())
                 }
                 Some(Request::Service(StoreRequest::Data(bytes))) => add.data(&bytes).await,
+                Some(Request::Service(StoreRequest::File)) => {
+                    self.read(frames, &mut add).await?;
+                    Ok(())
+                }
                 Some(Request::Service(StoreRequest::AddEnd)) => {
                     for answer in add.end().await.map_err(End::Failed)? {
                         send(frames, answer).await?;
@@ -208,6 +213,20 @@ impl Control {
             done.map_err(End::Failed)?;
             while let Some(answer) = add.answers.pop_front() {
                 send(frames, answer).await?;
+            }
+        }
+    }
+
+    /// Reads a file that the client passes.
+    async fn read(&self, frames: &mut Frames, add: &mut Add) -> Result<(), End> {
+        send(frames, StoreResponse::Taken(0)).await?;
+        let file = frames.file().await.map_err(|e| End::Failed(format!("no file was passed: {e}")))?;
+        let mut parts = add.begin_read(file).map_err(End::Failed)?;
+        loop {
+            let bytes = add.read_on(&mut parts).await.map_err(End::Failed)?;
+            send(frames, StoreResponse::Taken(bytes)).await?;
+            if bytes == 0 {
+                return Ok(());
             }
         }
     }

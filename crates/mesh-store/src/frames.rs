@@ -1,10 +1,11 @@
 //! Control frames over a tokio stream.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 /// A stream of frames.
@@ -35,6 +36,15 @@ impl Frames {
                 return if whole { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
             }
         }
+    }
+
+    /// The file whose descriptor the other end passes next.
+    pub(crate) async fn file(&mut self) -> io::Result<File> {
+        if !self.received.is_empty() {
+            return Err(io::Error::new(ErrorKind::InvalidData, "bytes before the descriptor"));
+        }
+        let receive = || mesh_sys::control::receive_file(&self.socket);
+        self.socket.async_io(Interest::READABLE, receive).await
     }
 
     pub(crate) async fn write<T: Serialize>(&mut self, message: &T) -> io::Result<()> {

@@ -7,7 +7,7 @@
 //! | `names`, `ask` | IPNS records, from here or from other nodes |
 //! | `http`, `body` | connections and their bounds |
 //! | `node`, `ahead`, `fetch`, `peers` | blocks from here or from other nodes |
-//! | `control`, `add`, `car`, `frames` | the control socket |
+//! | `control`, `add`, `passed`, `car`, `frames` | the control socket |
 //! | `catalog` | what nodes publish, and copies of it |
 //! | `storage`, `disk`, `pool` | the store's thread and files, and the memory blocks are read into |
 
@@ -26,6 +26,7 @@ mod http;
 mod media;
 mod names;
 mod node;
+mod passed;
 mod peers;
 mod pool;
 mod settings;

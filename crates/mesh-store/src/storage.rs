@@ -100,6 +100,8 @@ impl Storage {
         let (send, receive) = oneshot::channel();
         let job = Box::new(move |store: &mut Blocks| {
             let _ = send.send(store.put_all(&blocks));
+            // the next blocks are made in their memory
+            blocks.into_iter().for_each(|block| pool::give(block.data));
         });
         // a store that is gone is noticed when the answer is missing
         let _ = self.jobs.send(Job::Call(job));

@@ -1,9 +1,10 @@
 //! Control sockets: the server inside a service, and clients of it, blocking or polled.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,6 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_ipc::{Request, Response};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -268,6 +273,49 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
     }
 }
 
+impl<Q, A> Client<Q, A> {
+    /// Sends a descriptor of `file` with one byte; [`receive_file`] takes it.
+    ///
+    /// # Errors
+    /// What sendmsg(2) says.
+    pub fn pass(&mut self, file: &File) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = [file.as_fd()];
+        if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        sendmsg(&self.socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+}
+
+/// Receives a byte and the descriptor of a regular file that comes with it.
+///
+/// # Errors
+/// `WouldBlock` if nothing is there yet, `UnexpectedEof` at the end of the stream, `InvalidData` if the byte brings no
+/// descriptor, more than one, or one of anything else.
+pub fn receive_file(socket: impl AsFd) -> io::Result<File> {
+    // one more than is allowed, so that it is seen (and closed)
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let got = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if got.bytes == 0 {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            files.extend(descriptors.map(File::from));
+        }
+    }
+    match (files.pop(), files.is_empty()) {
+        (Some(file), true) if file.metadata()?.is_file() => Ok(file),
+        _ => Err(io::Error::new(ErrorKind::InvalidData, "not the descriptor of one regular file")),
+    }
+}
+
 /// A polled client, for services that watch one another.
 #[derive(Debug)]
 pub struct Watcher<Q, A> {
@@ -363,6 +411,29 @@ mod tests {
                 server.handle(poller, e);
             }
         }
+    }
+
+    #[test]
+    fn files_are_passed_and_nothing_else() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut client: Client<(), ()> = Client { socket: near, received: Vec::new(), messages: PhantomData };
+        let path = dir("passed");
+        fs::write(&path, b"content").unwrap();
+        let mut file = File::open(&path).unwrap();
+        file.read_exact(&mut [0; 3]).unwrap();
+        client.pass(&file).unwrap();
+        let mut text = String::new();
+        receive_file(&far).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "tent");
+        client.pass(&File::open(std::env::temp_dir()).unwrap()).unwrap();
+        assert_eq!(receive_file(&far).unwrap_err().kind(), ErrorKind::InvalidData);
+        client.socket.write_all(b"x").unwrap();
+        assert_eq!(receive_file(&far).unwrap_err().kind(), ErrorKind::InvalidData);
+        far.set_nonblocking(true).unwrap();
+        assert_eq!(receive_file(&far).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(client);
+        assert_eq!(receive_file(&far).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

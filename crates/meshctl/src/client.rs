@@ -1,5 +1,6 @@
 //! Asking the services; every failure explained.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
@@ -41,6 +42,11 @@ impl<Q: Serialize, A: DeserializeOwned> Service<Q, A> {
     pub(crate) fn request(&mut self, request: Q) -> Result<A, Failure> {
         self.send(request)?;
         self.receive()
+    }
+
+    /// Hands over an open file that was asked for.
+    pub(crate) fn pass(&mut self, file: &File) -> Result<(), Failure> {
+        self.client.pass(file).map_err(|e| self.lost(&e))
     }
 
     fn status(&mut self) -> Result<ServiceStatus, Failure> {

@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Added, ImportError, Profile};
@@ -16,6 +17,8 @@ pub struct FileBuilder {
     meta: Meta,
     /// The chunk that is being filled, behind the bytes that a full leaf begins with.
     buffer: Vec<u8>,
+    /// Bytes of the chunk so far; what the buffer has behind them is of no meaning.
+    filled: usize,
     /// What stands before and after the bytes of a full leaf.
     head: Vec<u8>,
     tail: Vec<u8>,
@@ -37,18 +40,19 @@ impl FileBuilder {
             return Err(ImportError::BadProfile);
         }
         let (head, tail) = if profile.raw_leaves { Default::default() } else { leaf_frame(profile.chunk) };
-        let (buffer, levels, ready) = Default::default();
-        Ok(Self { profile, meta, buffer, head, tail, levels, ready })
+        let (buffer, filled, levels, ready) = Default::default();
+        Ok(Self { profile, meta, buffer, filled, head, tail, levels, ready })
     }
 
     /// Appends bytes. Drain [`FileBuilder::poll_block`] afterwards.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.filled() == self.profile.chunk {
+            if self.filled == self.profile.chunk {
                 self.full_leaf();
             }
-            let room = self.profile.chunk - self.filled();
+            let room = self.profile.chunk - self.filled;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.trim();
             if self.buffer.is_empty() {
                 // most files are small: a whole chunk's memory is taken only for what goes on
                 self.buffer.reserve_exact(self.head.len() + now.len() + self.tail.len());
@@ -57,8 +61,37 @@ impl FileBuilder {
                 self.buffer.reserve_exact(room + self.tail.len());
             }
             self.buffer.extend_from_slice(now);
+            self.filled += now.len();
             bytes = later;
         }
+    }
+
+    /// Room for the next bytes, one at least, to be read into from where they are; [`FileBuilder::advance`] then says
+    /// how many there are. `memory` gives a buffer for a chunk that begins, perhaps an empty one.
+    pub fn room(&mut self, memory: impl FnOnce() -> Vec<u8>) -> &mut [u8] {
+        if self.filled == self.profile.chunk {
+            self.full_leaf();
+        }
+        let start = self.head.len();
+        let end = start + self.profile.chunk;
+        if self.buffer.is_empty() {
+            self.buffer = memory();
+            if self.buffer.capacity() < end + self.tail.len() {
+                // fresh memory is zero already
+                self.buffer = vec![0; end + self.tail.len()];
+            }
+        }
+        self.buffer.resize(end, 0);
+        if let (0, Some(head)) = (self.filled, self.buffer.get_mut(..start)) {
+            head.copy_from_slice(&self.head);
+        }
+        self.buffer.get_mut(start + self.filled..).unwrap_or_default()
+    }
+
+    /// So many bytes are in the room that was given last. Drain [`FileBuilder::poll_block`] afterwards.
+    pub fn advance(&mut self, bytes: usize) {
+        let room = self.buffer.len().saturating_sub(self.head.len() + self.filled);
+        self.filled += bytes.min(room);
     }
 
     /// The next finished block. The last chunk is kept back until more bytes come or the file ends.
@@ -72,7 +105,7 @@ impl FileBuilder {
             let root = self.only_leaf();
             return (root, self.ready);
         }
-        match self.filled() {
+        match self.filled {
             filled if filled == self.profile.chunk => self.full_leaf(),
             0 if !self.levels.is_empty() => {}
             _ => self.short_leaf(),
@@ -102,21 +135,28 @@ impl FileBuilder {
         (self.levels.iter().map(Vec::len).sum(), self.buffer.capacity(), self.ready.len())
     }
 
-    /// Bytes of the chunk so far.
-    fn filled(&self) -> usize {
-        self.buffer.len().saturating_sub(self.head.len())
+    /// Takes from the buffer what is of no meaning.
+    fn trim(&mut self) {
+        self.buffer.truncate(if self.filled > 0 { self.head.len() + self.filled } else { 0 });
+    }
+
+    /// The chunk, behind what a full leaf begins with; the next one is empty.
+    fn take(&mut self) -> Vec<u8> {
+        self.trim();
+        self.filled = 0;
+        core::mem::take(&mut self.buffer)
     }
 
     /// A leaf of a whole chunk: the buffer is its block.
     fn full_leaf(&mut self) {
-        let mut data = core::mem::take(&mut self.buffer);
+        let mut data = self.take();
         data.extend_from_slice(&self.tail);
         self.leaf(self.profile.chunk, data);
     }
 
     /// The last leaf, or the only one of an empty file.
     fn short_leaf(&mut self) {
-        let buffer = core::mem::take(&mut self.buffer);
+        let buffer = self.take();
         let content = buffer.get(self.head.len()..).unwrap_or_default();
         let size = content.len();
         let data = if self.profile.raw_leaves {
@@ -139,7 +179,7 @@ impl FileBuilder {
 
     /// A file of one chunk with mode or time.
     fn only_leaf(&mut self) -> Added {
-        let buffer = core::mem::take(&mut self.buffer);
+        let buffer = self.take();
         let content = buffer.get(self.head.len()..).unwrap_or_default();
         let message = Data {
             data: Some(content.into()).filter(|c: &Vec<u8>| !c.is_empty()),

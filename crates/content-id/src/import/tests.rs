@@ -30,6 +30,51 @@ fn import(profile: Profile, bytes: &[u8]) -> (Added, Vec<Block>) {
     (added, blocks)
 }
 
+/// As [`import`], read into the builder's room, now and then pushed.
+fn import_in_place(profile: Profile, mut bytes: &[u8], piece: usize) -> (Added, Vec<Block>) {
+    let mut file = FileBuilder::new(profile).unwrap();
+    let (mut blocks, mut turn) = (Vec::new(), 0);
+    while !bytes.is_empty() {
+        turn += 1;
+        let now = bytes.len().min(piece);
+        let taken = if turn % 5 == 0 {
+            file.push(&bytes[..now]);
+            now
+        } else {
+            // used memory, too small or too large, with something in it
+            let room = file.room(|| vec![0xee; (turn * 37) % (2 * profile.chunk)]);
+            let now = now.min(room.len());
+            room[..now].copy_from_slice(&bytes[..now]);
+            file.advance(now);
+            now
+        };
+        assert!(taken > 0);
+        bytes = &bytes[taken..];
+        blocks.extend(core::iter::from_fn(|| file.poll_block()));
+        if turn % 7 == 0 {
+            assert!(!file.room(Vec::new).is_empty());
+            file.advance(0);
+        }
+    }
+    let (added, rest) = file.finish();
+    blocks.extend(rest);
+    (added, blocks)
+}
+
+#[test]
+fn what_is_read_in_place_gives_the_same_blocks() {
+    let bytes = keystream("in place", 5000);
+    for profile in [Profile::V0_2015, Profile::V1_2025] {
+        let profile = Profile { chunk: 256, max_links: 4, ..profile };
+        for (length, piece) in
+            [(0, 1), (1, 1), (255, 7), (256, 256), (257, 300), (512, 100), (4999, 1), (5000, 250)]
+        {
+            let whole = &bytes[..length];
+            assert_eq!(import_in_place(profile, whole, piece), import(profile, whole), "{length} by {piece}");
+        }
+    }
+}
+
 fn cid(profile: Profile, bytes: &[u8]) -> alloc::string::String {
     import(profile, bytes).0.cid.to_string()
 }

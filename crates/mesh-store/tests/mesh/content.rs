@@ -1,7 +1,9 @@
 //! What is added on one node is read there and on others.
 
-use mesh_ipc::Response;
-use mesh_ipc::store::{EntryKind, PinKind, StoreRequest, StoreResponse};
+use std::fs::{self, File};
+
+use mesh_ipc::store::{AddOptions, EntryKind, PinKind, StoreRequest, StoreResponse};
+use mesh_ipc::{Request, Response};
 
 use crate::support::{Folder, Store, Thing, noise};
 
@@ -34,6 +36,66 @@ fn a_file_added_on_one_node_is_read_on_the_other() {
     // now it is held there: the first node is not needed any more
     drop(first);
     assert!(second.get(&format!("/ipfs/{dir}/big.bin")).body == big);
+}
+
+/// Adds a file by passing it: the bytes that the store says it took, and the CID.
+fn pass(store: &Store, file: &File, chunk_size: Option<u32>) -> Result<(u64, String), String> {
+    let mut client = store.control();
+    let options = AddOptions {
+        profile: "unixfs-v0-2015".into(),
+        cid_version: None,
+        raw_leaves: None,
+        chunk_size,
+        only_hash: false,
+        wrap: false,
+        pin: true,
+    };
+    let entry = StoreRequest::AddEntry { path: "f".into(), kind: EntryKind::File };
+    for request in [StoreRequest::AddBegin(options), entry, StoreRequest::File] {
+        client.send(&Request::Service(request)).unwrap();
+    }
+    let (mut taken, mut ends) = (0, 0);
+    loop {
+        match client.receive().map_err(|e| e.to_string())? {
+            Response::Service(StoreResponse::Taken(0)) if ends == 0 => {
+                client.pass(file).unwrap();
+                ends += 1;
+            }
+            Response::Service(StoreResponse::Taken(0)) => {
+                client.send(&Request::Service(StoreRequest::AddEnd)).unwrap();
+            }
+            Response::Service(StoreResponse::Taken(bytes)) => taken += bytes,
+            Response::Service(StoreResponse::Added { cid, .. }) => {
+                assert!(matches!(client.receive().unwrap(), Response::Service(StoreResponse::Done)));
+                return Ok((taken, cid));
+            }
+            Response::Error(why) => return Err(why),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_passed_file_is_read_by_the_store() {
+    let folder = Folder::new("passed");
+    let store = Store::start(&folder.0, &[]);
+    let path = folder.0.join("file");
+    for length in [0, 1, 262_144, 2_500_000] {
+        let bytes = noise(length, 21);
+        fs::write(&path, &bytes).unwrap();
+        for chunk in [None, Some(1000), Some(1 << 20)] {
+            let (taken, cid) = pass(&store, &File::open(&path).unwrap(), chunk).unwrap();
+            assert_eq!(taken, length as u64);
+            assert!(store.get(&format!("/ipfs/{cid}")).body == bytes, "{length}");
+            let same = chunk.is_some() || store.add(&[("f", Thing::File(&bytes))])["f"] == cid;
+            assert!(same, "{length}");
+        }
+    }
+    let folder_is_none = pass(&store, &File::open(&folder.0).unwrap(), None).unwrap_err();
+    assert!(folder_is_none.contains("no file was passed"), "{folder_is_none}");
+    let unreadable = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let why = pass(&store, &unreadable, None).unwrap_err();
+    assert!(why.contains("f can't be read"), "{why}");
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mesh_ipc::store::{AddOptions, DATA_MAX, Entry, EntryKind, PinKind, StoreRequest, StoreResponse};
+use mesh_ipc::store::{
+    AddOptions, DATA_MAX, Entry, EntryKind, PASSED_MIN, PinKind, StoreRequest, StoreResponse,
+};
 
 use crate::cli::{Args, Context};
 use crate::client::Service;
@@ -39,6 +41,8 @@ struct Added {
 struct Adding {
     store: Store,
     waiting: usize,
+    /// Bytes of a passed file that the store has read, as it said last.
+    taken: Option<u64>,
     added: Vec<Added>,
     progress: Progress,
 }
@@ -60,7 +64,8 @@ pub(crate) fn add(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failu
         };
         let total = fs::metadata(operand).ok().filter(fs::Metadata::is_file).map(|file| file.len());
         let progress = Progress::new(true, total);
-        let mut adding = Adding { store: connect(ctx)?, waiting: 0, added: Vec::new(), progress };
+        let mut adding =
+            Adding { store: connect(ctx)?, waiting: 0, taken: None, added: Vec::new(), progress };
         adding.store.send(StoreRequest::AddBegin(options))?;
         if operand == "-" {
             adding.entry("-", EntryKind::File)?;
@@ -278,7 +283,30 @@ impl Adding {
         }
         let mut file = File::open(path).map_err(|e| bad(&e))?;
         self.entry(name, EntryKind::File)?;
-        self.content(&mut file, path)
+        let is_large = file.metadata().is_ok_and(|file| file.len() >= PASSED_MIN);
+        if is_large { self.pass(&file) } else { self.content(&mut file, path) }
+    }
+
+    /// The store reads the file itself.
+    fn pass(&mut self, file: &File) -> Result<(), Failure> {
+        self.store.send(StoreRequest::File)?;
+        self.next_taken()?;
+        self.store.pass(file)?;
+        loop {
+            match self.next_taken()? {
+                0 => return Ok(()),
+                bytes => self.progress.more(bytes),
+            }
+        }
+    }
+
+    fn next_taken(&mut self) -> Result<u64, Failure> {
+        loop {
+            match self.taken.take() {
+                Some(bytes) => return Ok(bytes),
+                None => drop(self.answer()?),
+            }
+        }
     }
 
     /// Takes one answer; true at the end.
@@ -287,6 +315,10 @@ impl Adding {
             StoreResponse::Added { path, cid, size } => {
                 self.waiting = self.waiting.saturating_sub(1);
                 self.added.push(Added { path, cid, size });
+                Ok(false)
+            }
+            StoreResponse::Taken(bytes) => {
+                self.taken = Some(bytes);
                 Ok(false)
             }
             StoreResponse::Done => Ok(true),

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use mesh_ipc::store::{AddOptions, DATA_MAX, EntryKind, StoreRequest, StoreResponse};
+use mesh_ipc::store::{AddOptions, DATA_MAX, EntryKind, PASSED_MIN, StoreRequest, StoreResponse};
 
 use super::args::{Args, Flag};
 use super::tab::shown;
@@ -85,6 +85,8 @@ struct Adding<'a> {
     recursive: bool,
     hidden: bool,
     waiting: usize,
+    /// Bytes of a passed file that the store has read, as it said last.
+    taken: Option<u64>,
     /// Folders are shown after everything else, as kubo does.
     folders: Vec<(String, String)>,
     is_folder: std::collections::BTreeSet<String>,
@@ -120,6 +122,7 @@ pub(super) fn run(context: &mut Context) -> Result<(), Failure> {
         recursive,
         hidden,
         waiting: 0,
+        taken: None,
         folders: Vec::new(),
         is_folder: std::collections::BTreeSet::new(),
         last: None,
@@ -213,6 +216,28 @@ impl Adding<'_> {
         }
     }
 
+    /// The store reads the file itself.
+    fn pass(&mut self, file: &File) -> Result<(), Failure> {
+        self.send(StoreRequest::File)?;
+        self.next_taken()?;
+        self.store.pass(file)?;
+        loop {
+            match self.next_taken()? {
+                0 => return Ok(()),
+                bytes => self.progress.more(bytes),
+            }
+        }
+    }
+
+    fn next_taken(&mut self) -> Result<u64, Failure> {
+        loop {
+            match self.taken.take() {
+                Some(bytes) => return Ok(bytes),
+                None => drop(self.answer()?),
+            }
+        }
+    }
+
     /// Announces mode and time of the next entry, as far as they are to be kept. A symlink has no mode of its own.
     fn meta(&mut self, of: &fs::Metadata) -> Result<(), Failure> {
         let (mode, mtime) = (self.context.args.on("preserve-mode"), self.context.args.on("preserve-mtime"));
@@ -238,7 +263,11 @@ impl Adding<'_> {
             let mut file = File::open(path).map_err(bad)?;
             self.meta(&metadata)?;
             self.entry(name, EntryKind::File)?;
-            return self.content(&mut file, path);
+            return if metadata.len() >= PASSED_MIN {
+                self.pass(&file)
+            } else {
+                self.content(&mut file, path)
+            };
         }
         if !kind.is_dir() {
             return Err(Failure::new(format!("{}: unrecognized file type", path.display())));
@@ -272,6 +301,10 @@ impl Adding<'_> {
                     let name = if path.is_empty() { cid.clone() } else { path };
                     self.show(&name, &cid)?;
                 }
+                Ok(false)
+            }
+            StoreResponse::Taken(bytes) => {
+                self.taken = Some(bytes);
                 Ok(false)
             }
             StoreResponse::Done => Ok(true),
