@@ -22,13 +22,14 @@ const AP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("a_mesh_of_three_and_a_phone", start),
         ("a_phone_finds_a_far_node_by_mdns_and_none_of_it_is_on_the_mesh", by_mdns),
         ("a_phone_finds_a_far_node_by_dns", by_dns),
         ("avahi_on_the_access_point_finds_a_far_node_and_its_services", by_avahi),
         ("the_world_is_forwarded_with_an_uplink_and_the_mesh_is_not_served", forwarded),
         ("two_nodes_of_one_name_settle_when_their_meshes_join", clash),
+        ("the_owner_of_a_taken_name_is_told_on_the_console_and_in_the_status", told_to_its_owner),
         ("a_dead_node_is_forgotten_by_its_phone_neighbours", gone),
     ];
     for (at, (name, step)) in steps.into_iter().enumerate() {
@@ -219,6 +220,43 @@ fn clash(lab: &mut Lab) -> Result<()> {
     let problems = status(lab.at(C)?)?.problems;
     let told = problems.iter().any(|p| p.contains("a-2.local") && p.contains("of the mesh"));
     if told { Ok(()) } else { Err(format!("not among the problems: {problems:?}")) }
+}
+
+/// The same with the supervisor over it, whose output is the console of a node.
+fn told_to_its_owner(lab: &mut Lab) -> Result<()> {
+    let (a, programs) = (lab.at(A)?.id()?, lab.binaries().display().to_string());
+    let node = lab.node(C)?;
+    node.stop("mesh-mdns")?;
+    let table = node.file("services.conf").display().to_string();
+    let entry = "[mesh-mdns]\nexec = mesh-mdns --name a --interface eth1\n";
+    std::fs::write(&table, entry).map_err(told("table"))?;
+    node.start("mesh-supervisor", &["--quick", "--services", &table, "--program-dir", &programs])?;
+    let started = Instant::now();
+    let line = format!(
+        "the name a is taken by node {a} of the mesh: this node is called a-2 (a-2.local) now. \
+         Give one of them another `hostname` in p2pmesh.toml"
+    );
+    let console = node.file("mesh-supervisor.log");
+    wait_for("the line on the console", secs(40), || {
+        let all = std::fs::read_to_string(&console).map_err(told("console"))?;
+        let wanted = format!("p2pmesh: mesh-mdns: {line}");
+        if all.lines().filter(|l| *l == wanted).count() == 1 { Ok(()) } else { Err(all) }
+    })?;
+    say(&format!("    told after {:.1} s", started.elapsed().as_secs_f64()));
+    let run_dir = node.run_dir().display().to_string();
+    let shown = node.run("meshctl", &["--run-dir", &run_dir, "status"], b"");
+    let shown = shown.map_or_else(|e| e, |out| String::from_utf8_lossy(&out).into_owned());
+    node.stop("mesh-supervisor")?;
+    node.start("mesh-mdns", &["--name", "a", "--interface", "eth1"])?;
+    // It may be broken over lines.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if !words(&shown).contains(&words(&line)) {
+        return Err(format!("meshctl status: {shown}"));
+    }
+    wait_for("the name to be a-2 once more", secs(40), || match status(node)?.problems {
+        all if all.iter().any(|p| p.contains(&line)) => Ok(()),
+        all => Err(format!("{all:?}")),
+    })
 }
 
 fn gone(lab: &mut Lab) -> Result<()> {
