@@ -362,6 +362,10 @@ pub fn parse(bytes: &[u8]) -> Result<Message, WireError> {
             unicast: class & 0x8000 != 0,
         });
     }
+    if c.ancount() == 0 && c.nscount() == 0 && c.arcount() == 0 {
+        // Most questions come alone, and somebody waits.
+        return Ok(Message { header, questions, ..Default::default() });
+    }
     Ok(Message {
         header,
         questions,
