@@ -2,7 +2,7 @@
 //! a count of packets that hold a name.
 
 use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::lab::{Node, Result, told};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 const PORT: u16 = 5353;
 /// Every packet, as `socket(AF_PACKET, …)` wants it: in network byte order.
 const ALL_PACKETS: i32 = 0x0003_u16.to_be() as i32;
@@ -119,6 +120,60 @@ pub fn ask_everyone(
     })?
 }
 
+/// Asks everyone once for the IPv4 address of `<name>.local`, by that family through that interface, and says by which
+/// one the first answer came.
+///
+/// # Errors
+/// None came within a second.
+pub fn first_answer(node: &Node, interface: &str, name: &str, by: Domain) -> Result<Domain> {
+    node.inside(|| {
+        let ears = ears().map_err(told("packet socket"))?;
+        ask_by(by, interface, name).map_err(told("socket"))?;
+        let (start, mut buffer) = (Instant::now(), [0u8; 9100]);
+        while start.elapsed() < Duration::from_secs(1) {
+            let Ok(len) = (&ears).read(&mut buffer) else { continue };
+            let frame = buffer.get(..len).unwrap_or_default();
+            let (domain, header) = match frame.get(12..14) {
+                Some([0x86, 0xdd]) => (Domain::IPV6, 40),
+                _ => (Domain::IPV4, 20),
+            };
+            let response = frame.get(14 + header + 8 + 2).is_some_and(|flags| flags & 0x80 != 0);
+            if is_mdns(frame) && response && holds(frame, &label(name)) {
+                return Ok(domain);
+            }
+        }
+        Err(format!("no answer about {name}"))
+    })?
+}
+
+/// Sends the question from port 5353.
+fn ask_by(by: Domain, interface: &str, name: &str) -> std::io::Result<()> {
+    let socket = Socket::new(by, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    let (own, group): (IpAddr, SocketAddr) = if by == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+        (Ipv6Addr::UNSPECIFIED.into(), (GROUP_V6, PORT).into())
+    } else {
+        (Ipv4Addr::UNSPECIFIED.into(), (GROUP, PORT).into())
+    };
+    socket.bind(&SocketAddr::new(own, PORT).into())?;
+    socket.send_to(&question(name, [0, 0]), &group.into()).map(drop)
+}
+
+/// Hears every packet on every link.
+fn ears() -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL_PACKETS)))?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    Ok(socket)
+}
+
+/// For the IPv4 address of `<name>.local`.
+fn question(name: &str, id: [u8; 2]) -> Vec<u8> {
+    [&id, &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &label(name), b"\x05local\0\0\x01\0\x01"].concat()
+}
+
 fn asking_socket(address: Ipv4Addr, port: u16) -> Result<UdpSocket> {
     let open = || -> std::io::Result<UdpSocket> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
@@ -140,7 +195,7 @@ fn one_question(
     responder: Ipv4Addr,
     id: [u8; 2],
 ) -> Result<u64> {
-    let query = [&id, &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &label(name), b"\x05local\0\0\x01\0\x01"].concat();
+    let query = question(name, id);
     let data = match found {
         IpAddr::V4(a) => [&[0, 4][..], &a.octets()].concat(),
         IpAddr::V6(a) => [&[0, 16][..], &a.octets()].concat(),
@@ -183,12 +238,7 @@ impl Sniffer {
     /// # Errors
     /// The kernel's.
     pub fn start(node: &Node, name: &str) -> Result<Self> {
-        let opened = node.inside(|| {
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL_PACKETS)))?;
-            socket.set_read_timeout(Some(Duration::from_millis(20)))?;
-            Ok::<_, std::io::Error>(socket)
-        })?;
-        let mut socket = opened.map_err(told("packet socket"))?;
+        let mut socket = node.inside(ears)?.map_err(told("packet socket"))?;
         let (stop, seen, label) = (Arc::new(AtomicBool::new(false)), Arc::default(), label(name));
         let (until, count): (_, Arc<(AtomicUsize, AtomicUsize)>) = (stop.clone(), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {

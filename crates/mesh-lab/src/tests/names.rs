@@ -6,9 +6,11 @@ use std::time::Instant;
 use mesh_ipc::names::{NamesRequest, NamesResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
 use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
+use mesh_lab::mdns;
 use mesh_lab::probe;
 use mesh_lab::report::{Report, say};
 use mesh_sys::control::Client;
+use socket2::Domain;
 
 use super::common::{Step, bring_up, secs};
 
@@ -17,9 +19,10 @@ const B: usize = 1;
 const ADDRESSES: [&str; 2] = ["192.168.1.1", "192.168.1.2"];
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 5] = [
+    let steps: [(&str, Step); 6] = [
         ("rfc6762_8_1_a_name_is_probed_and_announced", start),
         ("names_of_the_link_by_dns", found),
+        ("the_address_family_that_asked_is_answered_first", first),
         ("rfc6762_8_4_a_new_address_is_followed", followed),
         ("rfc6762_9_the_second_of_a_name_is_renamed_and_says_so", renamed),
         ("rfc6762_10_1_goodbye", goodbye),
@@ -114,6 +117,19 @@ fn found(lab: &mut Lab) -> Result<()> {
         Response::Service(NamesResponse::Names(n)) if n.iter().any(|n| n.name == "b") => Ok(()),
         other => Err(format!("b.local: {other:?}")),
     }
+}
+
+fn first(lab: &mut Lab) -> Result<()> {
+    let node = lab.node(B)?;
+    for by in [Domain::IPV4, Domain::IPV6, Domain::IPV6, Domain::IPV4] {
+        // Nothing is multicast twice within a second (RFC 6762 §6).
+        std::thread::sleep(std::time::Duration::from_millis(1_100));
+        let came = mdns::first_answer(node, "eth0", "a", by)?;
+        if came != by {
+            return Err(format!("asked by {by:?}, answered by {came:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn followed(lab: &mut Lab) -> Result<()> {
