@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::body::Body;
 use crate::peers::Peers;
+use crate::pool;
 
 /// Time for a TCP connection.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -289,7 +290,15 @@ async fn exchange(
         _ => return Some(Err(())),
     }
     let Some(data) = collect(response.into_body()).await else { return Some(Err(())) };
-    Some(Ok(if cid.verify(&data).is_ok() { (Answer::Block, Some(data)) } else { (Answer::Lied, None) }))
+    let data = verified(cid.clone(), data).await;
+    Some(Ok((if data.is_some() { Answer::Block } else { Answer::Lied }, data)))
+}
+
+/// The block, if it belongs to its CID. Large ones are hashed on threads of their own, so that others come in meanwhile.
+async fn verified(cid: Cid, data: Vec<u8>) -> Option<Vec<u8>> {
+    let is_large = data.len() >= pool::LEAST;
+    let check = move || cid.verify(&data).is_ok().then_some(data);
+    if is_large { tokio::task::spawn_blocking(check).await.ok().flatten() } else { check() }
 }
 
 /// The whole body, if it is a block's size and keeps coming.
@@ -298,7 +307,10 @@ async fn collect(mut body: Incoming) -> Option<Vec<u8>> {
     if expected > MAX_BLOCK as u64 {
         return None;
     }
-    let mut data = Vec::with_capacity(body.size_hint().exact().unwrap_or(0) as usize);
+    let length = body.size_hint().exact().unwrap_or(0) as usize;
+    let mut data = if length >= pool::LEAST { pool::take() } else { Vec::new() };
+    data.clear();
+    data.reserve_exact(length);
     loop {
         let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
         match timeout(ANSWER, next).await.ok()? {

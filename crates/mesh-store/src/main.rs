@@ -86,7 +86,10 @@ fn run(settings: Settings) -> io::Result<()> {
         recovery.blocks, config.quota >> 20, recovery.torn_bytes, recovery.damaged
     );
     let (storage, thread) = Storage::start(store)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // the other threads hash blocks that come in
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(cores).enable_all().build()?;
     let result = runtime.block_on(serve(settings, storage));
     // ends all tasks and with them the last handles on the store, whose thread then syncs and ends
     drop(runtime);

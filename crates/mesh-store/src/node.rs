@@ -186,8 +186,8 @@ impl Node {
             Ok(data) => {
                 self.counters.fetched.fetch_add(1, Ordering::Relaxed);
                 self.counters.fetched_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                let block = Block { cid: cid.clone(), data: data.clone() };
-                if let Err(e) = self.storage.put(vec![block]).await {
+                let (kept, data) = self.storage.keep(Block { cid: cid.clone(), data }).await?;
+                if let Err(e) = kept {
                     log::debug!(target: "fetch", "{cid} is passed on but not kept: {e}");
                 }
                 Ok(data)

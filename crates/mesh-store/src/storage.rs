@@ -95,6 +95,11 @@ impl Storage {
         self.call(move |store| store.put_all(&blocks)).await?
     }
 
+    /// As [`Storage::put`], of one block: whether it was written, and its bytes back.
+    pub(crate) async fn keep(&self, block: Block) -> Result<(Result<(), StoreError>, Vec<u8>), StoreError> {
+        self.call(move |store| (store.put(&block.cid, &block.data), block.data)).await
+    }
+
     /// As [`Storage::put`], without waiting: the answer comes later.
     pub(crate) fn begin_put(&self, blocks: Vec<Block>) -> Answered {
         let (send, receive) = oneshot::channel();

@@ -11,6 +11,7 @@ use super::{Context, Gateway};
 use crate::body::{Body, Writer};
 use crate::media;
 use crate::node::Scope;
+use crate::pool;
 use crate::target::{Wanted, parse_range, query_value};
 
 /// What of a body is sent.
@@ -130,14 +131,13 @@ impl Gateway {
     pub(super) async fn bytes(
         &self,
         context: &Context,
-        mut data: Vec<u8>,
+        data: Vec<u8>,
         etag: &str,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Answer {
         let size = data.len() as u64;
         let Some(portion) = Portion::of(context, size, etag) else { return Ok(Portion::outside(size)) };
-        data.truncate(portion.end as usize);
-        data.drain(..portion.start as usize);
+        let data = pool::bytes(data).slice(portion.start as usize..portion.end as usize);
         let write = |writer: Writer| async move {
             writer.write(data).await;
         };
