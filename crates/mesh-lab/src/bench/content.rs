@@ -11,7 +11,8 @@ use mesh_lab::report::say;
 pub(crate) const USAGE: &str = "usage: mesh-lab content [--bin-dir DIR] [--peers DIR] [--mib N]
 
 A file is fetched by the store of a node three hops from the one that holds it; iperf3 sends over the same path.
-Once on bare links, once on links that pass 100 Mbit/s. Medians of three, smallest and largest.
+Once on bare links, once on links of 100 Mbit/s with a queue of 50 ms, once where nodes drop what is more than 100 Mbit/s.
+Medians of three, smallest and largest.
   --bin-dir DIR  where the services are (default: beside mesh-lab)
   --peers DIR    where iperf3 is; without it its column is empty
   --mib N        size of the file (default 200; on slow links a quarter)";
@@ -64,20 +65,24 @@ impl Bench {
     fn measure(&self, lab: &mut Lab) -> Result<()> {
         line(lab)?;
         say("a file over three hops, MB/s: median (smallest, largest)");
-        for (what, limit, mib) in [("bare links", None, self.mib), ("100 Mbit/s", Some(12_500), self.mib / 4)]
-        {
-            if let Some(kbytes) = limit {
-                police(lab, kbytes)?;
+        for (what, links, mib) in [
+            ("bare links", Links::Bare, self.mib),
+            ("100 Mbit/s", Links::Queued, self.mib / 4),
+            ("policed to 100 Mbit/s", Links::Policed, self.mib / 4),
+        ] {
+            if let Err(why) = links.set_up(lab) {
+                say(&format!("SKIPPED: {what}: {why}"));
+                continue;
             }
             let runs: Result<Vec<(f64, f64)>> = (0..RUNS).map(|run| fetch(lab, mib.max(1), run)).collect();
             let (rates, busy): (Vec<f64>, Vec<f64>) = runs?.into_iter().unzip();
             let (ours, busy) = (figures(rates), figures(busy).0);
             let Some(peers) = &self.peers else {
                 say("SKIPPED: iperf3 beside it: it could not be fetched");
-                say(&format!("  {what:<12} mesh-store {}, cores {busy:.0} % busy", shown(ours)));
+                say(&format!("  {what:<21} mesh-store {}, cores {busy:.0} % busy", shown(ours)));
                 continue;
             };
-            let theirs: Result<Vec<f64>> = (0..RUNS).map(|_| iperf(lab, peers, mib.max(1))).collect();
+            let theirs: Result<Vec<f64>> = (0..RUNS).map(|_| iperf(lab, peers, links, mib.max(1))).collect();
             let theirs = figures(theirs?);
             let part = ours.0 / theirs.0 * 100.0;
             let met = match part {
@@ -87,7 +92,7 @@ impl Bench {
                 _ => "missed",
             };
             say(&format!(
-                "  {what:<12} mesh-store {}, cores {busy:.0} % busy   iperf3 {}   {part:.0} % (goal: 80 %: {met})",
+                "  {what:<21} mesh-store {}, cores {busy:.0} % busy   iperf3 {}   {part:.0} % (goal: 80 %: {met})",
                 shown(ours),
                 shown(theirs)
             ));
@@ -116,7 +121,50 @@ fn line(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// Lets each node pass on so many kB each second; more is dropped, as a full queue does.
+/// How fast the links are.
+#[derive(Clone, Copy, PartialEq)]
+enum Links {
+    /// As fast as the machine copies.
+    Bare,
+    /// 100 Mbit/s, with a queue of 50 ms, as radios have.
+    Queued,
+    /// Nodes pass on 100 Mbit/s and drop what is more: nothing queues.
+    Policed,
+}
+
+impl Links {
+    fn set_up(self, lab: &mut Lab) -> Result<()> {
+        match self {
+            Self::Bare => Ok(()),
+            Self::Queued => {
+                shape(lab, &["replace", "root", "tbf", "rate", "100mbit", "burst", "64kb", "latency", "50ms"])
+            }
+            Self::Policed => {
+                shape(lab, &["del", "root"])?;
+                police(lab, 12_500)
+            }
+        }
+    }
+}
+
+/// A queueing discipline on every interface: `words` of tc(8), the first before the interface, the others behind it.
+fn shape(lab: &mut Lab, words: &[&str]) -> Result<()> {
+    let (verb, rest) = words.split_at(words.len().min(1));
+    for at in 0..LINE {
+        let node = lab.at(at)?;
+        for cable in 0..if at == 0 || at == LINE - 1 { 1 } else { 2 } {
+            let mut command = Command::new("tc");
+            command.arg("qdisc").args(verb).args(["dev", &format!("eth{cable}")]).args(rest);
+            let out = node.inside(move || command.output())?.map_err(told("tc"))?;
+            if !out.status.success() {
+                return Err(format!("tc: {}", String::from_utf8_lossy(&out.stderr).trim()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets each node pass on so many kB each second; more is dropped.
 fn police(lab: &mut Lab, kbytes: u32) -> Result<()> {
     let rules = format!(
         "table ip6 slow {{ chain forward {{ type filter hook forward priority 0; \
@@ -174,8 +222,9 @@ fn cpu_time() -> Result<(u64, u64)> {
     Ok((ticks.iter().sum(), ticks.iter().skip(3).take(2).sum()))
 }
 
-/// iperf3 sends as many bytes from one end to the other; MB/s.
-fn iperf(lab: &mut Lab, peers: &Path, mib: usize) -> Result<f64> {
+/// iperf3 sends as many bytes from one end to the other, on bare links for two seconds: it ends after one at the
+/// earliest, and then says too little. MB/s.
+fn iperf(lab: &mut Lab, peers: &Path, links: Links, mib: usize) -> Result<f64> {
     // the limit on slow links lets a second's worth pass at once: it has to be full again, for each run
     std::thread::sleep(Duration::from_millis(1200));
     let program = peers.join("iperf3");
@@ -186,7 +235,11 @@ fn iperf(lab: &mut Lab, peers: &Path, mib: usize) -> Result<f64> {
     let node = lab.at(0)?;
     let result = wait_for("iperf3", Duration::from_secs(20), || {
         let mut client = Command::new(&program);
-        client.args(["-J", "-n", &format!("{mib}M"), "-c", &address]);
+        client.args(["-J", "-c", &address]);
+        match links {
+            Links::Bare => client.args(["-t", "2"]),
+            Links::Queued | Links::Policed => client.args(["-n", &format!("{mib}M")]),
+        };
         let out = node.inside(move || client.output())?.map_err(told("iperf3"))?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let received =
