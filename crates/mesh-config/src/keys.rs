@@ -107,6 +107,12 @@ pub const KEYS: &[Key] = &[
         set: update_keys,
     },
     Key {
+        name: "update.threshold",
+        expects: "a number from 1 to 32, without quotes",
+        example: "update.threshold = 2",
+        set: update_threshold,
+    },
+    Key {
         name: "update.auto",
         expects: "\"off\", \"notify\" or \"staged\"",
         example: r#"update.auto = "notify""#,
@@ -409,6 +415,17 @@ fn update_keys(c: &mut Config, v: &Value) -> Result<(), String> {
     let parsed: Option<Vec<_>> = list.iter().map(|t| hex32(t)).collect();
     c.update.keys = parsed.ok_or("a public key is exactly 64 hexadecimal digits")?;
     Ok(())
+}
+
+fn update_threshold(c: &mut Config, v: &Value) -> Result<(), String> {
+    match v {
+        Value::Integer(n) => {
+            let count = u8::try_from(*n).ok().filter(|n| (1..=32).contains(n));
+            c.update.threshold = Some(count.ok_or_else(|| format!("{n} is not from 1 to 32"))?);
+            Ok(())
+        }
+        other => Err(format!("the value is {}, not a number", other.kind())),
+    }
 }
 
 fn hex32(t: &str) -> Option<[u8; 32]> {

@@ -177,6 +177,8 @@ impl Default for Store {
 pub struct Update {
     /// Ed25519 public keys whose signatures count.
     pub keys: Vec<[u8; 32]>,
+    /// How many of them have to sign; `None`: more than half of them.
+    pub threshold: Option<u8>,
     /// What to do about announced updates.
     pub auto: UpdateAuto,
 }

@@ -49,6 +49,7 @@ replicas = 5
 
 [update]
 auto = "staged"
+threshold = 1
 keys = [
     "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", # first
     "3D4017C3E843895A92B70AA74D1B7EBC9C982CCF2EC4968CC0CD55F12AF4660C",
@@ -76,7 +77,7 @@ fn check_full(c: &Config) {
     assert!(!c.gateway.share);
     assert_eq!((c.store.quota, c.store.replicas), (Some(3 << 29), 5));
     assert_eq!(c.update.auto, UpdateAuto::Staged);
-    assert_eq!(c.update.keys.len(), 2);
+    assert_eq!((c.update.keys.len(), c.update.threshold), (2, Some(1)));
     assert_eq!(c.ssh.authorized_keys.len(), 1);
     assert_eq!(c.console.password.as_ref().unwrap().expose(), "typed at night");
     assert!(c.warnings().is_empty());
@@ -250,6 +251,9 @@ fn values_out_of_range_are_refused() {
         "store.quota = \".5 GiB\"".into(),
         "update.keys = [\"d75a\"]".into(),
         format!("update.keys = [{}]", "\"x\",".repeat(33)),
+        "update.threshold = 0".into(),
+        "update.threshold = 33".into(),
+        "update.threshold = \"2\"".into(),
         "ssh.authorized_keys = [\"hello\"]".into(),
         "ssh.authorized_keys = [\"-----BEGIN OPENSSH PRIVATE KEY-----\"]".into(),
         "ssh.authorized_keys = [3]".into(),

@@ -59,7 +59,7 @@ impl Lab {
                 image: Extent { offset: 16, sectors: 8 },
                 tree: Extent { offset: 24, sectors: 8 },
                 root: "ab".repeat(32),
-                salt: String::new(),
+                ..SlotHeader::default()
             };
             file.write_all_at(&header.encode().unwrap(), u64::from(*start) * 512).unwrap();
         }

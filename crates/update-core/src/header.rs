@@ -44,6 +44,10 @@ pub struct SlotHeader {
     pub root: String,
     /// The tree's salt, hexadecimal.
     pub salt: String,
+    /// Number of the release (`S_REL`): grows from release to release; 0 where the header has none.
+    pub release: u64,
+    /// Once this release has proved good on a node, nothing older than this is installed there (`S_FLOOR`).
+    pub floor: u64,
 }
 
 impl SlotHeader {
@@ -98,6 +102,8 @@ impl SlotHeader {
             tree,
             root: hex("S_ROOT", 64)?,
             salt: hex("S_SALT", 0)?,
+            release: vars.number("S_REL").unwrap_or(0),
+            floor: vars.number("S_FLOOR").unwrap_or(0),
         })
     }
 
@@ -118,6 +124,11 @@ impl SlotHeader {
         vars.set("S_VER", &self.version);
         vars.set("S_ROOT", &self.root);
         vars.set("S_SALT", &self.salt);
+        for (name, number) in [("S_REL", self.release), ("S_FLOOR", self.floor)] {
+            if number > 0 {
+                vars.set(name, &format!("{number:x}"));
+            }
+        }
         for (letter, extent) in [('R', &self.image), ('H', &self.tree)] {
             vars.set(&format!("S_{letter}OFF"), &format!("{:x}", extent.offset));
             vars.set(&format!("S_{letter}CNT"), &format!("{:x}", extent.sectors));
@@ -147,6 +158,8 @@ mod tests {
             tree: Extent { offset: 0xf000, sectors: 0x800 },
             root: "ab".repeat(32),
             salt: "70327020".into(),
+            release: 0x6920_1234,
+            floor: 0x6910_0000,
         }
     }
 

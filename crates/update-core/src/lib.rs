@@ -1,4 +1,5 @@
-//! Boot-state sectors, slot headers, the slot state machine and the health gate, sans-IO (level 2).
+//! Boot-state sectors, slot headers, the slot state machine, the health gate, update bundles and their installation,
+//! sans-IO (level 2).
 //!
 //! The card has two raw slots, A and B, and two one-sector copies of the boot state. The boot script
 //! (`board/raspberrypi/boot.cmd`) and the update service both read and write that state; this crate is
@@ -15,17 +16,30 @@
 
 extern crate alloc;
 
+pub mod bundle;
+mod chunk;
 mod crc32;
 mod gate;
 mod header;
+mod install;
+pub mod make;
 mod mbr;
+mod medium;
+mod policy;
+mod refusal;
+mod reuse;
 mod sector;
 mod state;
 
+pub use chunk::{Unpacker, cut, pack};
 pub use crc32::crc32;
 pub use gate::{Gate, GateConfig, Input, InputError, Output};
 pub use header::{Extent, Part, SlotHeader};
+pub use install::{Install, InstallConfig, InstallError, Next, Stage};
 pub use mbr::{Partition, parse_mbr};
+pub use medium::{Medium, StateError, read_state, write_state};
+pub use policy::Policy;
+pub use refusal::Refusal;
 pub use sector::{SECTOR, SectorError, Vars};
 pub use state::{
     BootState, COPY_LBA, Copies, Copy, CopyState, MAX_TRIES, Pick, RollbackError, Slot, pick, read_copies,
