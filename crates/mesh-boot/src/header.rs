@@ -98,6 +98,7 @@ mod tests {
             tree: Extent { offset: 0x810, sectors: 0x10 },
             root: "ab".repeat(32),
             salt: "00ff".into(),
+            ..SlotHeader::default()
         }
     }
 
