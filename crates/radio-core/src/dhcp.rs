@@ -1,4 +1,4 @@
-//! DHCPv4 for the clients of an access point (RFC 2131), sans-IO.
+//! DHCPv4 (RFC 2131), sans-IO: a server for the clients of an access point, and a [`Client`] for uplinks.
 //!
 //! The server is the only one on its link and knows all addresses there are, so it speaks with authority: a
 //! client that comes with an address of another network, or with one that another client has, hears a NAK at
@@ -10,6 +10,8 @@
 //! ([`Input::Associated`]): so nobody in range can keep others out, however many clients it pretends to be.
 //! Messages of relays are not answered: there is no other network behind this one.
 
+mod client;
+mod packet;
 mod wire;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -18,7 +20,12 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use mesh_types::{Duration, Instant};
 
-pub use wire::{Kind, MAX_CLIENT_ID, Message, Network, WireError};
+pub use client::{
+    Client, ClientConfig, ClientCounters, ClientInput, ClientOutput, LONGEST_LEASE, Lease, Loss,
+    SHORTEST_LEASE,
+};
+pub use packet::{MAX_PACKET, unwrap, wrap};
+pub use wire::{Answer, Kind, MAX_CLIENT_ID, Message, Network, WireError};
 
 use crate::Mac;
 

@@ -8,6 +8,8 @@
 //!
 //! [`Stations`], beside it, follows who is in reach of the mesh points.
 //!
+//! [`Port`] finds out what is on a cable.
+//!
 //! For an access point: [`Keeper`] says when its daemon is started again, [`dhcp`] gives its clients IPv4
 //! addresses, [`ra`] tells them their IPv6 prefix.
 #![no_std]
@@ -17,8 +19,10 @@ extern crate alloc;
 pub mod dhcp;
 mod keeper;
 mod planner;
+mod port;
 pub mod ra;
 mod radios;
+mod random;
 mod rules;
 mod stations;
 
@@ -29,6 +33,7 @@ pub use keeper::{
     END_PATIENCE, FIRST_PAUSE, Keeper, KeeperInput, KeeperOutput, LONGEST_PAUSE, STABLE, START_PATIENCE,
 };
 pub use planner::{Config, Counters, Input, MAX_INTERFACES, MAX_PHYS, Output, Planner};
+pub use port::{Cable, Port, PortInput, PortOutput};
 pub use radios::{Assignment, Channel, Combination, RadioSettings, assign, channel_number, frequency};
 pub use rules::{Decision, WiredRole, Work, decide};
 pub use stations::{
@@ -152,6 +157,8 @@ pub enum Role {
     AccessPoint,
     /// Leads to the Internet.
     Uplink,
+    /// People have given it an address: left alone, but the node's name is answered for there.
+    ByHand,
     /// Left alone.
     Unused,
 }
@@ -169,6 +176,8 @@ pub struct PlannedInterface {
     pub running: bool,
     /// Why it has that role, for people.
     pub reason: String,
+    /// What is on its cable has to be found out, by a [`Port`].
+    pub asks: bool,
 }
 
 /// A radio of the plan.

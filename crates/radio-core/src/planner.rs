@@ -9,7 +9,7 @@ use mesh_types::{Duration, Instant};
 
 use crate::radios::{Assignment, RadioSettings, assign};
 use crate::rules::{Work, decide, is_own_access_point, is_own_mesh_point};
-use crate::{Link, Mode, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
+use crate::{Cable, Link, Mode, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
 
 /// More interfaces than this are not planned for; later ones are left alone and counted.
 pub const MAX_INTERFACES: usize = 64;
@@ -42,6 +42,13 @@ pub enum Input<'a> {
     LinkGone(u32),
     /// All radios there are.
     AllPhys(&'a [Phy]),
+    /// A [`crate::Port`] found out what is on a cable.
+    Cable {
+        /// Of which interface.
+        index: u32,
+        /// What.
+        cable: Cable,
+    },
     /// [`Output::Prepare`] was not possible.
     Failed {
         /// Of which interface.
@@ -102,6 +109,7 @@ pub struct Counters {
 #[derive(Clone, Debug)]
 struct Entry {
     link: Link,
+    cable: Cable,
     /// What it was last prepared for. An interface that people set down afterwards stays down.
     prepared: Option<(Role, Option<Work>)>,
     retry: Retry,
@@ -185,6 +193,11 @@ impl Planner {
             Input::Link(link) => self.take(link),
             Input::LinkGone(index) => drop(self.entries.remove(&index)),
             Input::AllPhys(phys) => self.take_phys(phys),
+            Input::Cable { index, cable } => {
+                if let Some(entry) = self.entries.get_mut(&index) {
+                    entry.cable = cable;
+                }
+            }
             Input::Failed { index } => {
                 self.counters.failures += 1;
                 if let Some(entry) = self.entries.get_mut(&index) {
@@ -229,7 +242,12 @@ impl Planner {
             Some(entry) => entry.link = link.clone(),
             None if full => self.counters.too_many += 1,
             None => {
-                let entry = Entry { link: link.clone(), prepared: None, retry: Retry::default() };
+                let entry = Entry {
+                    link: link.clone(),
+                    cable: Cable::default(),
+                    prepared: None,
+                    retry: Retry::default(),
+                };
                 self.entries.insert(link.index, entry);
             }
         }
@@ -260,7 +278,8 @@ impl Planner {
         for entry in self.entries.values_mut() {
             let link = &entry.link;
             let phy = link.wifi.and_then(|w| assigned.get(&w.phy));
-            let Some(decision) = decide(link, phy, self.config.wired, self.config.released) else {
+            let config = &self.config;
+            let Some(decision) = decide(link, phy, entry.cable, config.wired, config.released) else {
                 continue;
             };
             let wanted = (decision.role, decision.work);
@@ -269,7 +288,7 @@ impl Planner {
                 let (index, role, work) = (link.index, decision.role, decision.work);
                 let step = match role {
                     Role::Unused if decision.remove => Some(Output::Remove { index }),
-                    Role::Unused => None,
+                    Role::Unused | Role::ByHand => None,
                     _ => Some(Output::Prepare { index, role, work }),
                 };
                 self.counters.steps += u64::from(step.is_some());
@@ -281,6 +300,7 @@ impl Planner {
                 role: decision.role,
                 running: link.up && link.carrier,
                 reason: decision.reason,
+                asks: decision.asks,
             });
         }
         let phys = phys.into_iter().map(|phy| {
@@ -380,6 +400,25 @@ mod tests {
         p.handle_input(Instant::ZERO, Input::Link(&link(2, false)));
         assert_eq!(drain(&mut p), [prepare(2), Output::PlanChanged], "plugged in again");
         assert_eq!(p.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_port_follows_what_is_on_its_cable() {
+        let mut p = Planner::new(Config::default());
+        p.handle_input(Instant::ZERO, Input::AllLinks(&[link(2, true)]));
+        drain(&mut p);
+        let mut put = |cable| {
+            p.handle_input(Instant::ZERO, Input::Cable { index: 2, cable });
+            (drain(&mut p), p.plan().interfaces[0].role)
+        };
+        let uplink = Output::Prepare { index: 2, role: Role::Uplink, work: None };
+        let router = Cable::Uplink { lease: None, router: true };
+        assert_eq!(put(router), (vec![uplink, Output::PlanChanged], Role::Uplink));
+        assert_eq!(put(router), (vec![], Role::Uplink), "no news");
+        assert_eq!(put(Cable::ByHand), (vec![Output::PlanChanged], Role::ByHand), "nothing is touched");
+        assert_eq!(put(Cable::Quiet), (vec![prepare(2), Output::PlanChanged], Role::Mesh));
+        p.handle_input(Instant::ZERO, Input::Cable { index: 9, cable: router });
+        assert_eq!(drain(&mut p), [], "unknown");
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Router advertisements on an access point (RFC 4861 §6.2, RFC 4862, RFC 8106), sans-IO: the node's /64 for its
-//! clients, the node as name server, and as router where it routes.
+//! Router advertisements (RFC 4861, RFC 4862, RFC 8106), sans-IO.
+//!
+//! On an access point they are sent (§6.2): the node's /64 for its clients, the node as name server, and as router
+//! where it routes. On a cable they are heard (§6.1.2): a router there leads out.
 
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
@@ -7,6 +9,7 @@ use core::net::Ipv6Addr;
 use mesh_types::{Duration, Instant};
 
 use crate::Mac;
+use crate::random::Random;
 
 /// RFC 4861 §6.2.1: between unsolicited ones, shortest and longest.
 const INTERVAL: (Duration, Duration) = (Duration::from_secs(200), Duration::from_secs(600));
@@ -74,7 +77,7 @@ impl Advertised {
 /// When advertisements are sent.
 #[derive(Debug)]
 pub struct Advertiser {
-    random: u64,
+    random: Random,
     sent: u32,
     last: Option<Instant>,
     next: Instant,
@@ -84,7 +87,7 @@ pub struct Advertiser {
 impl Advertiser {
     /// One whose interface has come up now.
     pub fn new(seed: u64, now: Instant) -> Self {
-        Self { random: seed | 1, sent: 0, last: None, next: now, due: false }
+        Self { random: Random::new(seed), sent: 0, last: None, next: now, due: false }
     }
 
     /// A message came to the routers' group, with that hop limit.
@@ -92,7 +95,7 @@ impl Advertiser {
         if !is_solicitation(message, hop_limit) {
             return;
         }
-        let delay = self.below(MAX_DELAY);
+        let delay = self.random.below(MAX_DELAY);
         let earliest = self.last.map_or(Instant::ZERO, |l| l + MIN_APART);
         self.next = self.next.min((now + delay).max(earliest));
     }
@@ -106,7 +109,7 @@ impl Advertiser {
         self.sent = self.sent.saturating_add(1);
         self.last = Some(now);
         let spread = INTERVAL.1.saturating_sub(INTERVAL.0);
-        let pause = INTERVAL.0 + self.below(spread);
+        let pause = INTERVAL.0 + self.random.below(spread);
         self.next = now + if self.sent < INITIAL.0 { pause.min(INITIAL.1) } else { pause };
     }
 
@@ -119,28 +122,66 @@ impl Advertiser {
     pub const fn poll_timeout(&self) -> Instant {
         self.next
     }
-
-    /// xorshift64*: enough to keep routers out of step.
-    fn below(&mut self, limit: Duration) -> Duration {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let word = self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16;
-        Duration::from_micros(word % limit.as_micros().max(1))
-    }
 }
 
 /// RFC 4861 §6.1.1; the kernel has checked the checksum.
 fn is_solicitation(message: &[u8], hop_limit: Option<u8>) -> bool {
-    let [ROUTER_SOLICITATION, 0, _, _, _, _, _, _, options @ ..] = message else { return false };
-    let mut rest = options;
-    while let [_, len, ..] = rest {
-        match rest.get(usize::from(*len) * 8..) {
-            Some(tail) if *len > 0 => rest = tail,
-            _ => return false,
-        }
+    let [ROUTER_SOLICITATION, 0, _, _, _, _, _, _, rest @ ..] = message else { return false };
+    hop_limit == Some(255) && options(rest).is_some()
+}
+
+/// The options of a message, by type and with what follows their length; `None` if one ends behind the message.
+fn options(mut rest: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+    let mut found = Vec::new();
+    while let [kind, len, ..] = rest {
+        let (option, tail) = rest.split_at_checked(usize::from(*len) * 8)?;
+        found.push((*kind, option.get(2..)?));
+        rest = tail;
     }
-    hop_limit == Some(255) && rest.is_empty()
+    rest.is_empty().then_some(found)
+}
+
+/// What a router says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// How long it is one that leads out; zero: it is none, or none any more.
+    pub lifetime: Duration,
+    /// Name servers (RFC 8106) and how long they are.
+    pub dns: Vec<(Ipv6Addr, Duration)>,
+}
+
+/// Of how many name servers of one router is taken note.
+const MAX_DNS: usize = 3;
+
+impl Heard {
+    /// Reads an advertisement whose checksum is right; `None` for anything that is none (RFC 4861 §6.1.2).
+    pub fn parse(message: &[u8], source: Ipv6Addr, hop_limit: Option<u8>) -> Option<Self> {
+        let [ROUTER_ADVERTISEMENT, 0, _, _, _, _, a, b, rest @ ..] = message else { return None };
+        let all = options(rest.get(8..)?)?;
+        if hop_limit != Some(255) || !source.is_unicast_link_local() {
+            return None;
+        }
+        let mut dns = Vec::new();
+        for (_, value) in all.iter().filter(|(kind, _)| *kind == RECURSIVE_DNS) {
+            let Some((lifetime, servers)) = value.get(2..).and_then(<[u8]>::split_first_chunk) else {
+                continue;
+            };
+            let lifetime = Duration::from_secs(u32::from_be_bytes(*lifetime).into());
+            dns.extend(servers.as_chunks::<16>().0.iter().map(|ip| (Ipv6Addr::from(*ip), lifetime)));
+        }
+        dns.truncate(MAX_DNS);
+        Some(Self { lifetime: Duration::from_secs(u16::from_be_bytes([*a, *b]).into()), dns })
+    }
+}
+
+/// A router solicitation, without its checksum (RFC 4861 §4.1).
+pub fn solicitation(mac: Option<Mac>) -> Vec<u8> {
+    let mut b = alloc::vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    if let Some(mac) = mac {
+        b.extend_from_slice(&[SOURCE_LINK_LAYER, 1]);
+        b.extend_from_slice(&mac);
+    }
+    b
 }
 
 #[cfg(test)]
@@ -157,15 +198,8 @@ mod tests {
     }
 
     /// The options of an advertisement.
-    fn options(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-        let mut found = Vec::new();
-        let mut rest = &bytes[16..];
-        while !rest.is_empty() {
-            let len = usize::from(rest[1]) * 8;
-            found.push((rest[0], rest[2..len].to_vec()));
-            rest = &rest[len..];
-        }
-        found
+    fn options(bytes: &[u8]) -> Vec<(u8, &[u8])> {
+        super::options(&bytes[16..]).unwrap()
     }
 
     #[test]
@@ -249,6 +283,36 @@ mod tests {
             [&code[..], &good[..7], &[134, 0, 0, 0, 0, 0, 0, 0], &empty_option, &long_option, &stray, &[]]
         {
             assert!(!is_solicitation(bad, Some(255)), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rfc4861_6_1_2_what_a_router_says_is_read_and_what_is_no_advertisement_is_not() {
+        let router: Ipv6Addr = "fe80::1".parse().unwrap();
+        let bytes = advertised().message(false);
+        let heard = Heard::parse(&bytes, router, Some(255)).unwrap();
+        let half_an_hour = Duration::from_secs(1800);
+        assert_eq!(
+            heard,
+            Heard { lifetime: half_an_hour, dns: alloc::vec![(advertised().dns, half_an_hour)] }
+        );
+        assert_eq!(
+            Heard::parse(&advertised().message(true), router, Some(255)).unwrap().lifetime,
+            Duration::ZERO
+        );
+        assert_eq!(Heard::parse(&bytes, router, Some(64)), None, "from beyond the link");
+        assert_eq!(Heard::parse(&bytes, "fd00::1".parse().unwrap(), Some(255)), None, "not link-local");
+        assert_eq!(Heard::parse(&solicitation(None), router, Some(255)), None);
+        for cut in 0..bytes.len() {
+            let short = Heard::parse(&bytes[..cut], router, Some(255));
+            assert!(short.is_none() || (cut - 16) % 8 == 0, "{cut}");
+        }
+    }
+
+    #[test]
+    fn rfc4861_4_1_a_solicitation_of_ours_is_one() {
+        for mac in [None, Some([2, 0, 0, 0, 0, 1])] {
+            assert!(is_solicitation(&solicitation(mac), Some(255)));
         }
     }
 }

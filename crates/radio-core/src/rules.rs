@@ -2,9 +2,10 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::radios::{Assignment, Channel};
-use crate::{Link, Mode, Role};
+use crate::{Cable, Link, Mode, Role};
 
 /// ARPHRD_ETHER
 const ETHERNET: u16 = 1;
@@ -14,7 +15,7 @@ const LOOPBACK: u16 = 772;
 /// What the configuration says about wired interfaces (`ethernet.role`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WiredRole {
-    /// Find out. So far this means the mesh.
+    /// Find out.
     #[default]
     Auto,
     /// Towards the Internet.
@@ -55,12 +56,14 @@ pub struct Decision {
     pub work: Option<Work>,
     /// It is ours and of no use any more.
     pub remove: bool,
+    /// What is on its cable has to be found out.
+    pub asks: bool,
     /// For people.
     pub reason: String,
 }
 
 fn decision(role: Role, reason: &str) -> Option<Decision> {
-    Some(Decision { role, work: None, remove: false, reason: reason.to_string() })
+    Some(Decision { role, work: None, remove: false, asks: false, reason: reason.to_string() })
 }
 
 /// A mesh point with a name that we give: `mesh` and a number.
@@ -79,9 +82,39 @@ fn is_numbered(name: &str, word: &str) -> bool {
     !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What `link` is for; `phy` is what its radio is for, if it belongs to one. `None` for loopback, which is
-/// no part of any plan.
-pub fn decide(link: &Link, phy: Option<&Assignment>, wired: WiredRole, released: bool) -> Option<Decision> {
+/// What a wired port is for.
+fn wired_port(wired: WiredRole, cable: Cable) -> Decision {
+    use WiredRole::{Auto, Mesh, Off, Uplink};
+    let found = match cable {
+        Cable::Quiet => "nothing heard on the cable yet".to_string(),
+        Cable::Mesh => "a HELLO of another node was heard".to_string(),
+        Cable::Uplink { lease, router } => {
+            let lease = lease.map(|(ip, len, server)| format!("the DHCP server {server} gave {ip}/{len}"));
+            let router = router.then(|| "a router advertises itself".to_string());
+            [lease, router].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        }
+        Cable::ByHand => "an address was set by hand".to_string(),
+    };
+    let (role, why) = match (wired, cable) {
+        (Auto, Cable::Uplink { .. }) => (Role::Uplink, format!("wired; {found}")),
+        (Auto, Cable::ByHand) => (Role::ByHand, format!("wired; {found}: it is left alone")),
+        (Auto, _) => (Role::Mesh, format!("wired; {found}")),
+        (Uplink, _) => (Role::Uplink, format!("wired; ethernet.role = \"uplink\"; {found}")),
+        (Mesh, _) => (Role::Mesh, "wired; ethernet.role = \"mesh\"".to_string()),
+        (Off, _) => (Role::Unused, "ethernet.role = \"off\"".to_string()),
+    };
+    Decision { role, work: None, remove: false, asks: matches!(wired, Auto | Uplink), reason: why }
+}
+
+/// What `link` is for; `phy` is what its radio is for, if it belongs to one, and `cable` what was found on its cable, if
+/// it has one. `None` for loopback, which is no part of any plan.
+pub fn decide(
+    link: &Link,
+    phy: Option<&Assignment>,
+    cable: Cable,
+    wired: WiredRole,
+    released: bool,
+) -> Option<Decision> {
     let virtual_kind = link.kind.as_deref().filter(|k| *k != "veth");
     let unused = |reason| decision(Role::Unused, reason);
     let elsewhere = || unused("its radio is for something else").map(|d| Decision { remove: true, ..d });
@@ -95,6 +128,7 @@ pub fn decide(link: &Link, phy: Option<&Assignment>, wired: WiredRole, released:
                 role: Role::Mesh,
                 work: Some(Work { channel: *channel, shared: access_point.is_some() }),
                 remove: false,
+                asks: false,
                 reason: format!("802.11s mesh point on {} MHz", channel.frequency),
             }),
             Some(_) => elsewhere(),
@@ -105,6 +139,7 @@ pub fn decide(link: &Link, phy: Option<&Assignment>, wired: WiredRole, released:
                 role: Role::AccessPoint,
                 work: Some(Work { channel: *channel, shared: mesh.is_some() }),
                 remove: false,
+                asks: false,
                 reason: format!("access point on {} MHz", channel.frequency),
             }),
             Some(_) => elsewhere(),
@@ -114,14 +149,7 @@ pub fn decide(link: &Link, phy: Option<&Assignment>, wired: WiredRole, released:
         () if link.wifi.is_some() => unused("Wi-Fi: left to people"),
         () if virtual_kind.is_some() => unused("it is virtual: no cable can be plugged into it"),
         () if link.hardware != ETHERNET => unused("it is not Ethernet"),
-        () => match wired {
-            WiredRole::Auto => decision(Role::Mesh, "wired; ethernet.role = \"auto\""),
-            WiredRole::Mesh => decision(Role::Mesh, "wired; ethernet.role = \"mesh\""),
-            WiredRole::Uplink => {
-                decision(Role::Uplink, "wired; ethernet.role = \"uplink\" (DHCP comes later)")
-            }
-            WiredRole::Off => unused("ethernet.role = \"off\""),
-        },
+        () => Some(wired_port(wired, cable)),
     }
 }
 
@@ -165,14 +193,14 @@ mod tests {
             (kind("tun"), Mesh, false, Some((Role::Unused, "virtual"))),
             (kind("dummy"), Auto, false, Some((Role::Unused, "virtual"))),
             (Link { hardware: 65_534, ..ether() }, Auto, false, Some((Role::Unused, "not Ethernet"))),
-            (kind("veth"), Auto, false, Some((Role::Mesh, "auto"))),
-            (ether(), Auto, false, Some((Role::Mesh, "auto"))),
+            (kind("veth"), Auto, false, Some((Role::Mesh, "nothing heard"))),
+            (ether(), Auto, false, Some((Role::Mesh, "nothing heard"))),
             (ether(), Mesh, false, Some((Role::Mesh, "mesh"))),
             (ether(), Uplink, false, Some((Role::Uplink, "uplink"))),
             (ether(), Off, false, Some((Role::Unused, "off"))),
         ];
         for (link, wired, released, want) in table {
-            let got = decide(&link, None, wired, released);
+            let got = decide(&link, None, Cable::Quiet, wired, released);
             match (got, want) {
                 (None, None) => {}
                 (Some(d), Some((role, part))) => {
@@ -185,11 +213,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_the_cable_decides_and_what_is_configured_before_it() {
+        use WiredRole::{Auto, Mesh, Off, Uplink};
+        let ip = core::net::Ipv4Addr::new;
+        let lease = Some((ip(192, 168, 1, 57), 24, ip(192, 168, 1, 1)));
+        let leads_out = |lease, router| Cable::Uplink { lease, router };
+        let table = [
+            (Auto, Cable::Quiet, Role::Mesh, "nothing heard"),
+            (Auto, Cable::Mesh, Role::Mesh, "a HELLO"),
+            (Auto, leads_out(lease, false), Role::Uplink, "the DHCP server 192.168.1.1 gave 192.168.1.57/24"),
+            (Auto, leads_out(None, true), Role::Uplink, "a router advertises itself"),
+            (Auto, leads_out(lease, true), Role::Uplink, "57/24, a router"),
+            (Auto, Cable::ByHand, Role::ByHand, "by hand: it is left alone"),
+            (Uplink, Cable::Quiet, Role::Uplink, "nothing heard"),
+            (Uplink, Cable::Mesh, Role::Uplink, "uplink"),
+            (Uplink, leads_out(lease, false), Role::Uplink, "192.168.1.57/24"),
+            (Uplink, Cable::ByHand, Role::Uplink, "by hand"),
+            (Mesh, leads_out(lease, true), Role::Mesh, "mesh"),
+            (Off, leads_out(lease, true), Role::Unused, "off"),
+        ];
+        for (wired, cable, role, part) in table {
+            let got = decide(&ether(), None, cable, wired, false).unwrap();
+            assert_eq!(got.role, role, "{wired:?} {cable:?}");
+            assert_eq!(got.asks, matches!(wired, Auto | Uplink));
+            assert!(got.reason.contains(part), "{} for {wired:?} {cable:?}", got.reason);
+        }
+        assert!(!decide(&ether(), None, Cable::Quiet, Auto, true).unwrap().asks, "released");
+    }
+
+    #[test]
     fn names_decide_nothing() {
         for name in ["wlan0", "docker0", "br0", "lo", "tun0", "end0"] {
             let link = Link { name: name.to_string(), ..ether() };
             assert_eq!(
-                decide(&link, None, WiredRole::Auto, false).map(|d| d.role),
+                decide(&link, None, Cable::Quiet, WiredRole::Auto, false).map(|d| d.role),
                 Some(Role::Mesh),
                 "{name}"
             );
@@ -202,7 +259,7 @@ mod tests {
             Link { name: "mesh0".to_string(), wifi: Some(Wifi { phy: 0, mode: Mode::MeshPoint }), ..ether() };
         let channel = Channel { frequency: 2412, ht: true };
         let radio = |mesh| Assignment { access_point: None, mesh, reason: String::new() };
-        let of = |mesh| decide(&link, Some(&radio(mesh)), WiredRole::Auto, false).unwrap();
+        let of = |mesh| decide(&link, Some(&radio(mesh)), Cable::Quiet, WiredRole::Auto, false).unwrap();
         let mesh = of(Some(channel));
         assert_eq!(
             (mesh.role, mesh.work, mesh.remove),
@@ -210,7 +267,10 @@ mod tests {
         );
         let other = of(None);
         assert_eq!((other.role, other.work, other.remove), (Role::Unused, None, true));
-        assert!(!decide(&link, Some(&radio(None)), WiredRole::Auto, true).unwrap().remove, "released");
+        assert!(
+            !decide(&link, Some(&radio(None)), Cable::Quiet, WiredRole::Auto, true).unwrap().remove,
+            "released"
+        );
     }
 
     #[test]
@@ -218,7 +278,8 @@ mod tests {
         let link = |mode| Link { name: "ap0".to_string(), wifi: Some(Wifi { phy: 0, mode }), ..ether() };
         let channel = Channel { frequency: 2412, ht: true };
         let radio = |access_point| Assignment { access_point, mesh: None, reason: String::new() };
-        let of = |mode, ap| decide(&link(mode), Some(&radio(ap)), WiredRole::Auto, false).unwrap();
+        let of =
+            |mode, ap| decide(&link(mode), Some(&radio(ap)), Cable::Quiet, WiredRole::Auto, false).unwrap();
         for mode in [Mode::AccessPoint, Mode::Station] {
             let serves = of(mode, Some(channel));
             assert_eq!(

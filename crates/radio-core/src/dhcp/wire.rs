@@ -1,7 +1,7 @@
-//! DHCP's messages (RFC 2131 §2, options of RFC 2132): a client's are read, a server's are written.
+//! DHCP's messages (RFC 2131 §2, options of RFC 2132): a client's and a server's, read and written.
 //!
 //! Ethernet only. Options in the fields `sname` and `file` (overload) and ones split over several (RFC 3396)
-//! are not looked for: what a server has to know never is that long.
+//! are not looked for: what is of interest here never is that long.
 
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
@@ -18,6 +18,11 @@ const HEADER: usize = 240;
 const SHORTEST: usize = 300;
 const BROADCAST: u8 = 0x80;
 
+/// The longest message that a client takes, with its IP and UDP headers: what Ethernet carries.
+const LONGEST: u16 = 1500;
+/// Of how many name servers a client takes note.
+const MAX_NAME_SERVERS: usize = 3;
+
 /// A longer client identifier is none.
 pub const MAX_CLIENT_ID: usize = 64;
 
@@ -25,11 +30,14 @@ const PAD: u8 = 0;
 const SUBNET_MASK: u8 = 1;
 const ROUTER: u8 = 3;
 const NAME_SERVER: u8 = 6;
+const HOST_NAME: u8 = 12;
 const DOMAIN: u8 = 15;
 const REQUESTED: u8 = 50;
 const LEASE_TIME: u8 = 51;
 const KIND: u8 = 53;
 const SERVER: u8 = 54;
+const WANTED: u8 = 55;
+const MAX_MESSAGE: u8 = 57;
 const RENEWAL_TIME: u8 = 58;
 const REBINDING_TIME: u8 = 59;
 const CLIENT_ID: u8 = 61;
@@ -90,12 +98,12 @@ impl Kind {
     }
 }
 
-/// Why bytes are no message of a client.
+/// Why bytes are no message of a client, or none of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
     /// Shorter than the fixed part.
     Short,
-    /// Not a request, not from Ethernet, or without DHCP's cookie.
+    /// Not for this side, not from Ethernet, or without DHCP's cookie.
     Foreign,
     /// An option ends behind the message, or has a length that it can't have.
     Option(u8),
@@ -107,7 +115,7 @@ impl core::fmt::Display for WireError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Short => f.write_str("shorter than a DHCP message"),
-            Self::Foreign => f.write_str("not a DHCP request of an Ethernet host"),
+            Self::Foreign => f.write_str("not a DHCP message for this side of Ethernet"),
             Self::Option(n) => write!(f, "DHCP option {n} has a wrong length"),
             Self::NoKind => f.write_str("no DHCP message type"),
         }
@@ -143,11 +151,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// See [`WireError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
-        let fixed: &[u8; HEADER] = bytes.first_chunk().ok_or(WireError::Short)?;
-        let [op, hardware, length, ..] = *fixed;
-        if op != BOOTREQUEST || hardware != ETHERNET || length != 6 || !fixed.ends_with(&COOKIE) {
-            return Err(WireError::Foreign);
-        }
+        let fixed = fixed_part(bytes, BOOTREQUEST)?;
         let mut message = Self {
             kind: Kind::Unknown(0),
             xid: array(fixed, 4).ok_or(WireError::Short)?,
@@ -160,19 +164,9 @@ impl<'a> Message<'a> {
             client_id: None,
         };
         let mut kind = None;
-        let mut rest = bytes.get(HEADER..).unwrap_or_default();
-        while let [code, tail @ ..] = rest {
-            match *code {
-                PAD => rest = tail,
-                END => break,
-                code => {
-                    let bad = WireError::Option(code);
-                    let (len, tail) = tail.split_first().ok_or(bad)?;
-                    let (value, tail) = tail.split_at_checked(usize::from(*len)).ok_or(bad)?;
-                    message.option(code, value, &mut kind)?;
-                    rest = tail;
-                }
-            }
+        for option in options(bytes) {
+            let (code, value) = option?;
+            message.option(code, value, &mut kind)?;
         }
         message.kind = kind.ok_or(WireError::NoKind)?;
         Ok(message)
@@ -191,6 +185,165 @@ impl<'a> Message<'a> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Up to the options, if it is a DHCP message in that direction.
+fn fixed_part(bytes: &[u8], direction: u8) -> Result<&[u8; HEADER], WireError> {
+    let fixed: &[u8; HEADER] = bytes.first_chunk().ok_or(WireError::Short)?;
+    let [op, hardware, length, ..] = *fixed;
+    let ours = op == direction && hardware == ETHERNET && length == 6 && fixed.ends_with(&COOKIE);
+    if ours { Ok(fixed) } else { Err(WireError::Foreign) }
+}
+
+/// The options of a message, up to the end or the first that ends behind it.
+fn options(bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), WireError>> {
+    let mut rest = bytes.get(HEADER..).unwrap_or_default();
+    core::iter::from_fn(move || {
+        while let [PAD, tail @ ..] = rest {
+            rest = tail;
+        }
+        let (code, tail) = rest.split_first().filter(|(code, _)| **code != END)?;
+        let whole = tail.split_first().and_then(|(len, tail)| tail.split_at_checked(usize::from(*len)));
+        rest = whole.map_or(&[][..], |(_, tail)| tail);
+        Some(whole.map(|(value, _)| (*code, value)).ok_or(WireError::Option(*code)))
+    })
+}
+
+/// A server's message; only what a client looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it is.
+    pub kind: Kind,
+    /// The client's number for this exchange.
+    pub xid: [u8; 4],
+    /// Whom it is for.
+    pub mac: Mac,
+    /// The client's address.
+    pub yiaddr: Ipv4Addr,
+    /// Option 54: who speaks.
+    pub server: Option<Ipv4Addr>,
+    /// Option 1: length of the network's prefix; `None` if it is not there, or no mask.
+    pub prefix_len: Option<u8>,
+    /// Option 3: the first router.
+    pub router: Option<Ipv4Addr>,
+    /// Option 6: up to three name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// Options 51, 58 and 59 in seconds: how long the address is the client's, when it renews, and when it asks
+    /// any server.
+    pub times: [Option<u32>; 3],
+}
+
+impl Answer {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// See [`WireError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
+        let fixed = fixed_part(bytes, BOOTREPLY)?;
+        let mut answer = Self {
+            kind: Kind::Unknown(0),
+            xid: array(fixed, 4).ok_or(WireError::Short)?,
+            mac: array(fixed, 28).ok_or(WireError::Short)?,
+            yiaddr: address(fixed, 16).ok_or(WireError::Short)?,
+            server: None,
+            prefix_len: None,
+            router: None,
+            dns: Vec::new(),
+            times: [None; 3],
+        };
+        let mut kind = None;
+        for option in options(bytes) {
+            let (code, value) = option?;
+            let bad = WireError::Option(code);
+            let [lease, renewal, rebinding] = &mut answer.times;
+            let seconds = |to: &mut Option<u32>| {
+                let value = <[u8; 4]>::try_from(value).map_err(|_| bad)?;
+                *to = Some(u32::from_be_bytes(value));
+                Ok(())
+            };
+            match code {
+                KIND => {
+                    let [number] = value else { return Err(bad) };
+                    kind.get_or_insert(Kind::from_number(*number));
+                }
+                SERVER => answer.server = Some(whole_address(value).ok_or(bad)?),
+                SUBNET_MASK => answer.prefix_len = prefix_len(whole_address(value).ok_or(bad)?),
+                ROUTER => answer.router = Some(address(value, 0).ok_or(bad)?),
+                NAME_SERVER => {
+                    let servers = value.as_chunks::<4>().0.iter().map(|ip| Ipv4Addr::from_octets(*ip));
+                    answer.dns = servers.take(MAX_NAME_SERVERS).collect();
+                }
+                LEASE_TIME => seconds(lease)?,
+                RENEWAL_TIME => seconds(renewal)?,
+                REBINDING_TIME => seconds(rebinding)?,
+                _ => {}
+            }
+        }
+        answer.kind = kind.ok_or(WireError::NoKind)?;
+        Ok(answer)
+    }
+}
+
+/// Of a mask whose ones come first.
+fn prefix_len(mask: Ipv4Addr) -> Option<u8> {
+    let ones = mask.to_bits().leading_ones();
+    (mask.to_bits().count_ones() == ones).then_some(ones as u8)
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) kind: Kind,
+    pub(super) xid: [u8; 4],
+    /// Seconds since it began.
+    pub(super) secs: u16,
+    /// The address it has, unspecified if none.
+    pub(super) ciaddr: Ipv4Addr,
+    pub(super) mac: Mac,
+    pub(super) requested: Option<Ipv4Addr>,
+    pub(super) server: Option<Ipv4Addr>,
+    /// What the client is called, for the lists of home routers; at most 255 bytes.
+    pub(super) host_name: &'a str,
+}
+
+/// Writes a client's message (RFC 2131 §4.4, table 5).
+pub(super) fn request(ask: &Ask<'_>) -> Vec<u8> {
+    let mut b = Vec::with_capacity(SHORTEST);
+    b.extend_from_slice(&[BOOTREQUEST, ETHERNET, 6, 0]);
+    b.extend_from_slice(&ask.xid);
+    b.extend_from_slice(&ask.secs.to_be_bytes());
+    b.extend_from_slice(&[0, 0]); // answers to its hardware address are heard
+    b.extend_from_slice(&ask.ciaddr.octets());
+    b.resize(b.len() + 12, 0);
+    b.extend_from_slice(&ask.mac);
+    b.resize(HEADER - COOKIE.len(), 0);
+    b.extend_from_slice(&COOKIE);
+    push(&mut b, KIND, &[ask.kind.number()]);
+    push(&mut b, CLIENT_ID, &[&[ETHERNET], &ask.mac[..]].concat());
+    for (code, ip) in [(REQUESTED, ask.requested), (SERVER, ask.server)] {
+        if let Some(ip) = ip {
+            push(&mut b, code, &ip.octets());
+        }
+    }
+    if ask.kind != Kind::Release {
+        push(&mut b, MAX_MESSAGE, &LONGEST.to_be_bytes());
+        if !ask.host_name.is_empty() {
+            push(&mut b, HOST_NAME, ask.host_name.as_bytes());
+        }
+        let wanted = [SUBNET_MASK, ROUTER, NAME_SERVER, LEASE_TIME, RENEWAL_TIME, REBINDING_TIME];
+        push(&mut b, WANTED, &wanted);
+    }
+    b.push(END);
+    b.resize(b.len().max(SHORTEST), 0);
+    b
+}
+
+/// Appends an option; one that is too long is left out.
+fn push(b: &mut Vec<u8>, code: u8, value: &[u8]) {
+    if let Ok(len) = u8::try_from(value.len()) {
+        b.extend_from_slice(&[code, len]);
+        b.extend_from_slice(value);
     }
 }
 
@@ -225,12 +378,7 @@ pub(super) fn reply(
     b.extend_from_slice(&to.mac);
     b.resize(HEADER - COOKIE.len(), 0);
     b.extend_from_slice(&COOKIE);
-    let mut option = |code: u8, value: &[u8]| {
-        if let Ok(len) = u8::try_from(value.len()) {
-            b.extend_from_slice(&[code, len]);
-            b.extend_from_slice(value);
-        }
-    };
+    let mut option = |code: u8, value: &[u8]| push(&mut b, code, value);
     let server = net.server.octets();
     option(KIND, &[kind.number()]);
     option(SERVER, &server);
@@ -286,16 +434,9 @@ pub(super) mod sample {
         b
     }
 
-    /// The options of a server's message.
+    /// The options of a message.
     pub(crate) fn options(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-        let mut found = Vec::new();
-        let mut rest = &bytes[HEADER..];
-        while rest[0] != END {
-            let len = usize::from(rest[1]);
-            found.push((rest[0], rest[2..2 + len].to_vec()));
-            rest = &rest[2 + len..];
-        }
-        found
+        super::options(bytes).map(|o| o.map(|(code, value)| (code, value.to_vec())).unwrap()).collect()
     }
 }
 
