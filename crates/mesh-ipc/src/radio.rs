@@ -94,6 +94,8 @@ pub enum Role {
     Uplink,
     /// Left alone.
     Unused,
+    /// People have given it an address: left alone, but the node's name is answered for there.
+    ByHand,
 }
 
 /// An interface of the plan.

@@ -52,6 +52,7 @@ pub struct Lab {
     binaries: PathBuf,
     peers: Option<PathBuf>,
     dig: Option<PathBuf>,
+    dnsmasq: Option<PathBuf>,
     nodes: Vec<Node>,
     keep_files: bool,
 }
@@ -69,6 +70,7 @@ impl Lab {
             binaries: binaries.into(),
             peers: None,
             dig: None,
+            dnsmasq: None,
             nodes: Vec::new(),
             keep_files: false,
         })
@@ -92,6 +94,16 @@ impl Lab {
     /// Says where dig is, an ordinary DNS client.
     pub fn set_dig(&mut self, dig: Option<&Path>) {
         self.dig = dig.map(Path::to_path_buf);
+    }
+
+    /// Says where dnsmasq is, a home router's DHCP and router advertisements.
+    pub fn set_dnsmasq(&mut self, dnsmasq: Option<&Path>) {
+        self.dnsmasq = dnsmasq.map(Path::to_path_buf);
+    }
+
+    /// Where dnsmasq is, if it is there.
+    pub fn dnsmasq(&self) -> Option<&Path> {
+        self.dnsmasq.as_deref()
     }
 
     /// Where dig is, if it is there.

@@ -1,4 +1,4 @@
-//! `mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [--dig FILE] [NAME…]`: the tests on many nodes.
+//! `mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [--dig FILE] [--dnsmasq FILE] [NAME…]`: the tests on many nodes.
 //! `mesh-lab radio …`: those that need radios.
 //! `mesh-lab bench …`: figures on many nodes. `mesh-lab content …`: of the content store. `mesh-lab names …`: those of the name service.
 
@@ -14,13 +14,14 @@ use mesh_lab::lab::Lab;
 use mesh_lab::report::{Report, say};
 use mesh_sys::service::complain;
 
-const USAGE: &str = "usage: mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [--dig FILE] [NAME…]
+const USAGE: &str = "usage: mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [--dig FILE] [--dnsmasq FILE] [NAME…]
 
 Runs the tests whose names contain one of NAME (default: all), each with real services in network namespaces.
   --bin-dir DIR  where the services are (default: beside mesh-lab)
   --logs DIR     where the logs of a test that failed are kept (default: they stay in the temporary folder)
   --peers DIR    where other mDNS implementations are (`ci/setup/private.py names`); without it they are skipped
   --dig FILE     where dig is (`ci/setup/private.py dns`); without it its tests are skipped
+  --dnsmasq FILE where dnsmasq is (`ci/setup/private.py home`); without it the tests of wired ports are skipped
 Works as root, or without where user namespaces are allowed.
 mesh-lab radio takes the same flags and runs the tests that need simulated radios (ci/radio/vm.py has them).
 Figures: mesh-lab bench --help, mesh-lab names --help, mesh-lab content --help";
@@ -30,6 +31,7 @@ struct Options {
     logs: Option<PathBuf>,
     peers: Option<PathBuf>,
     dig: Option<PathBuf>,
+    dnsmasq: Option<PathBuf>,
     names: Vec<String>,
     tests: &'static [(&'static str, tests::Test)],
 }
@@ -63,12 +65,22 @@ fn options(
     mut words: impl Iterator<Item = String>,
     tests: &'static [(&'static str, tests::Test)],
 ) -> Result<Options, String> {
-    let mut options = Options { binaries, logs: None, peers: None, dig: None, names: Vec::new(), tests };
+    let (names, tools) = (Vec::new(), None);
+    let mut options = Options {
+        binaries,
+        logs: None,
+        peers: tools.clone(),
+        dig: tools.clone(),
+        dnsmasq: tools,
+        names,
+        tests,
+    };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a path\n{USAGE}"));
         match word.as_str() {
             "--bin-dir" => options.binaries = value()?.into(),
             "--peers" => options.peers = Some(value()?.into()),
+            "--dnsmasq" => options.dnsmasq = Some(value()?.into()),
             "--dig" => options.dig = Some(value()?.into()),
             "--logs" => options.logs = Some(value()?.into()),
             w if w.starts_with('-') => return Err(format!("unknown flag {w}\n{USAGE}")),
@@ -129,6 +141,7 @@ fn run(options: &Options, name: &str, test: tests::Test, report: &mut Report) {
     };
     lab.set_peers(options.peers.as_deref());
     lab.set_dig(options.dig.as_deref());
+    lab.set_dnsmasq(options.dnsmasq.as_deref());
     let before = report.failures();
     say(&format!("\n== {name}"));
     test(&mut lab, report);

@@ -50,7 +50,8 @@ fn role(planned: radio::Role) -> Option<Role> {
     match planned {
         radio::Role::Mesh => Some(Role::Mesh),
         radio::Role::AccessPoint => Some(Role::AccessPoint),
-        radio::Role::Uplink => Some(Role::Uplink),
+        // Others there reach what addresses the interface has, and not the mesh.
+        radio::Role::Uplink | radio::Role::ByHand => Some(Role::Uplink),
         radio::Role::Unused => None,
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use mesh_sys::entropy;
-use mesh_sys::icmp6::RouterSocket;
+use mesh_sys::icmp6::{NeighborSocket, Side};
 use mesh_sys::netlink::{self, Route, RouteKind, Rtnetlink, TABLE_MAIN, sysctl};
 use mesh_sys::poll::Poller;
 use mesh_sys::udp::{self, Family};
@@ -35,7 +35,7 @@ pub(crate) struct Clients {
     tokens: [u64; 2],
     dhcp: Option<UdpSocket>,
     server: Server,
-    router: Option<(RouterSocket, Advertiser)>,
+    router: Option<(NeighborSocket, Advertiser)>,
     problems: Vec<String>,
     retry: Option<Instant>,
 }
@@ -143,7 +143,7 @@ impl Clients {
 
     fn open_router(&mut self, now: Instant, poller: &Poller) -> io::Result<()> {
         if self.router.is_none() && self.node.is_some() {
-            let socket = RouterSocket::open(&self.interface, self.index)?;
+            let socket = NeighborSocket::open(&self.interface, self.index, Side::Router)?;
             poller.add(&socket, self.tokens[1], false)?;
             self.router = Some((socket, Advertiser::new(entropy::seed()?, now)));
         }
@@ -207,8 +207,9 @@ impl Clients {
         for _ in 0..BURST {
             let Some((socket, advertiser)) = &mut self.router else { return };
             match socket.recv(&mut buffer) {
-                Ok(Some((len, hop_limit))) => {
-                    advertiser.handle_input(now, buffer.get(..len).unwrap_or_default(), hop_limit);
+                Ok(Some(heard)) => {
+                    let message = buffer.get(..heard.len).unwrap_or_default();
+                    advertiser.handle_input(now, message, heard.hop_limit);
                 }
                 Ok(None) => return,
                 Err(e) => {

@@ -24,9 +24,14 @@ fn settings(role: Role) -> &'static [(Family, &'static str, &'static str)] {
             // Answers may take another way than questions.
             (Family::V4, "rp_filter", "0"),
         ],
-        // 2: also while forwarding
-        Role::Uplink => &[(Family::V6, "disable_ipv6", "0"), (Family::V6, "accept_ra", "2")],
-        Role::Unused => &[],
+        Role::Uplink => &[
+            (Family::V6, "disable_ipv6", "0"),
+            // 2: also while forwarding
+            (Family::V6, "accept_ra", "2"),
+            (Family::V6, "accept_redirects", "0"),
+            (Family::V4, "accept_redirects", "0"),
+        ],
+        Role::ByHand | Role::Unused => &[],
     }
 }
 

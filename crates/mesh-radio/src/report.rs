@@ -5,6 +5,7 @@ use radio_core::{Planner, Stations, channel_number};
 
 use crate::ap;
 use crate::clients::Clients;
+use crate::ports::Ports;
 
 pub(crate) fn plan(plan: &radio_core::Plan, ap: &ap::AccessPoint) -> Plan {
     let interfaces = plan.interfaces.iter().map(|i| Interface {
@@ -14,6 +15,7 @@ pub(crate) fn plan(plan: &radio_core::Plan, ap: &ap::AccessPoint) -> Plan {
             radio_core::Role::Mesh => Role::Mesh,
             radio_core::Role::AccessPoint => Role::AccessPoint,
             radio_core::Role::Uplink => Role::Uplink,
+            radio_core::Role::ByHand => Role::ByHand,
             radio_core::Role::Unused => Role::Unused,
         },
         running: i.running,
@@ -61,9 +63,11 @@ pub(crate) fn counters(
     stations: &Stations,
     ap: &ap::AccessPoint,
     clients: Option<&Clients>,
+    ports: &Ports,
 ) -> Vec<(String, u64)> {
     let (c, s) = (planner.counters(), stations.counters());
     let dhcp = clients.map(|c| *c.counters()).unwrap_or_default();
+    let (leases, client) = ports.counters();
     let plan = planner.plan();
     let running = plan.interfaces.iter().filter(|i| i.running && i.role == radio_core::Role::Mesh);
     let counters = [
@@ -89,6 +93,12 @@ pub(crate) fn counters(
         ("dhcp_naks", dhcp.naks),
         ("dhcp_full", dhcp.full),
         ("dhcp_evicted", dhcp.evicted),
+        ("uplink_leases", leases),
+        ("uplink_dhcp_sent", client.sent),
+        ("uplink_dhcp_received", client.received),
+        ("uplink_dhcp_dropped", client.dropped),
+        ("uplink_dhcp_acks", client.acks),
+        ("uplink_dhcp_naks", client.naks),
     ];
     counters.map(|(name, value)| (name.to_owned(), value)).into()
 }

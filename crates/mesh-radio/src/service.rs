@@ -1,6 +1,6 @@
 //! The driver: waits, tells the planner, carries out what it says, answers on the control socket.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_ipc::radio::{RadioRequest, RadioResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
@@ -15,6 +15,7 @@ use radio_core::{Input, Output, Planner, Role, Station, StationInput, Work};
 
 use crate::ap::{AccessPoint, Target};
 use crate::clients::Clients;
+use crate::ports::{News, Ports};
 use crate::settings::Settings;
 use crate::wifi::Wifi;
 use crate::{kernel, report};
@@ -27,7 +28,9 @@ const WIFI: u64 = 2;
 const HOSTAPD: [u64; 2] = [3, 4];
 const DHCP: u64 = 5;
 const SOLICITATIONS: u64 = 6;
-const CONTROL: u64 = 16;
+/// Four for each interface index.
+const PORTS: u64 = 16;
+const CONTROL: u64 = 1 << 48;
 
 /// The whole service.
 pub(crate) struct Service {
@@ -43,6 +46,9 @@ pub(crate) struct Service {
     ap: AccessPoint,
     /// Of the access point's interface, while it has that role.
     clients: Option<Clients>,
+    ports: Ports,
+    /// What was last told of each wired port's role.
+    roles: BTreeMap<u32, (Role, String)>,
     node: Option<NodeId>,
     watchers: BTreeSet<ClientId>,
     station_watchers: BTreeSet<ClientId>,
@@ -77,6 +83,8 @@ impl Service {
             wifi: Wifi::default(),
             ap: AccessPoint::new(settings.ap, args.run_dir.join("hostapd.conf"), HOSTAPD),
             clients: None,
+            ports: Ports::new(settings.host_name, args.run_dir.join("resolv.conf"), PORTS),
+            roles: BTreeMap::new(),
             node: settings.node.ok(),
             watchers: BTreeSet::new(),
             station_watchers: BTreeSet::new(),
@@ -95,7 +103,8 @@ impl Service {
         loop {
             let clients = self.clients.as_ref().and_then(Clients::poll_timeout);
             let cores = [self.planner.poll_timeout(), self.wifi.stations.poll_timeout()];
-            let timeouts = cores.into_iter().chain([self.ap.poll_timeout(), clients]);
+            let timeouts =
+                cores.into_iter().chain([self.ap.poll_timeout(), clients, self.ports.poll_timeout()]);
             let deadline = timeouts.flatten().min();
             self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
@@ -111,6 +120,10 @@ impl Service {
                     token if HOSTAPD.contains(&token) => self.hear_hostapd(now),
                     DHCP => self.hear_dhcp(now),
                     SOLICITATIONS => self.clients.iter_mut().for_each(|c| c.hear_solicitations(now)),
+                    token if self.ports.owns(token) => {
+                        let news = self.ports.hear(now, token, &mut self.nl);
+                        self.cables_changed(now, news);
+                    }
                     _ => self.serve(now, event),
                 }
             }
@@ -129,11 +142,41 @@ impl Service {
             if let Some(clients) = &mut self.clients {
                 clients.handle_timeout(now, &mut self.nl, &self.poller);
             }
+            let news = self.ports.handle_timeout(now, &mut self.nl, &self.poller);
+            self.cables_changed(now, news);
         }
+    }
+
+    /// What was found out about cables is planned for.
+    fn cables_changed(&mut self, now: Instant, news: News) {
+        if news.is_empty() {
+            return;
+        }
+        for (index, cable) in news {
+            self.planner.handle_input(now, Input::Cable { index, cable });
+        }
+        self.drain(now);
+    }
+
+    /// Each change of a wired port's role is told once, with its reason; then is looked for what is on the cables.
+    fn follow_ports(&mut self, now: Instant) {
+        let plan = self.planner.plan();
+        let serves = plan.interfaces.iter().any(|i| i.role == Role::AccessPoint);
+        let before = std::mem::take(&mut self.roles);
+        for i in plan.interfaces.iter().filter(|i| i.asks) {
+            let now = (i.role, i.reason.clone());
+            if before.get(&i.index) != Some(&now) {
+                log::info!("{}: {:?}: {}", i.name, i.role, i.reason);
+            }
+            self.roles.insert(i.index, now);
+        }
+        let news = self.ports.follow(now, plan, serves, &mut self.nl, &self.poller);
+        self.cables_changed(now, news);
     }
 
     /// Nothing that was made for clients stays.
     fn end(&mut self) {
+        self.ports.end(clock::now(), &mut self.nl);
         self.clients.iter_mut().for_each(Clients::end);
         self.ap.end();
         if let Some(clients) = self.clients.take()
@@ -169,6 +212,10 @@ impl Service {
                     }
                 }
                 Ok(Some(netlink::Event::Resync)) => self.reload(now),
+                Ok(Some(netlink::Event::Address(_) | netlink::Event::AddressGone(_))) => {
+                    let news = self.ports.addresses_changed(now, &mut self.nl);
+                    self.cables_changed(now, news);
+                }
                 Ok(Some(_)) => {}
                 Err(e) => {
                     log::warn!("kernel notifications: {e}; starting anew");
@@ -288,6 +335,7 @@ impl Service {
                 Output::PlanChanged => {
                     self.release_access_point(now);
                     self.tell_watchers();
+                    self.follow_ports(now);
                 }
             }
         }
@@ -329,7 +377,10 @@ impl Service {
                 None => Ok(()),
             });
         if self.note(&link.name, &format!("can't be set up for {role:?}"), done) {
-            log::info!("{}: {role:?}: ready", link.name);
+            // Wired ports tell when they change.
+            let level = if work.is_some() { log::Level::Info } else { log::Level::Debug };
+            log::log!(level, "{}: {role:?}: ready", link.name);
+            self.ports.prepared(index);
             if let Some(work) = work.filter(|_| role == Role::AccessPoint) {
                 self.serve_clients(now, index, &link.name, work);
             }
@@ -400,12 +451,19 @@ impl Service {
     fn status(&self, now: Instant) -> ServiceStatus {
         let clients = self.clients.as_ref().map_or(&[][..], Clients::problems);
         let told = self.config_problems.iter().chain(&self.step_problem).chain(clients).cloned();
+        let told = told.chain(self.ports.problems());
         ServiceStatus {
             service: NAME.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: now.saturating_since(self.started).as_millis(),
             problems: told.chain(self.ap.problem().map(str::to_owned)).collect(),
-            counters: report::counters(&self.planner, &self.wifi.stations, &self.ap, self.clients.as_ref()),
+            counters: report::counters(
+                &self.planner,
+                &self.wifi.stations,
+                &self.ap,
+                self.clients.as_ref(),
+                &self.ports,
+            ),
         }
     }
 }

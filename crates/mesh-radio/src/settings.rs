@@ -14,6 +14,7 @@ const MAX_SSID: usize = 32;
 pub(crate) struct Settings {
     pub(crate) plan: Config,
     pub(crate) mesh_id: String,
+    pub(crate) host_name: String,
     pub(crate) ap: ApSettings,
     /// Or why it is not known.
     pub(crate) node: Result<NodeId, String>,
@@ -51,7 +52,7 @@ impl Settings {
             released: matches!(config.workshop, Workshop::Manual),
         };
         let hostname = config.hostname.map_or_else(mesh_sys::process::hostname, |h| h.as_str().to_owned());
-        let ssid = ssid(config.ap.ssid.unwrap_or(hostname), &mut problems);
+        let ssid = ssid(config.ap.ssid.unwrap_or_else(|| hostname.clone()), &mut problems);
         let node = identity::load_or_create(&args.state_dir).map(|i| i.node_id()).map_err(|e| {
             format!("{e}; until it can be read clients of the access point get no IPv6 addresses")
         });
@@ -59,6 +60,7 @@ impl Settings {
         Self {
             plan,
             mesh_id: config.mesh.id,
+            host_name: hostname,
             ap: ApSettings {
                 ssid,
                 password: config.ap.password,

@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn address(index: u32, ip: &str, tentative: bool) -> Address {
-        Address { index, ip: ip.parse().unwrap(), prefix_len: 64, tentative }
+        Address { index, ip: ip.parse().unwrap(), prefix_len: 64, tentative, permanent: true }
     }
 
     fn indices(links: &Links, family: Family) -> Vec<u32> {

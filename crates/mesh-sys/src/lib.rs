@@ -15,6 +15,7 @@ pub mod identity;
 pub mod kmod;
 pub mod mount;
 pub mod netlink;
+pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod service;

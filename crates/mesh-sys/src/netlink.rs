@@ -236,7 +236,21 @@ impl Rtnetlink {
     /// # Errors
     /// `ENODEV` if the interface is gone; `EPERM` without `CAP_NET_ADMIN`.
     pub fn add_address(&mut self, index: u32, ip: IpAddr, prefix_len: u8) -> Result<(), Error> {
-        self.socket.request(address::change_request(true, index, ip, prefix_len))
+        self.socket.request(address::change_request(true, index, ip, prefix_len, None))
+    }
+
+    /// The same for an address that is there for some seconds; one that is there already gets that time anew.
+    ///
+    /// # Errors
+    /// As [`Rtnetlink::add_address`].
+    pub fn lease_address(
+        &mut self,
+        index: u32,
+        ip: IpAddr,
+        prefix_len: u8,
+        seconds: u32,
+    ) -> Result<(), Error> {
+        self.socket.request(address::change_request(true, index, ip, prefix_len, Some(seconds.max(1))))
     }
 
     /// Removes an address; one that is not there is fine.
@@ -244,7 +258,7 @@ impl Rtnetlink {
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`.
     pub fn remove_address(&mut self, index: u32, ip: IpAddr, prefix_len: u8) -> Result<(), Error> {
-        let result = self.socket.request(address::change_request(false, index, ip, prefix_len));
+        let result = self.socket.request(address::change_request(false, index, ip, prefix_len, None));
         ignore(result, &[libc::EADDRNOTAVAIL, libc::ENODEV])
     }
 

@@ -99,6 +99,26 @@ pub fn bind_broadcast(interface: &str, port: u16) -> io::Result<std::net::UdpSoc
     Ok(socket.into())
 }
 
+/// A datagram from `from`, an address of `interface`, that is sent out there. What comes to the socket, which is
+/// returned, nobody needs: it only keeps the port, so that the answer is not refused.
+///
+/// # Errors
+/// The kernel's: the address is not there, the port is below 1024 and `CAP_NET_BIND_SERVICE` is missing, …
+pub fn send_once(
+    interface: &str,
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: &[u8],
+) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.bind(&SocketAddr::from(from).into())?;
+    socket.send_to(payload, &SocketAddr::from(to).into())?;
+    Ok(socket.into())
+}
+
 /// What came with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {

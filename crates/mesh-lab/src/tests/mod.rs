@@ -1,6 +1,7 @@
 //! The tests, each a list of steps on nodes of its own.
 
 mod across;
+mod cable;
 mod common;
 mod content;
 mod dns;
@@ -37,6 +38,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("routes", routes::run),
     ("gateways", gateways::run),
     ("flows", flows::run),
+    ("cable", cable::run),
     ("duplicate", duplicate::run),
     ("records", records::run),
     ("replayed", recorded::run),

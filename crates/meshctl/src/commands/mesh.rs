@@ -270,6 +270,7 @@ fn role(r: Role) -> &'static str {
         Role::AccessPoint => "access point",
         Role::Uplink => "uplink",
         Role::Unused => "unused",
+        Role::ByHand => "by hand",
     }
 }
 

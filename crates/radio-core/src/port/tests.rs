@@ -119,7 +119,7 @@ fn rfc4861_6_3_7_routers_are_asked_for_three_times_and_not_after_one_was_heard()
     assert_eq!(run(&mut p, None, at(0), at(100)), [solicit.clone(), solicit.clone(), solicit.clone()]);
     let mut p = port();
     p.handle_input(at(0), PortInput::Running(true));
-    assert_eq!(run(&mut p, None, at(0), at(1)), [solicit.clone()]);
+    assert_eq!(run(&mut p, None, at(0), at(1)), [solicit]);
     hear(&mut p, at(1), &advertisement(false));
     assert_eq!(run(&mut p, None, at(1), at(100)), [PortOutput::Changed]);
 }
