@@ -4,7 +4,9 @@
 //! catalogue), and by asking nodes in reach whether they have a block, nearest first, a few at a time.
 //! Its blocks are then asked of the providers in parallel, each of whoever should be done first. A
 //! node that fails is left alone for a while, longer each time; one that lied, for long. A block that
-//! is late is asked of a second node. So nodes that die, lie or stall cost time and nothing else.
+//! is late is asked of a second node; whoever is outrun and has given nothing meanwhile has failed. A
+//! session with few nodes that give looks for more among the nearest while its blocks come. So nodes that
+//! die, lie or stall cost time and nothing else.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -14,6 +16,10 @@ use core::net::SocketAddr;
 use content_id::Cid;
 use mesh_types::{Duration, Instant};
 
+mod peer;
+
+use peer::Peer;
+
 /// Wants at the same time.
 pub const MAX_WANTS: usize = 1024;
 /// Nodes known at the same time, nearest first.
@@ -22,8 +28,6 @@ pub const MAX_PEERS: usize = 512;
 pub const MAX_BLOCKS: usize = 12;
 /// Questions whether a node has a block, at the same time.
 pub const MAX_QUESTIONS: usize = 16;
-/// Blocks on their way at the same time from one node.
-const MAX_WINDOW: usize = 8;
 /// Sessions remembered.
 const MAX_SESSIONS: usize = 64;
 /// Providers remembered in one session.
@@ -38,24 +42,24 @@ const QUESTION: Duration = Duration::from_secs(4);
 const BLOCK: Duration = Duration::from_secs(30);
 /// A block that takes longer gives way when there is no room for more.
 const STALE: Duration = Duration::from_secs(5);
-/// A node whose blocks take longer is asked for fewer at a time.
-const SLOW: Duration = Duration::from_secs(2);
+/// A block that takes longer may give way to a further node's; twice as long each time for the same want.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Time for a block from anyone.
 pub const DEADLINE: Duration = Duration::from_secs(45);
-/// How long a node that failed is left alone at first; doubled with each failure in a row.
-const FAILED: Duration = Duration::from_secs(1);
-/// The doublings at most.
-const MAX_DOUBLINGS: u32 = 6;
-/// How long one that sent wrong bytes is left alone.
-const LIED: Duration = Duration::from_secs(120);
 /// Tries of a block with a node that has shown to have it.
 const TRIES: u8 = 3;
 /// Nodes that one block is on its way from at the most.
 const COPIES: usize = 3;
 /// Blocks in a row that a provider does not have, after which it is none any more.
 const MISSES: u8 = 8;
-/// What a block takes from a node that has sent none yet.
-const GUESS: Duration = Duration::from_millis(50);
+/// A session that has so many blocks looks for further nodes that have them,
+const LOOK_AFTER: u32 = 8;
+/// until so many give blocks,
+const ENOUGH: usize = 3;
+/// among so many, the nearest ones,
+const LOOKS: usize = 8;
+/// again after that long.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A block that somebody waits for; named by the caller, unique among those under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,45 +183,17 @@ impl fmt::Display for InputError {
 
 impl core::error::Error for InputError {}
 
-/// What is known of a node.
-#[derive(Clone, Debug)]
-struct Peer {
-    /// Its place among the nodes in reach, 0 the nearest.
-    rank: usize,
-    in_reach: bool,
-    /// Blocks on their way from it.
-    in_flight: usize,
-    /// As many as may be.
-    window: usize,
-    /// What a block from it takes, smoothed (RFC 6298 §2 has the weights).
-    takes: Option<Duration>,
-    /// Failures in a row.
-    failures: u32,
-    /// Left alone until then.
-    avoid_until: Instant,
-}
-
-impl Peer {
-    const NEW: Self = Self {
-        rank: usize::MAX,
-        in_reach: false,
-        in_flight: 0,
-        window: 2,
-        takes: None,
-        failures: 0,
-        avoid_until: Instant::ZERO,
-    };
-
-    fn expected(&self) -> Duration {
-        self.takes.unwrap_or(GUESS).times(self.in_flight as u64 + 1)
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 struct Session {
     /// Nodes that have its blocks, with the blocks in a row that they did not have.
     providers: BTreeMap<SocketAddr, u8>,
     used: Instant,
+    /// Blocks that came.
+    blocks: u32,
+    /// Nodes nearer than the one with this rank were asked whether they have its blocks.
+    looked: usize,
+    /// When that begins anew.
+    look_again: Instant,
 }
 
 /// How far a node has come with a want.
@@ -249,6 +225,8 @@ struct Want {
     /// Questions that may be on their way.
     width: usize,
     hedge_at: Instant,
+    /// A block that is on its way for longer gives way when there is no room for more.
+    patience: Duration,
     deadline: Instant,
     /// When a provider that is left alone may be asked again.
     again_at: Option<Instant>,
@@ -312,7 +290,7 @@ impl Exchange {
                 }
             }
             Input::Want { want, session, cid } => self.want(now, want, session, cid)?,
-            Input::Cancel(want) => self.end(want, None),
+            Input::Cancel(want) => self.end(now, want, None),
             Input::Answer { request, answer } => self.answer(now, request, answer),
         }
         self.schedule(now);
@@ -340,6 +318,7 @@ impl Exchange {
         let late: Vec<WantId> =
             self.wants.iter().filter(|(_, w)| w.hedge_at <= now).map(|(id, _)| *id).collect();
         for id in &late {
+            self.give_way(now, *id);
             if let Some(want) = self.wants.get_mut(id) {
                 want.allowed = (want.blocks + 1).min(COPIES);
                 want.width = (want.width + 1).min(MAX_QUESTIONS);
@@ -411,6 +390,23 @@ impl Exchange {
         }
     }
 
+    /// Ends the oldest request for a block if that is on its way from as many nodes as may be, and there is somebody
+    /// else to ask.
+    fn give_way(&mut self, now: Instant, id: WantId) {
+        let Some(want) = self.wants.get(&id).filter(|want| want.blocks >= COPIES) else { return };
+        let sent = |id: &RequestId| self.requests.get(id).filter(|r| r.ask == Ask::Block).map(|r| r.sent);
+        let oldest = want.requests.iter().filter_map(|id| Some((sent(id)?, *id))).min();
+        let Some((_, request)) = oldest.filter(|(sent, _)| *sent + want.patience <= now) else { return };
+        let others = matches!(self.best_provider(now, want), Choice::Now(_));
+        if others || self.next_untried(now, want, 0).0.is_some() {
+            self.out.push_back(Output::Abort(request));
+            self.answer(now, request, Answer::Failed);
+            if let Some(want) = self.wants.get_mut(&id) {
+                want.patience = want.patience.times(2);
+            }
+        }
+    }
+
     fn session(&mut self, now: Instant, id: SessionId) -> &mut Session {
         if !self.sessions.contains_key(&id) && self.sessions.len() >= MAX_SESSIONS {
             let oldest = self.sessions.iter().min_by_key(|(_, s)| s.used).map(|(id, _)| *id);
@@ -418,6 +414,9 @@ impl Exchange {
         }
         let session = self.sessions.entry(id).or_default();
         session.used = now;
+        if session.look_again <= now {
+            (session.looked, session.look_again) = (0, now + LOOK_AGAIN);
+        }
         session
     }
 
@@ -446,6 +445,7 @@ impl Exchange {
             allowed: 1,
             width: FIRST_WIDTH,
             hedge_at: now + HEDGE,
+            patience: PATIENCE,
             deadline: now + DEADLINE,
             again_at: None,
             unanswered: false,
@@ -479,15 +479,22 @@ impl Exchange {
 
     /// Ends a want and what was asked for it. Whether others have a block that came is still of
     /// interest: its session needs them for the next ones.
-    fn end(&mut self, id: WantId, result: Option<Result<(), Missing>>) {
+    fn end(&mut self, now: Instant, id: WantId, result: Option<Result<(), Missing>>) {
         let Some(want) = self.wants.get(&id) else { return };
+        let came = result == Some(Ok(()));
         for request in want.requests.clone() {
             let of_use = self.requests.get(&request).is_some_and(|r| r.ask == Ask::Have);
-            if of_use && result == Some(Ok(())) {
+            if of_use && came {
                 continue;
             }
-            self.close(request);
+            let closed = self.close(request);
             self.out.push_back(Output::Abort(request));
+            // a node that lets others outrun it and gives nothing at all stalls
+            let Some(outrun) = closed.filter(|r| came && r.sent + HEDGE <= now) else { continue };
+            let spread = self.random();
+            if let Some(peer) = self.peers.get_mut(&outrun.peer).filter(|p| p.gave_at < Some(outrun.sent)) {
+                peer.outrun(now, spread);
+            }
         }
         self.wants.remove(&id);
         if let Some(result) = result {
@@ -501,7 +508,10 @@ impl Exchange {
         let session = request.session;
         self.judge(now, &request, answer, took);
         match answer {
-            Answer::Block | Answer::Has => self.provides(now, session, request.peer),
+            Answer::Block | Answer::Has => {
+                self.provides(now, session, request.peer);
+                self.session(now, session).blocks += u32::from(answer == Answer::Block);
+            }
             Answer::Lied => {
                 for session in self.sessions.values_mut() {
                     session.providers.remove(&request.peer);
@@ -521,9 +531,11 @@ impl Exchange {
         let Some(want) = self.wants.get_mut(&request.want) else { return };
         let before = want.tried.get(&request.peer).copied();
         let tried = match answer {
-            Answer::Block => return self.end(request.want, Some(Ok(()))),
+            Answer::Block => return self.end(now, request.want, Some(Ok(()))),
             Answer::Has => {
-                want.hedge_at = now + HEDGE;
+                if want.blocks == 0 {
+                    want.hedge_at = now + HEDGE;
+                }
                 Tried::Has
             }
             Answer::Absent => {
@@ -547,31 +559,10 @@ impl Exchange {
         let spread = self.random();
         let Some(peer) = self.peers.get_mut(&request.peer) else { return };
         match answer {
-            Answer::Block => {
-                peer.takes = Some(match peer.takes {
-                    None => took,
-                    Some(before) => Duration::from_micros(before.as_micros() / 8 * 7 + took.as_micros() / 8),
-                });
-                peer.window =
-                    if took > SLOW { (peer.window / 2).max(1) } else { (peer.window + 1).min(MAX_WINDOW) };
-                (peer.failures, peer.avoid_until) = (0, Instant::ZERO);
-            }
-            Answer::Has | Answer::Absent => (peer.failures, peer.avoid_until) = (0, Instant::ZERO),
-            Answer::Failed => {
-                let wait = FAILED.times(1 << peer.failures.min(MAX_DOUBLINGS));
-                // up to a quarter longer, so that not all come back at once
-                let extra = Duration::from_micros(spread % (wait.as_micros() / 4).max(1));
-                // what was under way at the same time fails for the same reason
-                if peer.avoid_until <= now {
-                    peer.failures = peer.failures.saturating_add(1);
-                    peer.avoid_until = now + wait + extra;
-                }
-                peer.window = 1;
-            }
-            Answer::Lied => {
-                peer.avoid_until = now + LIED;
-                peer.window = 1;
-            }
+            Answer::Block => peer.gave(now, took),
+            Answer::Has | Answer::Absent => peer.answered(),
+            Answer::Failed => peer.failed(now, request.ask, spread),
+            Answer::Lied => peer.lied(now),
         }
     }
 
@@ -591,7 +582,7 @@ impl Exchange {
         let mut searching = BTreeSet::new();
         for id in wants {
             if self.wants.get(&id).is_some_and(|want| want.deadline <= now) {
-                self.end(id, Some(Err(Missing::NoAnswer)));
+                self.end(now, id, Some(Err(Missing::NoAnswer)));
                 continue;
             }
             if let Some(want) = self.wants.get_mut(&id) {
@@ -599,6 +590,47 @@ impl Exchange {
             }
             while self.ask_next(now, id, &mut searching) {}
         }
+        self.look_around(now);
+    }
+
+    /// Sessions with few nodes that give their blocks ask some near ones whether they have them, while blocks come.
+    fn look_around(&mut self, now: Instant) {
+        let mut seen = BTreeSet::new();
+        let on_their_way = self.wants.iter().filter(|(_, want)| want.blocks > 0);
+        let first: Vec<WantId> =
+            on_their_way.filter(|(_, want)| seen.insert(want.session)).map(|(id, _)| *id).collect();
+        for id in first {
+            while let Some(peer) = self.whom_to_look_at(now, id) {
+                self.ask(now, id, peer, Ask::Have);
+            }
+        }
+    }
+
+    fn whom_to_look_at(&self, now: Instant, id: WantId) -> Option<SocketAddr> {
+        let want = self.wants.get(&id)?;
+        let session = self.sessions.get(&want.session)?;
+        let late = want.allowed > 1;
+        let asked =
+            self.requests.values().filter(|r| r.session == want.session && r.ask == Ask::Have).count();
+        if session.looked >= LOOKS
+            || (session.blocks < LOOK_AFTER && !late)
+            || asked >= FIRST_WIDTH
+            || self.questions >= MAX_QUESTIONS
+        {
+            return None;
+        }
+        let gives = |address: &&SocketAddr| self.peers.get(*address).is_some_and(|p| p.gives(now));
+        if session.providers.keys().filter(gives).count() >= ENOUGH {
+            return None;
+        }
+        let fits = |(address, peer): &(&SocketAddr, &Peer)| {
+            (session.looked..LOOKS).contains(&peer.rank)
+                && peer.avoid_until <= now
+                && !session.providers.contains_key(*address)
+                && !want.tried.contains_key(*address)
+        };
+        let near = self.peers.iter().filter(fits).min_by_key(|(_, peer)| peer.rank);
+        near.map(|(address, _)| *address)
     }
 
     /// Asks one node about a want, if there is one to ask; ends a want for which there is none.
@@ -608,24 +640,32 @@ impl Exchange {
             return false;
         }
         let choice = self.best_provider(now, want);
+        // while somebody gives its blocks, a session asks each node once in a while
+        let looked = self.sessions.get(&want.session).map_or(0, |session| session.looked);
+        let from = if matches!(choice, Choice::Full { gives: true }) { looked } else { 0 };
         let again_at = match choice {
             Choice::Now(peer) => {
                 return self.blocks < MAX_BLOCKS && self.ask(now, id, peer, Ask::Block);
             }
             // full windows empty themselves, or their node stalls
-            Choice::Full if now < want.hedge_at => return false,
-            Choice::Full => Some(want.deadline),
+            Choice::Full { .. } if now < want.hedge_at => return false,
+            Choice::Full { .. } => Some(want.deadline),
             // worth to wait for only while nobody else may have the block
             Choice::Later(when) => Some(when),
             Choice::Nobody => None,
         };
-        if !searching.insert(want.session) && want.requests.is_empty() {
+        if searching.contains(&want.session) && want.requests.is_empty() {
             return false;
+        }
+        let untried = self.next_untried(now, want, from);
+        // one that has nobody left to ask does not keep others from it
+        if untried.0.is_some() || want.questions > 0 {
+            searching.insert(want.session);
         }
         if want.questions >= want.width || self.questions >= MAX_QUESTIONS {
             return false;
         }
-        match self.next_untried(now, want) {
+        match untried {
             // the only one there is may as well send the block at once
             (Some(peer), false) if want.requests.is_empty() && again_at.is_none() => {
                 return self.blocks < MAX_BLOCKS && self.ask(now, id, peer, Ask::Block);
@@ -635,26 +675,26 @@ impl Exchange {
         }
         let over = want.requests.is_empty() && again_at.is_none();
         let why = if want.unanswered { Missing::NoAnswer } else { Missing::NobodyHas };
-        let session = want.session;
         if let Some(want) = self.wants.get_mut(&id) {
             want.again_at = again_at;
         }
         if over {
-            searching.remove(&session);
-            self.end(id, Some(Err(why)));
+            self.end(now, id, Some(Err(why)));
         }
         false
     }
 
     /// The provider that should be done with the block first.
     fn best_provider(&self, now: Instant, want: &Want) -> Choice {
-        let (mut best, mut full, mut later) = (None, false, None);
+        let (mut best, mut full, mut later) = (None, None, None);
         for address in self.candidates(want) {
             let peer = self.peers.get(address).unwrap_or(&Peer::NEW);
             if peer.avoid_until > now {
-                later = Some(later.unwrap_or(peer.avoid_until).min(peer.avoid_until));
+                // one that is left alone for longer is as good as gone
+                let again = Some(peer.avoid_until).filter(|when| *when < want.deadline);
+                later = later.into_iter().chain(again).min();
             } else if peer.in_flight >= peer.window {
-                full = true;
+                full = Some(full.unwrap_or(false) || peer.gives(now));
             } else {
                 let rank = (peer.expected(), peer.rank, *address);
                 if best.is_none_or(|b| rank < b) {
@@ -662,19 +702,20 @@ impl Exchange {
                 }
             }
         }
-        match best {
-            Some((_, _, address)) => Choice::Now(address),
-            None if full => Choice::Full,
-            None => later.map_or(Choice::Nobody, Choice::Later),
+        match (best, full) {
+            (Some((_, _, address)), _) => Choice::Now(address),
+            (None, Some(gives)) => Choice::Full { gives },
+            (None, None) => later.map_or(Choice::Nobody, Choice::Later),
         }
     }
 
-    /// The nearest node that has not been asked, and whether there are more.
-    fn next_untried(&self, now: Instant, want: &Want) -> (Option<SocketAddr>, bool) {
+    /// The nearest node from rank `from` on that has not been asked, and whether there are more.
+    fn next_untried(&self, now: Instant, want: &Want, from: usize) -> (Option<SocketAddr>, bool) {
         let mut untried = self
             .peers
             .iter()
-            .filter(|(address, peer)| peer.in_reach && !want.tried.contains_key(*address))
+            .filter(|(_, peer)| peer.in_reach && peer.rank >= from)
+            .filter(|(address, _)| !want.tried.contains_key(*address))
             .map(|(address, peer)| ((peer.avoid_until > now, peer.rank), *address));
         let Some(first) = untried.next() else { return (None, false) };
         let (mut best, mut more) = (first, false);
@@ -694,6 +735,9 @@ impl Exchange {
             Ask::Have => {
                 want.questions += 1;
                 self.questions += 1;
+                if let Some(session) = self.sessions.get_mut(&want.session).filter(|_| peer.in_reach) {
+                    session.looked = session.looked.max(peer.rank + 1);
+                }
                 QUESTION
             }
             Ask::Block => {
@@ -726,8 +770,10 @@ impl Exchange {
 /// Whom to ask for a block.
 enum Choice {
     Now(SocketAddr),
-    /// Providers have as much to do as they may.
-    Full,
+    /// Providers have as much to do as they may; some of them give blocks.
+    Full {
+        gives: bool,
+    },
     /// Providers are left alone until then.
     Later(Instant),
     Nobody,

@@ -154,24 +154,29 @@ impl Mesh {
         while !self.core.wants.is_empty() || !self.core.requests.is_empty() {
             steps += 1;
             assert!(steps < 200_000, "it goes on and on at {:?}", self.now);
-            let answer = self.coming.keys().next().map(|(when, _)| *when);
-            let timer = self.core.poll_timeout();
-            let next = answer.into_iter().chain(timer).min().expect("wants without a timer");
-            assert!(next >= self.now, "time goes back");
-            self.now = next;
-            match self.coming.first_entry() {
-                Some(first) if first.key().0 == next => {
-                    let ((_, request), (at, _, mut answer)) = first.remove_entry();
-                    if matches!(self.servers[at].kind, Kind::Dies(when) if when <= next) {
-                        answer = Answer::Failed;
-                    }
-                    self.core.handle_input(next, Input::Answer { request, answer }).unwrap();
-                }
-                _ => self.core.handle_timeout(next),
-            }
-            self.drain();
+            self.step();
         }
         assert!(self.core.requests.is_empty() && self.core.blocks == 0 && self.core.questions == 0);
+    }
+
+    /// To the next answer or timeout.
+    fn step(&mut self) {
+        let answer = self.coming.keys().next().map(|(when, _)| *when);
+        let timer = self.core.poll_timeout();
+        let next = answer.into_iter().chain(timer).min().expect("wants without a timer");
+        assert!(next >= self.now, "time goes back");
+        self.now = next;
+        match self.coming.first_entry() {
+            Some(first) if first.key().0 == next => {
+                let ((_, request), (at, _, mut answer)) = first.remove_entry();
+                if matches!(self.servers[at].kind, Kind::Dies(when) if when <= next) {
+                    answer = Answer::Failed;
+                }
+                self.core.handle_input(next, Input::Answer { request, answer }).unwrap();
+            }
+            _ => self.core.handle_timeout(next),
+        }
+        self.drain();
     }
 
     /// As many blocks of one session as may be, then all others; the time until the last one came.
@@ -332,11 +337,85 @@ fn whatever_nodes_do_every_want_ends_in_time() {
             mesh.want(n, n as u64 % 3, n);
         }
         mesh.run();
-        assert!(mesh.now.saturating_since(Instant::ZERO) <= DEADLINE, "seed {seed}: {:?}", mesh.now);
         for n in 0..60 {
             let (when, result) = mesh.done[&WantId(n as u64)];
+            assert!(when.saturating_since(Instant::ZERO) <= DEADLINE, "seed {seed}: {when:?}");
             let there = honest.contains(&cid(n));
             assert!(!there || result == Ok(()), "seed {seed}: block {n} was there: {result:?} at {when:?}");
+        }
+    }
+}
+
+/// Tells the core that these nodes should have the blocks of session 1.
+fn hint(mesh: &mut Mesh, nodes: &[usize]) {
+    let peers: Vec<_> = nodes.iter().map(|n| address(*n)).collect();
+    let input = Input::Providers { session: SessionId(1), peers: &peers };
+    mesh.core.handle_input(mesh.now, input).unwrap();
+}
+
+/// Wants one block after the other, 16 at a time, as somebody who reads a file; the time it takes.
+fn read(mesh: &mut Mesh, blocks: usize) -> Duration {
+    let start = mesh.now;
+    for n in 0..blocks {
+        mesh.want(n, 1, n);
+        while mesh.core.wants.len() >= 16 {
+            mesh.step();
+        }
+    }
+    mesh.run();
+    let done: Vec<_> = (0..blocks).map(|n| mesh.done[&WantId(n as u64)]).collect();
+    assert!(done.iter().all(|(_, result)| *result == Ok(())));
+    done.iter().map(|(when, _)| *when).max().unwrap_or(start).saturating_since(start)
+}
+
+#[test]
+fn a_hint_that_works_is_joined_by_nodes_that_are_asked() {
+    let alone = {
+        let mut mesh = Mesh::new([server(Kind::Honest, 0..200)].into(), 1);
+        hint(&mut mesh, &[0]);
+        read(&mut mesh, 200)
+    };
+    let mut servers: Vec<_> = (0..12).map(|_| server(Kind::Honest, [])).collect();
+    for at in [2, 5, 11] {
+        servers[at] = server(Kind::Honest, 0..200);
+    }
+    let mut mesh = Mesh::new(servers, 1);
+    hint(&mut mesh, &[11]);
+    let took = read(&mut mesh, 200);
+    println!("200 blocks: {} ms by the hint alone, {} ms with two more", alone.as_millis(), took.as_millis());
+    assert!(took.times(2) < alone, "{took:?} instead of {alone:?}");
+    assert!([2, 5, 11].iter().all(|at| mesh.servers[*at].blocks > 30), "{:?}", mesh.servers);
+    let questions: usize = mesh.servers.iter().map(|s| s.questions).sum();
+    assert!(questions <= LOOKS, "{questions} questions");
+}
+
+#[test]
+fn a_hint_that_is_slow_or_dies_costs_little() {
+    let slow = |takes: u64| Server { takes: MS.times(takes), ..server(Kind::Honest, 0..100) };
+    let dies = server(Kind::Dies(Instant::ZERO + MS.times(200)), 0..100);
+    for (what, first) in [("300 ms each", slow(300)), ("1 s each", slow(1000)), ("dies", dies)] {
+        let mut servers: Vec<_> = (0..30).map(|_| server(Kind::Honest, [])).collect();
+        servers[0] = first;
+        servers[20] = server(Kind::Honest, 0..100);
+        let mut mesh = Mesh::new(servers, 1);
+        hint(&mut mesh, &[0]);
+        let took = read(&mut mesh, 100);
+        println!("a hint that {what}: 100 blocks in {} ms, {} asks", took.as_millis(), mesh.asks);
+        assert!(took < Duration::from_secs(5), "{what}: {took:?}");
+    }
+}
+
+#[test]
+fn hints_that_stall_cost_seconds_at_most() {
+    for count in [1, 2, 3, 6] {
+        for kind in [Kind::Silent, Kind::Tease, Kind::Liar, Kind::Closed] {
+            let mut servers: Vec<_> = (0..count).map(|_| server(kind, 0..100)).collect();
+            servers.push(server(Kind::Honest, 0..100));
+            let mut mesh = Mesh::new(servers, 1);
+            hint(&mut mesh, &(0..count).collect::<Vec<_>>());
+            let took = read(&mut mesh, 100);
+            println!("{count} hints {kind:?}: 100 blocks in {} ms, {} asks", took.as_millis(), mesh.asks);
+            assert!(took < Duration::from_secs(6), "{count} {kind:?}: {took:?}");
         }
     }
 }
