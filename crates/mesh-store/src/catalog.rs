@@ -26,7 +26,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::frames::Frames;
 use crate::node::{Node, NodeError, Scope};
-use crate::peers::PORT;
+use crate::peers::{GATEWAY, PORT};
+use crate::settings::libp2p_names;
 
 /// Without a refresh a catalogue is forgotten after this, in milliseconds.
 const VALIDITY_MS: u32 = 60_000;
@@ -52,6 +53,8 @@ const fn seconds(a: u64, b: u64) -> (mesh_types::Duration, mesh_types::Duration)
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) me: NodeId,
+    /// This node's public key.
+    pub(crate) key: [u8; 32],
     /// Holds the root of this node's catalogue.
     pub(crate) file: PathBuf,
     pub(crate) router: PathBuf,
@@ -87,6 +90,8 @@ struct Other {
     cid: Cid,
     /// `None` until it has been loaded.
     root: Option<Root>,
+    /// Its peer identifier, if its catalogue has its key.
+    peer_id: Option<String>,
     /// A task is loading it.
     busy: bool,
 }
@@ -133,13 +138,22 @@ impl Catalogs {
         tokio::spawn(Arc::clone(self).copies());
     }
 
-    /// Gateways of the nodes that should have a root.
+    /// Peer identifiers of nodes and the addresses of their gateways.
+    pub(crate) fn known_peers(&self) -> Vec<(String, SocketAddr)> {
+        let inner = self.lock();
+        let known = inner.others.iter().filter_map(|(node, other)| {
+            Some((other.peer_id.clone()?, SocketAddr::new(node.ula_address().into(), GATEWAY)))
+        });
+        known.collect()
+    }
+
+    /// Where the nodes that should have a root serve nodes.
     pub(crate) fn holders(&self, root: &Cid) -> Vec<SocketAddr> {
         let inner = self.lock();
         let catalogs = inner.others.iter().filter(|(_, other)| other.cid == *root).map(|(node, _)| *node);
         let copies = inner.replicas.holders(root).map(NodeId::from_digest);
         let nodes: BTreeSet<NodeId> = catalogs.chain(copies).collect();
-        nodes.into_iter().map(gateway).collect()
+        nodes.into_iter().map(endpoint).collect()
     }
 
     /// Puts content that is held here into this node's catalogue.
@@ -291,6 +305,7 @@ impl Catalogs {
         let mut snapshot = Some(BTreeSet::new());
         self.change(|own| {
             own.node = *self.place.me.as_bytes();
+            own.key = Some(self.place.key);
             Ok(())
         })
         .await
@@ -351,6 +366,7 @@ impl Catalogs {
             hops: record.hops,
             cid: cid.clone(),
             root: None,
+            peer_id: None,
             busy: false,
         });
         other.hops = record.hops;
@@ -384,6 +400,7 @@ impl Catalogs {
                     let mut inner = self.lock();
                     let other = inner.others.get_mut(&node).filter(|other| other.cid == cid);
                     if let Some(other) = other {
+                        other.peer_id = root.key.map(|key| libp2p_names(&key).0);
                         other.root = Some(root);
                         inner.replicas.handle_input(clock::now(), Input::Node(*node.as_bytes(), view));
                         self.wake.notify_one();
@@ -407,6 +424,9 @@ impl Catalogs {
         let root = catalog::read_root(&block).map_err(wrong)?;
         if root.node != *node.as_bytes() {
             return Err("it is that of another node".into());
+        }
+        if root.key.is_some_and(|key| content_id::sha256(&key) != root.node) {
+            return Err("it has the key of another node".into());
         }
         let mut view = View { full: root.full, ..View::default() };
         for page in &root.pages {
@@ -507,7 +527,7 @@ impl Catalogs {
     }
 }
 
-fn gateway(node: NodeId) -> SocketAddr {
+fn endpoint(node: NodeId) -> SocketAddr {
     SocketAddr::new(node.ula_address().into(), PORT)
 }
 
@@ -523,7 +543,7 @@ async fn read_own(node: &Arc<Node>, place: &Place) -> Result<Option<(Cid, Catalo
     let failed = |e: NodeError| e.to_string();
     let wrong = |e: content_id::dag::DagError| e.to_string();
     let root = catalog::read_root(&node.block(&cid, Scope::Local).await.map_err(failed)?).map_err(wrong)?;
-    let mut own = Catalog { node: root.node, full: root.full, ..Catalog::default() };
+    let mut own = Catalog { node: root.node, key: root.key, full: root.full, ..Catalog::default() };
     for page in &root.pages {
         let block = node.block(page, Scope::Local).await.map_err(failed)?;
         own.published.extend(catalog::read_published(&block).map_err(wrong)?);

@@ -178,7 +178,11 @@ impl Control {
             }
             StoreRequest::Peers => {
                 let peers = self.node.fetcher.nearest_first().await;
-                let name = |a: &std::net::SocketAddr| multiaddr(*a);
+                let known = self.catalogs.as_ref().map(|all| all.known_peers()).unwrap_or_default();
+                let name = |a: &std::net::SocketAddr| {
+                    let id = known.iter().find(|(_, gateway)| gateway.ip() == a.ip());
+                    id.map_or_else(|| multiaddr(*a), |(id, _)| format!("{}/p2p/{id}", multiaddr(*a)))
+                };
                 return send(frames, StoreResponse::Peers(peers.iter().map(name).collect())).await;
             }
         }
@@ -491,6 +495,7 @@ impl Control {
                 counter("pins", stat.pins),
                 counter("corrupt_blocks", stat.corrupt),
                 counter("http_requests", load(&counters.requests)),
+                counter("node_requests", load(&counters.node_requests)),
                 counter("http_connections", load(&counters.connections)),
                 counter("fetched_blocks", load(&counters.fetched)),
                 counter("fetched_bytes", load(&counters.fetched_bytes)),

@@ -16,13 +16,12 @@ use hyper_util::rt::TokioIo;
 use mesh_sys::clock;
 use mesh_types::Instant;
 use store_core::exchange::{Answer, Ask, Exchange, Input, Missing, Output, RequestId, SessionId, WantId};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::body::Body;
-use crate::peers::Peers;
+use crate::peers::{self, Peers};
 use crate::pool;
 
 /// Time for a TCP connection.
@@ -142,6 +141,24 @@ impl Fetcher {
         state.core.nearest_first(now)
     }
 
+    /// Nodes in reach that gave this block, or others of the DAG that it is the root of.
+    pub(crate) fn givers(&self, cid: &Cid) -> Vec<SocketAddr> {
+        let state = self.lock();
+        let gave = state.recent.iter().filter(|(block, _)| block == cid).map(|(_, peer)| *peer);
+        gave.chain(state.core.providers(SessionId(session_of(cid)))).collect()
+    }
+
+    /// Nodes that gave a block lately, the last one first, each once; three at the most.
+    pub(crate) fn last_givers(&self) -> Vec<SocketAddr> {
+        let mut all = Vec::new();
+        for (_, peer) in self.lock().recent.iter().rev() {
+            if all.len() < 3 && !all.contains(peer) {
+                all.push(*peer);
+            }
+        }
+        all
+    }
+
     /// Hands an input to the core and does what it says. `data` is the block that came with it.
     fn input(self: &Arc<Self>, state: &mut State, input: Input<'_>, data: Option<Vec<u8>>) -> bool {
         let taken = state.core.handle_input(clock::now(), input);
@@ -232,6 +249,11 @@ fn session_of(root: &Cid) -> u64 {
 
 type Outcome = Result<(Answer, Option<Vec<u8>>), ()>;
 
+/// Whether the node at `address` has a block; `false` also if it does not say so within `time`.
+pub(crate) async fn has(peers: &Peers, address: SocketAddr, cid: &Cid, time: Duration) -> bool {
+    matches!(timeout(time, ask_one(peers, address, cid, Ask::Have)).await, Ok(Ok((Answer::Has, _))))
+}
+
 /// Asks one node; a connection left open is tried first.
 async fn ask_one(peers: &Peers, address: SocketAddr, cid: &Cid, ask: Ask) -> Outcome {
     if let Some(mut connection) = peers.take_idle(address) {
@@ -253,7 +275,7 @@ fn keep(peers: &Peers, address: SocketAddr, connection: SendRequest<Body>, outco
 }
 
 async fn connect(address: SocketAddr) -> Option<SendRequest<Body>> {
-    let socket = timeout(CONNECT, TcpStream::connect(address)).await.ok()?.ok()?;
+    let socket = timeout(CONNECT, peers::connect(address)).await.ok()?.ok()?;
     let _ = socket.set_nodelay(true);
     let (sender, connection) = handshake(TokioIo::new(socket)).await.ok()?;
     tokio::spawn(async move {

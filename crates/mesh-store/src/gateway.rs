@@ -45,8 +45,10 @@ use self::resolve::{Resolved, resolve};
 pub(crate) use self::subdomain::Hosts;
 use self::subdomain::Place;
 use crate::body::{Body, Writer};
+use crate::catalog::Catalogs;
 use crate::names::Names;
 use crate::node::{Node, Scope};
+use crate::providers::Providers;
 use crate::settings;
 use crate::target::{ContentPath, Namespace, TargetError};
 
@@ -68,6 +70,9 @@ pub(crate) enum Endpoint {
 pub(crate) struct Gateway {
     node: Arc<Node>,
     names: Arc<Names>,
+    /// Other nodes and what they publish, on a node with an identity.
+    catalogs: Option<Arc<Catalogs>>,
+    providers: Providers,
     streams: Arc<Semaphore>,
     /// Names that content is isolated below, beside this node's own.
     hosts: Vec<String>,
@@ -124,10 +129,17 @@ fn lower_escapes(part: &str) -> String {
 }
 
 impl Gateway {
-    pub(crate) fn new(node: Arc<Node>, names: Arc<Names>, settings: &settings::Settings) -> Self {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        names: Arc<Names>,
+        catalogs: Option<Arc<Catalogs>>,
+        settings: &settings::Settings,
+    ) -> Self {
         Self {
+            providers: Providers::new(Arc::clone(&node)),
             node,
             names,
+            catalogs,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             hosts: settings.gateway_hosts.clone(),
             identity: settings.identity.clone(),
@@ -152,6 +164,7 @@ impl Gateway {
         endpoint: Endpoint,
     ) -> Response<Body> {
         self.node.counters.requests.fetch_add(1, Ordering::Relaxed);
+        self.node.counters.node_requests.fetch_add(u64::from(endpoint == Endpoint::Peers), Ordering::Relaxed);
         let routing = endpoint == Endpoint::Gateway && request.uri().path().starts_with("/routing/v1/");
         let methods: &[_] =
             if routing { &["GET", "HEAD", "OPTIONS", "PUT"] } else { &["GET", "HEAD", "OPTIONS"] };

@@ -6,7 +6,7 @@
 //! | `gateway`, `target`, `media` | HTTP requests and answers |
 //! | `names`, `ask` | IPNS records, from here or from other nodes |
 //! | `http`, `body` | connections and their bounds |
-//! | `node`, `ahead`, `fetch`, `peers` | blocks from here or from other nodes |
+//! | `node`, `ahead`, `fetch`, `peers`, `providers` | blocks from here or from other nodes, and who has them |
 //! | `control`, `add`, `passed`, `car`, `frames` | the control socket |
 //! | `catalog` | what nodes publish, and copies of it |
 //! | `storage`, `disk`, `pool` | the store's thread and files, and the memory blocks are read into |
@@ -29,6 +29,7 @@ mod node;
 mod passed;
 mod peers;
 mod pool;
+mod providers;
 mod settings;
 mod storage;
 mod target;
@@ -103,21 +104,11 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
     let peers = Peers::new(settings.peers.clone(), settings.router_socket());
     let node = Arc::new(Node::new(storage, peers, mesh_sys::entropy::seed()?));
     let names = Arc::new(Names::open(settings.names.clone()));
-    let gateway = Arc::new(Gateway::new(Arc::clone(&node), Arc::clone(&names), &settings));
-    for (endpoint, addresses) in
-        [(Endpoint::Gateway, &settings.listen), (Endpoint::Peers, &settings.peer_listen)]
-    {
-        // each has its own: people can't shut nodes out, nor nodes people
-        let turns = http::turns();
-        for address in addresses {
-            let (gateway, node, turns) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns));
-            tokio::spawn(http::serve(*address, endpoint, gateway, node, turns));
-        }
-    }
     let catalogs = match &settings.identity {
         Some(identity) => {
             let place = Place {
                 me: identity.node,
+                key: identity.key,
                 file: settings.catalog.clone(),
                 router: settings.router_socket(),
                 copies: settings.replicas.into(),
@@ -129,6 +120,18 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
         }
         None => None,
     };
+    for (endpoint, addresses) in
+        [(Endpoint::Gateway, &settings.listen), (Endpoint::Peers, &settings.peer_listen)]
+    {
+        // each has its own places and turns: people can't shut nodes out, nor nodes people
+        let (node, names) = (Arc::clone(&node), Arc::clone(&names));
+        let gateway = Arc::new(Gateway::new(Arc::clone(&node), names, catalogs.clone(), &settings));
+        let turns = http::turns();
+        for address in addresses {
+            let (gateway, node, turns) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns));
+            tokio::spawn(http::serve(*address, endpoint, gateway, node, turns));
+        }
+    }
     let control = Arc::new(Control {
         names,
         node,

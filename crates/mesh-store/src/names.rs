@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use content_id::ipns::{MAX_RECORD, Name, Record, RecordError};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::ask;
@@ -25,6 +26,8 @@ const MAX_KEPT: usize = 1024;
 const MAX_LEARNED: usize = 256;
 /// Nodes asked for one name, the nearest ones.
 const MAX_ASKED: usize = 16;
+/// Names asked for at the same time.
+const MAX_QUESTIONS: usize = 4;
 /// Time for all of them together.
 const ASK: Duration = Duration::from_secs(4);
 /// The longest a learned record is used without asking again, whatever it says.
@@ -79,6 +82,7 @@ impl fmt::Display for PutError {
 pub(crate) struct Names {
     folder: PathBuf,
     inner: Mutex<Inner>,
+    questions: Semaphore,
 }
 
 /// The time of day in nanoseconds since 1970, if it is known.
@@ -98,7 +102,8 @@ impl Names {
                 Err(why) => log::warn!(target: "names", "{}: {why}", path.display()),
             }
         }
-        Self { folder, inner: Mutex::new(Inner { kept, learned: BTreeMap::new() }) }
+        let inner = Mutex::new(Inner { kept, learned: BTreeMap::new() });
+        Self { folder, inner, questions: Semaphore::new(MAX_QUESTIONS) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -142,20 +147,31 @@ impl Names {
         if scope == Scope::Local {
             return own;
         }
-        let learned =
-            self.lock().learned.get(name).filter(|l| l.until > Instant::now()).map(|l| l.known.clone());
-        let other = match learned {
+        let other = match self.learned(name) {
             Some(known) => known,
             None => {
-                let found = ask_around(peers, name).await;
-                self.learn(name, found.clone());
-                found
+                let _turn = self.questions.acquire().await;
+                // somebody else may have asked for it meanwhile
+                match self.learned(name) {
+                    Some(known) => known,
+                    None => {
+                        let found = ask_around(peers, name).await;
+                        self.learn(name, found.clone());
+                        found
+                    }
+                }
             }
         };
         match (own, other) {
             (Some(own), Some(other)) if other.record.is_newer_than(&own.record) => Some(other),
             (own, other) => own.or(other),
         }
+    }
+
+    /// What other nodes said a moment ago.
+    fn learned(&self, name: &Name) -> Option<Option<Known>> {
+        let inner = self.lock();
+        inner.learned.get(name).filter(|l| l.until > Instant::now()).map(|l| l.known.clone())
     }
 
     fn learn(&self, name: &Name, known: Option<Known>) {

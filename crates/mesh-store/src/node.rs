@@ -90,13 +90,15 @@ impl From<StoreError> for NodeError {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) requests: AtomicU64,
+    /// Of them those that came where nodes are served.
+    pub(crate) node_requests: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) fetched: AtomicU64,
     pub(crate) fetched_bytes: AtomicU64,
     pub(crate) not_fetched: AtomicU64,
 }
 
-/// Addresses of the gateways of nodes that should have a DAG.
+/// Where nodes that should have a DAG serve nodes.
 type Hints = Box<dyn Fn(&Cid) -> Vec<SocketAddr> + Send + Sync>;
 
 /// The store of this node and the way to those of others.
@@ -126,6 +128,11 @@ impl Node {
             counters: Counters::default(),
             fetching: Mutex::default(),
         }
+    }
+
+    /// Nodes that should have a DAG, by the catalogues.
+    pub(crate) fn hints(&self, root: &Cid) -> Vec<SocketAddr> {
+        self.hints.get().map(|hints| hints(root)).unwrap_or_default()
     }
 
     /// Sets, once, what tells which nodes should have a DAG.
@@ -181,7 +188,7 @@ impl Node {
     }
 
     async fn fetch(&self, root: &Cid, cid: &Cid) -> Result<Vec<u8>, NodeError> {
-        let hints = self.hints.get().map(|hints| hints(root)).unwrap_or_default();
+        let hints = self.hints(root);
         match self.fetcher.fetch(root, cid, &hints).await {
             Ok(data) => {
                 self.counters.fetched.fetch_add(1, Ordering::Relaxed);
@@ -202,16 +209,10 @@ impl Node {
         }
     }
 
-    /// Whether a block is held here, or by a node in reach.
+    /// Whether a block is held here.
     pub(crate) async fn has(&self, cid: &Cid) -> bool {
-        if cid.inline().is_some() {
-            return true;
-        }
         let wanted = cid.clone();
-        if self.storage.call(move |store| store.has(&wanted)).await.unwrap_or(false) {
-            return true;
-        }
-        crate::ask::anyone_has(&self.peers, cid).await
+        self.storage.call(move |store| store.has(&wanted)).await.unwrap_or(false)
     }
 
     /// Follows a path.

@@ -1,6 +1,7 @@
 //! The nodes in reach, by the router's live topology, and the connections left open to them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +11,15 @@ use hyper::client::conn::http1::SendRequest;
 use mesh_ipc::router::{Route, RouterRequest, RouterResponse};
 use mesh_ipc::{Request, Response};
 use store_core::exchange::MAX_PEERS;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::body::Body;
 use crate::frames::Frames;
 
-/// The port of every node's gateway.
-pub(crate) const PORT: u16 = 8080;
+/// The port of every node's gateway, for people and tools.
+pub(crate) const GATEWAY: u16 = 8080;
+/// The port where nodes serve nodes out of their own store.
+pub(crate) const PORT: u16 = 4080;
 /// How long an answer of the router is good for.
 const FRESH: Duration = Duration::from_secs(1);
 /// The router answers within that time or is taken as gone.
@@ -32,6 +35,22 @@ struct Inner {
     reach: Vec<SocketAddr>,
     asked: Option<Instant>,
     idle: BTreeMap<SocketAddr, Vec<SendRequest<Body>>>,
+}
+
+/// A TCP connection to a node. Those before version 0.2 serve nodes on their gateway's port alone.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    match TcpStream::connect(address).await {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && address.port() == PORT => {
+            TcpStream::connect(gateway_of(address)).await
+        }
+        other => other,
+    }
+}
+
+/// The gateway of the node that serves nodes at `address`.
+pub(crate) const fn gateway_of(address: SocketAddr) -> SocketAddr {
+    let port = if address.port() == PORT { GATEWAY } else { address.port() };
+    SocketAddr::new(address.ip(), port)
 }
 
 /// The nodes this one can ask.
@@ -107,17 +126,17 @@ impl Peers {
         routes.into_iter().filter(|r| r.destination == r.originator).map(|r| (r.originator, r.hops)).collect()
     }
 
-    async fn ask_router(&self) -> std::io::Result<Vec<Route>> {
+    async fn ask_router(&self) -> io::Result<Vec<Route>> {
         let mut frames = Frames::new(UnixStream::connect(&self.router).await?);
         frames.write(&Request::Service(RouterRequest::Routes)).await?;
         match frames.read::<Response<RouterResponse>>().await? {
             Some(Response::Service(RouterResponse::Routes(routes))) => Ok(routes),
-            _ => Err(std::io::Error::other("the router gave no routes")),
+            _ => Err(io::Error::other("the router gave no routes")),
         }
     }
 }
 
-/// The gateways of the routers that `routes` lead to, each once: IPv6 if there is any, fewest hops
+/// Where the routers that `routes` lead to serve nodes, each once: IPv6 if there is any, fewest hops
 /// and then lowest cost first.
 fn nearest_first(routes: &[Route]) -> Vec<SocketAddr> {
     let mut best: BTreeMap<IpAddr, (u8, u32)> = BTreeMap::new();
@@ -162,7 +181,7 @@ mod tests {
         ];
         let order: Vec<String> = nearest_first(&routes).iter().map(|a| a.ip().to_string()).collect();
         assert_eq!(order, ["fd00:2::1", "fd00:1::1", "fd00:3::1"]);
-        assert_eq!(nearest_first(&routes[4..]), ["10.64.0.9:8080".parse().unwrap()]);
+        assert_eq!(nearest_first(&routes[4..]), ["10.64.0.9:4080".parse().unwrap()]);
     }
 
     /// A router that gives `routes` once, then ends.
@@ -190,7 +209,7 @@ mod tests {
         let _ = std::fs::remove_file(&path);
         let thread = router(path.clone(), vec![route("fd00:2::1", 2, 1), route("fd00:1::1", 1, 1)]);
         let fixed: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let (near, far) = ("[fd00:1::1]:8080".parse().unwrap(), "[fd00:2::1]:8080".parse().unwrap());
+        let (near, far) = ("[fd00:1::1]:4080".parse().unwrap(), "[fd00:2::1]:4080".parse().unwrap());
         let peers = Peers::new(vec![fixed], path.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let order = || runtime.block_on(peers.candidates());

@@ -11,7 +11,7 @@ use mesh_sys::service::{Args, Flag};
 use mesh_types::NodeId;
 
 use crate::control::multiaddr;
-use crate::peers::PORT;
+use crate::peers::{GATEWAY, PORT};
 
 /// Flags beside those of every service.
 pub(crate) const FLAGS: &[Flag] = &[
@@ -25,7 +25,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         name: "--peer-listen",
         value: Some("ADDR:PORT"),
         many: true,
-        help: "where nodes get blocks of this store alone (default: nowhere beside --listen)",
+        help: "where nodes get blocks of this store alone (default, where no --listen is given: [::]:4080 and 0.0.0.0:4080)",
     },
     Flag {
         name: "--gateway-host",
@@ -66,6 +66,8 @@ const MIN_QUOTA: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) node: NodeId,
+    /// Its public key (Ed25519).
+    pub(crate) key: [u8; 32],
     pub(crate) peer_id: String,
     pub(crate) public_key: String,
     pub(crate) addresses: Vec<String>,
@@ -108,8 +110,12 @@ impl Settings {
             args.all(flag).iter().map(parse).collect()
         };
         let mut listen = addresses("--listen")?;
+        let mut peer_listen = addresses("--peer-listen")?;
         if listen.is_empty() {
-            listen = vec![([0u16; 8], PORT).into(), ([0u8; 4], PORT).into()];
+            listen = everywhere(GATEWAY);
+            if peer_listen.is_empty() {
+                peer_listen = everywhere(PORT);
+            }
         }
         let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
         leave_ports(&mut listen, loaded.config.workshop);
@@ -121,7 +127,7 @@ impl Settings {
         }
         Ok(Self {
             listen,
-            peer_listen: addresses("--peer-listen")?,
+            peer_listen,
             peers: addresses("--peer")?,
             gateway_hosts: gateway_hosts(args.all("--gateway-host")),
             convert: args.has("--convert-codecs"),
@@ -161,6 +167,10 @@ impl Settings {
     }
 }
 
+fn everywhere(port: u16) -> Vec<SocketAddr> {
+    vec![([0u16; 8], port).into(), ([0u8; 4], port).into()]
+}
+
 /// `localhost` leads here by itself (RFC 6761 §6.3).
 fn gateway_hosts(named: &[String]) -> Vec<String> {
     let named = named.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
@@ -170,18 +180,19 @@ fn gateway_hosts(named: &[String]) -> Vec<String> {
 /// With `workshop = "manual"` the ports of web servers are left to people's own.
 fn leave_ports(listen: &mut Vec<SocketAddr>, workshop: Workshop) {
     if workshop == Workshop::Manual {
-        listen.retain(|address| !matches!(address.port(), 80 | PORT));
-        log::info!(target: "gateway", "workshop = \"manual\": ports 80 and {PORT} are left free");
+        listen.retain(|address| !matches!(address.port(), 80 | GATEWAY));
+        log::info!(target: "gateway", "workshop = \"manual\": ports 80 and {GATEWAY} are left free");
     }
 }
 
 /// The node's key as libp2p writes it, and the address of its gateway.
 fn names(state_dir: &Path) -> Result<Names, String> {
     let identity = mesh_sys::identity::load_or_create(state_dir).map_err(|e| e.to_string())?;
-    let address = SocketAddr::new(identity.node_id().ula_address().into(), PORT);
+    let address = SocketAddr::new(identity.node_id().ula_address().into(), GATEWAY);
     let (peer_id, public_key) = libp2p_names(&identity.public_key());
     Ok(Names {
         node: identity.node_id(),
+        key: identity.public_key(),
         addresses: vec![format!("{}/p2p/{peer_id}", multiaddr(address))],
         peer_id,
         public_key,
@@ -190,7 +201,7 @@ fn names(state_dir: &Path) -> Result<Names, String> {
 
 /// Peer identifier and base64 of the public key's protobuf (libp2p peer-ids specification): an
 /// Ed25519 key is short enough to be its own digest.
-fn libp2p_names(key: &[u8; 32]) -> (String, String) {
+pub(crate) fn libp2p_names(key: &[u8; 32]) -> (String, String) {
     // key type 1 (Ed25519), then the key as a field of 32 bytes
     let mut message = vec![0x08, 0x01, 0x12, 0x20];
     message.extend_from_slice(key);

@@ -55,6 +55,8 @@ pub struct Held {
 pub struct Catalog {
     /// Whose it is.
     pub node: NodeKey,
+    /// Its public key.
+    pub key: Option<[u8; 32]>,
     /// It has no room to keep anything for others.
     pub full: bool,
     /// What it publishes.
@@ -68,6 +70,8 @@ pub struct Catalog {
 pub struct Root {
     /// Whose it is.
     pub node: NodeKey,
+    /// Its public key, if it tells. Whoever reads this checks that it belongs to `node`.
+    pub key: Option<[u8; 32]>,
     /// It has no room to keep anything for others.
     pub full: bool,
     /// Pages of what it publishes.
@@ -84,6 +88,9 @@ impl Catalog {
         let held: Vec<Block> = self.held.chunks(PAGE).take(MAX_PAGES).map(held_page).collect();
         let mut events = Vec::from([Event::Map, key("v"), Event::Integer(VERSION)]);
         events.extend([key("node"), Event::Bytes(Cow::Borrowed(&self.node))]);
+        if let Some(public) = &self.key {
+            events.extend([key("key"), Event::Bytes(Cow::Borrowed(public))]);
+        }
         events.extend([key("full"), Event::Bool(self.full)]);
         for (name, pages) in [("pages", &published), ("held", &held)] {
             events.extend([key(name), Event::List]);
@@ -196,6 +203,9 @@ impl Sink for RootReader {
                 root.node = (*bytes).try_into().map_err(|_| DagErrorKind::NotAllowed)?;
                 self.has_node = true;
             }
+            (Event::Bytes(bytes), "key", false) => {
+                root.key = Some((*bytes).try_into().map_err(|_| DagErrorKind::NotAllowed)?);
+            }
             (Event::Bool(full), "full", false) => root.full = full,
             (Event::List, "pages" | "held", false) => self.in_list = true,
             (Event::Link(cid), "pages", true) if root.pages.len() < MAX_PAGES => root.pages.push(cid),
@@ -212,7 +222,7 @@ impl Sink for RootReader {
                 | Event::Link(_),
                 name,
                 false,
-            ) if !matches!(name, "v" | "node" | "full" | "pages" | "held") => {}
+            ) if !matches!(name, "v" | "node" | "key" | "full" | "pages" | "held") => {}
             _ => return Err(DagErrorKind::NotAllowed),
         }
         Ok(())
@@ -307,6 +317,7 @@ mod tests {
         let keep = |n| Held { root: cid(n), publisher: [n as u8; 32], size: n as u64 };
         Catalog {
             node: [7; 32],
+            key: (held % 2 == 1).then_some([8; 32]),
             full: published % 2 == 1,
             published: (0..published).map(entry).collect(),
             held: (0..held).map(keep).collect(),
@@ -318,7 +329,8 @@ mod tests {
         let root = read_root(&blocks[0].data).unwrap();
         let published = root.pages.iter().flat_map(|p| read_published(find(p)).unwrap());
         let held = root.held.iter().flat_map(|p| read_held(find(p)).unwrap());
-        Catalog { node: root.node, full: root.full, published: published.collect(), held: held.collect() }
+        let (published, held) = (published.collect(), held.collect());
+        Catalog { node: root.node, key: root.key, full: root.full, published, held }
     }
 
     #[test]

@@ -27,6 +27,8 @@ const PROTOCOL: &str = "transport-ipfs-gateway-http";
 const NDJSON: &str = "application/x-ndjson";
 /// Time for a record that is put.
 const PUT_TIME: Duration = Duration::from_secs(15);
+/// Records of one answer.
+const MAX_RECORDS: usize = 100;
 /// Items of one filter.
 const MAX_FILTER: usize = 100;
 
@@ -53,49 +55,41 @@ impl Gateway {
         }
     }
 
-    /// Who has a block: this node, if it is held here or by a node around, from which it would be fetched.
+    /// Who has a block: this node first, if it holds it or would get it from another one; then the others that
+    /// have it as far as is known, nearest first.
     async fn providers(&self, request: &Request<Incoming>, key: &str, local: SocketAddr) -> Answer {
         let cid: Cid = key
             .parse()
             .map_err(|e: content_id::CidError| Refusal(StatusCode::UNPROCESSABLE_ENTITY, e.to_string()))?;
-        let has = self.node.has(&cid).await;
-        Ok(self.records(request, "Providers", has, local))
+        let held = cid.inline().is_some() || self.node.has(&cid).await;
+        let others = self.providers.of(&cid, held).await;
+        let mut found: Vec<_> = self.own(local).into_iter().filter(|_| held || !others.is_empty()).collect();
+        let known = self.catalogs.as_ref().map(|all| all.known_peers()).unwrap_or_default();
+        // who is known by its address alone has no record of its own: this node stands for it
+        found.extend(others.iter().filter_map(|other| {
+            let (id, gateway) = known.iter().find(|(_, gateway)| gateway.ip() == other.ip())?;
+            Some((id.clone(), vec![multiaddr(*gateway)]))
+        }));
+        Ok(records(request, "Providers", found))
     }
 
     fn peers(&self, request: &Request<Incoming>, key: &str, local: SocketAddr) -> Answer {
         let peer = Name::parse(key)
             .ok_or_else(|| Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("{key:?} is no peer ID")))?;
-        let own = self.identity.as_ref().and_then(|identity| Name::parse(&identity.peer_id));
-        Ok(self.records(request, "Peers", own == Some(peer), local))
+        let is_it = |id: &str| Name::parse(id).is_some_and(|name| name == peer);
+        let known = self.catalogs.as_ref().map(|all| all.known_peers()).unwrap_or_default();
+        let others = known.into_iter().map(|(id, gateway)| (id, vec![multiaddr(gateway)]));
+        let found = self.own(local).into_iter().chain(others).find(|(id, _)| is_it(id));
+        Ok(records(request, "Peers", found.into_iter().collect()))
     }
 
-    /// This node as a record, if `known` and the filters leave it; else none.
-    fn records(
-        &self,
-        request: &Request<Incoming>,
-        list: &str,
-        known: bool,
-        local: SocketAddr,
-    ) -> Response<Body> {
-        let record = self.identity.as_ref().filter(|_| known).and_then(|identity| {
-            let own = identity.addresses.iter().filter_map(|a| Some(a.split_once("/p2p/")?.0.to_owned()));
-            let mut addresses = vec![multiaddr(local)];
-            addresses.extend(own.filter(|a| *a != multiaddr(local)));
-            peer_record(&identity.peer_id, addresses, request.uri().query())
-        });
-        let lines = text(request.headers(), &header::ACCEPT).contains(NDJSON);
-        let body = match (&record, lines) {
-            (Some(record), true) => format!("{record}\n"),
-            (None, true) => String::new(),
-            (record, false) => format!("{{\"{list}\":[{}]}}\n", record.as_deref().unwrap_or("")),
-        };
-        let mut response = with(StatusCode::OK, Body::Full(body.into()));
-        set(&mut response, header::CONTENT_TYPE, if lines { NDJSON } else { "application/json" });
-        // nodes come and go
-        let age = if record.is_some() { 60 } else { 15 };
-        set(&mut response, header::CACHE_CONTROL, &format!("public, max-age={age}"));
-        set(&mut response, header::VARY, "Accept");
-        response
+    /// This node's identifier and addresses, the one it was asked at first.
+    fn own(&self, local: SocketAddr) -> Option<(String, Vec<String>)> {
+        let identity = self.identity.as_ref()?;
+        let own = identity.addresses.iter().filter_map(|a| Some(a.split_once("/p2p/")?.0.to_owned()));
+        let mut addresses = vec![multiaddr(local)];
+        addresses.extend(own.filter(|a| *a != multiaddr(local)));
+        Some((identity.peer_id.clone(), addresses))
     }
 
     async fn name(&self, request: &Request<Incoming>, key: &str) -> Answer {
@@ -143,6 +137,25 @@ impl Gateway {
             Err(e @ PutError::Disk(_)) => Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())),
         }
     }
+}
+
+/// Peers as records, as far as the filters leave them.
+fn records(request: &Request<Incoming>, list: &str, found: Vec<(String, Vec<String>)>) -> Response<Body> {
+    let records = found.into_iter().filter_map(|(id, all)| peer_record(&id, all, request.uri().query()));
+    let records: Vec<String> = records.take(MAX_RECORDS).collect();
+    let lines = text(request.headers(), &header::ACCEPT).contains(NDJSON);
+    let body = if lines {
+        records.iter().map(|record| format!("{record}\n")).collect()
+    } else {
+        format!("{{\"{list}\":[{}]}}\n", records.join(","))
+    };
+    let mut response = with(StatusCode::OK, Body::Full(body.into()));
+    set(&mut response, header::CONTENT_TYPE, if lines { NDJSON } else { "application/json" });
+    // nodes come and go
+    let age = if records.is_empty() { 15 } else { 60 };
+    set(&mut response, header::CACHE_CONTROL, &format!("public, max-age={age}"));
+    set(&mut response, header::VARY, "Accept");
+    response
 }
 
 fn is_record(headers: &HeaderMap) -> bool {
