@@ -37,7 +37,7 @@ struct Inner {
     idle: BTreeMap<SocketAddr, Vec<SendRequest<Body>>>,
 }
 
-/// A TCP connection to a node. Those before version 0.2 serve nodes on their gateway's port alone.
+/// A TCP connection to a node. Earlier builds serve nodes on their gateway's port alone.
 pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     match TcpStream::connect(address).await {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && address.port() == PORT => {

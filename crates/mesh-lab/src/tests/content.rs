@@ -3,20 +3,34 @@
 
 use std::time::Instant;
 
+use mesh_ipc::store::{StoreRequest, StoreResponse};
+use mesh_ipc::{Request, Response};
 use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
 use mesh_lab::probe;
 use mesh_lab::report::{Report, say};
+use mesh_sys::control::Client;
 
 use super::common::{Step, addresses, routes, secs};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const COPIES: usize = 3;
+/// How each store is started. The last one is as earlier builds were: nodes are served with the gateway alone.
+const STORE: [&[&str]; 5] = [
+    &["--fast"],
+    &["--fast"],
+    &["--fast"],
+    &["--fast"],
+    &["--fast", "--listen", "[::]:8080", "--listen", "0.0.0.0:8080"],
+];
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 9] = [
         ("services_start", start),
         ("what_one_publishes_all_see", publish),
         ("it_is_kept_on_so_many_nodes", kept),
+        ("nodes_serve_nodes_at_a_port_of_their_own", at_their_port),
+        ("routing_names_who_has_it_nearest_first", providers),
+        ("what_an_older_node_has_is_found", older),
         ("copies_are_made_again_when_a_node_dies", repaired),
         ("it_outlives_its_publisher", outlives),
         ("what_is_unpublished_goes", unpublish),
@@ -39,7 +53,7 @@ fn start(lab: &mut Lab) -> Result<()> {
         let node = lab.node(at)?;
         node.start("mesh-radio", &[])?;
         node.start("mesh-router", &["--fast"])?;
-        node.start("mesh-store", &["--fast"])?;
+        node.start("mesh-store", STORE.get(at).copied().unwrap_or_default())?;
     }
     let far = addresses(lab.node(4)?)?[0];
     let a = lab.node(0)?;
@@ -119,6 +133,84 @@ fn kept(lab: &mut Lab) -> Result<()> {
     let at = holders(lab, &cid)?.into_iter().find(|at| *at != 0).ok_or("nobody")?;
     let pins = meshctl(lab.node(at)?, &["pin", "ls"], b"")?;
     if pins.is_empty() { Ok(()) } else { Err(format!("pins of a person: {pins}")) }
+}
+
+fn at_their_port(lab: &mut Lab) -> Result<()> {
+    let cid = cid(lab.node(0)?)?;
+    let mut client: Client<StoreRequest, StoreResponse> =
+        Client::connect(&lab.node(0)?.run_dir(), "mesh-store", secs(5)).map_err(told("mesh-store"))?;
+    let Response::Status(status) = client.request(&Request::Status).map_err(told("mesh-store"))? else {
+        return Err("no status".into());
+    };
+    let served = status.counters.iter().find(|(name, _)| name == "node_requests").map_or(0, |(_, n)| *n);
+    say(&format!("    the publisher was asked {served} times by nodes"));
+    if served == 0 {
+        return Err(format!("no node asked: {:?}", status.counters));
+    }
+    // blocks of its own, and nothing else
+    let to = (addresses(lab.node(0)?)?[0], 4080).into();
+    let from = lab.node(1)?;
+    probe::http_get(from, to, &format!("/ipfs/{cid}?format=raw"), secs(10))?;
+    for path in ["/", "/routing/v1/peers/x", "/ipfs/bafkqaaa", &format!("/ipfs/{cid}")] {
+        if probe::http_get(from, to, path, secs(10)).is_ok() {
+            return Err(format!("{path} is served to nodes"));
+        }
+    }
+    Ok(())
+}
+
+/// What one node's routing says, asked on that node.
+fn routing(node: &Node, path: &str) -> Result<String> {
+    let to = (addresses(node)?[0], 8080).into();
+    let body = probe::http_get(node, to, &format!("/routing/v1/{path}"), secs(20))?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+fn providers(lab: &mut Lab) -> Result<()> {
+    let cid = cid(lab.node(0)?)?;
+    let holders = holders(lab, &cid)?;
+    let there: Vec<String> =
+        holders.iter().map(|at| Ok(lab.node(*at)?.id()?.ula_address().to_string())).collect::<Result<_>>()?;
+    for at in 0..NAMES.len() {
+        let node = lab.node(at)?;
+        // whoever asks comes first: it has it or gets it; then the others, by hops
+        let mut order: Vec<(usize, &String)> =
+            holders.iter().map(|h| h.abs_diff(at)).zip(&there).filter(|(hops, _)| *hops > 0).collect();
+        order.sort();
+        let said = wait_for(&format!("providers on {}", node.name()), secs(20), || {
+            let said = routing(node, &format!("providers/{cid}"))?;
+            if said.matches("12D3KooW").count() == order.len() + 1 { Ok(said) } else { Err(said) }
+        })?;
+        // of equally near ones any may come first
+        let seen: Vec<(usize, Option<usize>)> =
+            order.iter().map(|(hops, a)| (*hops, said.find(a.as_str()))).collect();
+        let wrong = |near: &(usize, Option<usize>)| seen.iter().any(|far| far.0 > near.0 && far.1 < near.1);
+        if seen.iter().any(|(_, found)| found.is_none()) || seen.iter().any(wrong) {
+            return Err(format!("{order:?} were expected on {}: {said}", node.name()));
+        }
+        let filtered = routing(node, &format!("providers/{cid}?filter-addrs=ip4,!ip6"))?;
+        if filtered.contains("/ip6/") {
+            return Err(filtered);
+        }
+    }
+    // another node's identifier leads to its gateway
+    let far = lab.node(4)?.id()?.ula_address().to_string();
+    let a = lab.node(0)?;
+    let peers = meshctl(a, &["ipfs", "swarm", "peers"], b"")?;
+    let line = peers.lines().find(|line| line.contains(&far)).ok_or_else(|| peers.clone())?;
+    let id = line.split_once("/p2p/").map(|(_, id)| id.trim()).ok_or_else(|| line.to_owned())?;
+    let said = routing(a, &format!("peers/{id}"))?;
+    if said.contains(&format!("/ip6/{far}/tcp/8080/http")) { Ok(()) } else { Err(said) }
+}
+
+fn older(lab: &mut Lab) -> Result<()> {
+    let file = lab.node(4)?.file("older.txt");
+    std::fs::write(&file, b"from an older build").map_err(told("file"))?;
+    let added = meshctl(lab.node(4)?, &["ipfs", "add", "-Q", &file.display().to_string()], b"")?;
+    let node = lab.node(0)?;
+    let to = (addresses(node)?[0], 8080).into();
+    let page = probe::http_get(node, to, &format!("/ipfs/{}", added.trim()), secs(20))?;
+    if page == b"from an older build" { Ok(()) } else { Err(format!("{} bytes came", page.len())) }
 }
 
 fn repaired(lab: &mut Lab) -> Result<()> {
