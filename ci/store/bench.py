@@ -323,9 +323,9 @@ def adds(table: Table, store: Store, kubo: Kubo | None, folder: pathlib.Path, op
 
 def burnt(table: Table, what: str, store: Store, before: dict[str, float], size: int) -> None:
     """The profile of what was just done: what each thread of the store took of a core's time."""
+    names = {"mesh-store": "network", "blocks": "disk, verification"} | ({"add": "reading, hashing"} if what == "add" else {})
     for thread, seconds in store.cpu().items():
-        if (took := seconds - before.get(thread, 0)) > 0:
-            name = {"mesh-store": "network", "blocks": "disk and verification"}.get(thread, thread)
+        if (name := names.get(thread)) and (took := seconds - before.get(thread, 0)) > 0:
             table.row(f"(CPU of {what}: {name})", "ms/MB", more_is_better=False).ours.append(took * 1e3 / (size / MB))
 
 
