@@ -10,6 +10,8 @@ usage: ./build.sh [VERB] [OPTIONS]        (each verb: ./build.sh VERB --help)
   image     build the SD-card image into build/deploy (default)
   test      lint, unit tests, namespace tests, emulated Pis
   run       boot emulated Pis with the console in this terminal
+  bundle    make an update bundle of the image that was built last
+  sign      sign it; make, show and check keys and bundles
   flash     write the image to an SD card, and read it back
   bench     print the figures: sizes, times, memory
   lint      formatting, warnings, shell and Python checks, licences
@@ -33,6 +35,11 @@ Only what changed is built again. RECIPE: build only these (for example mesh-rou
 Sets up, then runs all tests (--quick: lint, unit and provider tests). Logs are in build/test-logs." ;;
     run) with_python ci/emulator/run.py --help ;;
     flash) with_python ci/flash --help ;;
+    bundle) echo "usage: ./build.sh bundle [--release N] [--floor N] [--needs N] [--except N] [-o FILE]
+Makes build/deploy/p2pmesh-rpi-arm64-<version>.bundle of the newest slot there, without signatures (docs/UPDATE.md)." ;;
+    sign) echo "usage: ./build.sh sign [BUNDLE] --key FILE...    (no BUNDLE: the newest in build/deploy)
+       ./build.sh sign keygen FILE | show BUNDLE | verify BUNDLE --public HEX... [--threshold N]
+Key ceremony and change of keys: docs/UPDATE.md." ;;
     bench) echo "usage: ./build.sh bench [image | names | store [--quick] [--runs N] | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
 names:  the name service: memory, start, answers, conflicts beside avahi; names five hops away (3 minutes).
 store:  durable adds, many small files, GET and CAR, memory, start, beside kubo and dd; a file over three hops beside
@@ -85,6 +92,7 @@ case "$verb" in
   run) setup
     exec python3 ci/emulator/run.py "$@" ;;
   flash) with_python ci/flash "$@" ;;
+  bundle | sign) setup --rust-only; exec ci/bundle "$verb" "$@" ;;
   bench) setup; exec ci/bench "$@" ;;
   lint) setup --rust-only; exec ci/lint "$@" ;;
   setup) setup "$@" ;;

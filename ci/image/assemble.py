@@ -130,7 +130,7 @@ def assemble(args):
         if len(initramfs) > MAX_INITRAMFS or len(kernel) > MAX_KERNEL:
             raise AssembleError(f"kernel ({len(kernel)}) or initramfs ({len(initramfs)}) larger than the boot script loads")
         root = make_root(args, tree, tree.closure(modules["rootfs"] + early, "modules.list"), root_format, work)
-        slot_bytes, _, parts = slot.build(args.version, initramfs, kernel, root)
+        slot_bytes, _, parts = slot.build(args.version, initramfs, kernel, root, args.epoch)
         (out / f"{name}.slot").write_bytes(slot_bytes)
         files = {**firmware_files(board, [args.kernel, *args.firmware]), **boot_files(board, args.epoch, work)}
         card.fat(layout, files, work / "fat.img", args.epoch)

@@ -28,8 +28,8 @@ def _up(value, step):
     return -(-value // step) * step
 
 
-def build(version, initramfs, kernel, root_image):
-    """(slot bytes, header pairs, parts) of a slot. `kernel` is already compressed."""
+def build(version, initramfs, kernel, root_image, release=0):
+    """(slot bytes, header pairs, parts) of a slot. `kernel` is already compressed. `release` grows from one to the next."""
     root_image = root_image.ljust(_up(len(root_image), verity.BLOCK), b"\0")
     root_hash, tree = verity.build(root_image, SALT, TREE_UUID)
     at_initramfs = verity.BLOCK
@@ -43,6 +43,8 @@ def build(version, initramfs, kernel, root_image):
         "S_HOFF": f"{at_tree // SECTOR:x}", "S_HCNT": f"{len(tree) // SECTOR:x}",
         "S_ROOT": root_hash.hex(), "S_SALT": SALT.hex(),
     }
+    if release:
+        pairs["S_REL"] = f"{release:x}"
     slot = bytearray(at_tree + len(tree))
     for offset, data in ((0, envsector.encode(pairs)), (at_initramfs, initramfs), (at_kernel, kernel),
                          (at_root, root_image), (at_tree, tree)):

@@ -14,6 +14,26 @@ pub enum UpdateRequest {
     Confirm,
     /// Makes the other slot the first choice of the next boot; one [`UpdateResponse::Done`].
     Rollback,
+    /// Installs a bundle that the client has. The service asks for pieces with [`UpdateResponse::Want`], each of which
+    /// the client answers with [`UpdateRequest::Data`], and tells how far it is with [`UpdateResponse::Progress`]; at the
+    /// end comes one [`UpdateResponse::Done`] or an error. If the client leaves, the installation ends; it goes on where
+    /// it was when the bundle is offered again.
+    Offer {
+        /// Bytes of the bundle.
+        size: u64,
+        /// Only verify it; nothing is changed.
+        check_only: bool,
+    },
+    /// The bytes asked for last; fewer at the bundle's end.
+    Data(#[serde(with = "crate::bytes")] Vec<u8>),
+    /// Installs a bundle out of the store, which fetches it if need be: [`UpdateResponse::Progress`], then one
+    /// [`UpdateResponse::Done`]. It goes on if the client leaves.
+    Fetch {
+        /// `CID[/path]`.
+        path: String,
+        /// Only verify it; nothing is changed.
+        check_only: bool,
+    },
 }
 
 /// What the update service answers.
@@ -23,6 +43,30 @@ pub enum UpdateResponse {
     Slots(Slots),
     /// It is done: what was changed, for people.
     Done(String),
+    /// These bytes of the bundle are asked for.
+    Want {
+        /// From its start.
+        offset: u64,
+        /// 1 to 128 KiB.
+        len: u32,
+    },
+    /// How far an installation is.
+    Progress(Progress),
+}
+
+/// How far an installation is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Version of the new system; empty while the signatures are not checked.
+    pub version: String,
+    /// The slot that is written.
+    pub slot: String,
+    /// What is being done, for people.
+    pub stage: String,
+    /// Bytes of the system done in this stage.
+    pub done: u64,
+    /// All its bytes; 0 while that is not known.
+    pub total: u64,
 }
 
 /// The slots and how the running one is doing.
@@ -38,6 +82,12 @@ pub struct Slots {
     pub confirmed: bool,
     /// What the health gate waits for, for people; empty when it is open.
     pub waiting_for: Vec<String>,
+    /// Releases below this are not installed.
+    pub floor: u64,
+    /// The installation that is under way.
+    pub installing: Option<Progress>,
+    /// Why the node went back to an older system, and how the last installation ended, for people.
+    pub notes: Vec<String>,
 }
 
 /// One slot.
@@ -47,6 +97,8 @@ pub struct Slot {
     pub name: String,
     /// Version in its header; empty without a valid header.
     pub version: String,
+    /// Number of the release; 0 without one.
+    pub release: u64,
     /// Tries left before the boot script passes it over.
     pub tries_left: u32,
 }

@@ -31,6 +31,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("meshctl", 4),
     ("mesh-sim", 5),
     ("mesh-lab", 5),
+    ("mesh-bundle", 5),
 ];
 
 /// Dependencies between crates of one level.

@@ -99,19 +99,63 @@ impl Card {
         ))
     }
 
+    /// Where an installation writes.
+    pub(crate) const fn disk(&mut self) -> &mut Disk {
+        &mut self.disk
+    }
+
+    /// Reads the boot state anew, after an installation.
+    pub(crate) fn refresh(&mut self) {
+        if let Ok(copies) = read_state(&self.disk) {
+            self.copies = copies;
+        }
+        self.disk.rest();
+    }
+
+    /// The slot that runs.
+    pub(crate) const fn running(&self) -> Slot {
+        self.running
+    }
+
+    /// The other slot would boot: it holds a system and has tries left.
+    pub(crate) fn other_boots(&self) -> bool {
+        let other = self.running.other();
+        self.copies.state.left(other) > 0 && self.header(other).is_ok()
+    }
+
+    /// Release and floor of the running system.
+    pub(crate) fn release(&self) -> (u64, u64) {
+        self.header(self.running).map_or((0, 0), |h| (h.release, h.floor))
+    }
+
+    /// Version of the running system.
+    pub(crate) fn version(&self) -> String {
+        self.header(self.running).map(|h| h.version).unwrap_or_default()
+    }
+
+    /// Where the slots lie; `None` on a card without them.
+    pub(crate) fn partitions(&self) -> Option<[Partition; 2]> {
+        let of = |slot| self.partitions.get(partition_of(slot) - 1).copied().flatten();
+        Some([of(Slot::A)?, of(Slot::B)?])
+    }
+
     /// Both slots as meshctl shows them.
     pub(crate) fn slots(&self) -> ipc::Slots {
-        let slot = |s: Slot| ipc::Slot {
-            name: s.to_string(),
-            version: self.header(s).map(|h| h.version).unwrap_or_default(),
-            tries_left: self.copies.state.left(s),
+        let slot = |s: Slot| {
+            let header = self.header(s).unwrap_or_default();
+            ipc::Slot {
+                name: s.to_string(),
+                version: header.version,
+                release: header.release,
+                tries_left: self.copies.state.left(s),
+            }
         };
         ipc::Slots {
             running: self.running.to_string(),
             slots: vec![slot(Slot::A), slot(Slot::B)],
             order: self.copies.state.order_text(),
             confirmed: self.confirmed(),
-            waiting_for: Vec::new(),
+            ..ipc::Slots::default()
         }
     }
 

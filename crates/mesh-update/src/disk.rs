@@ -5,16 +5,27 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-use update_core::SECTOR;
+use rustix::fs::{Advice, OFlags, fadvise};
+use update_core::bundle::{BLOCK, MAX_CHUNK};
+use update_core::{Medium, SECTOR};
+
+/// The most that is read or written at a time.
+const PIECE: usize = MAX_CHUNK + 2 * BLOCK;
 
 /// One sector in memory, aligned as direct I/O wants it.
 #[repr(align(4096))]
 struct Aligned([u8; SECTOR]);
 
+/// Memory for longer stretches, aligned in the same way.
+#[repr(align(4096))]
+struct Piece([u8; PIECE]);
+
 /// A card, or a file that stands for one.
 pub(crate) struct Disk {
     file: File,
+    direct: bool,
+    /// Only there while something is installed.
+    piece: Option<Box<Piece>>,
 }
 
 impl Disk {
@@ -25,12 +36,12 @@ impl Disk {
             OpenOptions::new().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
         };
         if let Ok(file) = open(OFlags::DIRECT | OFlags::CLOEXEC) {
-            let disk = Self { file };
+            let disk = Self { file, direct: true, piece: None };
             if disk.read(0).is_ok() {
                 return Ok(disk);
             }
         }
-        Ok(Self { file: open(OFlags::CLOEXEC)? })
+        Ok(Self { file: open(OFlags::CLOEXEC)?, direct: false, piece: None })
     }
 
     /// Reads a sector.
@@ -50,6 +61,45 @@ impl Disk {
                 ErrorKind::InvalidData,
                 "the card gives back something else than was written",
             ));
+        }
+        Ok(())
+    }
+}
+
+impl Disk {
+    /// Gives back the memory for longer stretches.
+    pub(crate) fn rest(&mut self) {
+        self.piece = None;
+    }
+
+    fn piece(&mut self, len: usize) -> io::Result<(&File, &mut [u8])> {
+        let piece = self.piece.get_or_insert_with(|| Box::new(Piece([0; PIECE])));
+        let bytes = piece.0.get_mut(..len).ok_or(io::Error::from(ErrorKind::InvalidInput))?;
+        Ok((&self.file, bytes))
+    }
+}
+
+impl Medium for Disk {
+    type Error = io::Error;
+
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let (file, piece) = self.piece(bytes.len())?;
+        file.read_exact_at(piece, offset)?;
+        bytes.copy_from_slice(piece);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (file, piece) = self.piece(bytes.len())?;
+        piece.copy_from_slice(bytes);
+        file.write_all_at(piece, offset)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        if !self.direct {
+            // What is read next comes from the medium, as far as there is one.
+            fadvise(&self.file, 0, None, Advice::DontNeed)?;
         }
         Ok(())
     }

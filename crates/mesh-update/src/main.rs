@@ -1,15 +1,19 @@
-//! `mesh-update`: reads the slots and confirms the running one once the node is healthy (level 4).
+//! `mesh-update`: installs update bundles, and confirms the running slot once the node is healthy (level 4).
 //!
 //! Rules are in `update-core`; here are the card (`disk.rs`, `card.rs`), the questions to the other services
-//! (`probe.rs`) and the driver loop.
+//! (`probe.rs`), installations under way (`job.rs`), their bytes from the store (`fetch.rs`), what is kept from boot to
+//! boot (`notes.rs`), and the driver loop.
 //!
 //! Rights: the service runs as the user `mesh-update` without capabilities. It must read the card's first
-//! sector, the slots' first sectors and the two boot-state sectors, and write one of the latter at a time;
-//! they lie outside every partition, so it is given the card's device node (`root:disk 0660`, with the group
+//! sector and the slots, and write the slot that does not run and the two boot-state sectors; the latter
+//! lie outside every partition, so it is given the card's device node (`root:disk 0660`, with the group
 //! `disk` as supplementary group of this user alone) and nothing else.
 
 mod card;
 mod disk;
+mod fetch;
+mod job;
+mod notes;
 mod probe;
 mod service;
 
@@ -21,7 +25,7 @@ const NAME: &str = "mesh-update";
 const ABOUT: About = About {
     name: NAME,
     version: env!("CARGO_PKG_VERSION"),
-    what: "reads the slots and confirms the running one",
+    what: "installs updates and confirms the running slot",
     flags: FLAGS,
     check: mesh_config::check,
 };
@@ -37,6 +41,18 @@ const FLAGS: &[Flag] = &[
         value: Some("A|B"),
         many: false,
         help: "the running slot (default: as the kernel was told)",
+    },
+    Flag {
+        name: "--patience",
+        value: Some("SECONDS"),
+        many: false,
+        help: "for how long a new system may fail to prove good before the node starts again (default 600)",
+    },
+    Flag {
+        name: "--board",
+        value: Some("NAME"),
+        many: true,
+        help: "what this board is (default: the device tree's compatible)",
     },
     Flag {
         name: "--gate",

@@ -4,29 +4,49 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mesh_config::Config;
+use mesh_ipc::supervisor::{SupervisorRequest, SupervisorResponse};
 use mesh_ipc::update::{Slots, UpdateRequest, UpdateResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
 use mesh_sys::clock;
-use mesh_sys::control::{Server, ServerEvent};
+use mesh_sys::control::{Client, ClientId, Server, ServerEvent};
 use mesh_sys::poll::Poller;
 use mesh_sys::service::Args;
 use mesh_sys::signal::{Signal, Signals};
 use mesh_types::{Duration, Instant};
-use update_core::{Gate, GateConfig, Input, Output, Slot};
+use update_core::{Gate, GateConfig, Input, Install, InstallConfig, Output, Policy, Slot, test_keys};
 
 use crate::card::Card;
 use crate::disk;
-use crate::probe::{Probes, Report};
+use crate::fetch::Fetch;
+use crate::job::{Job, LEFT, Source, Step};
+use crate::notes::{Notes, Trial};
+use crate::probe::{ACCESS_POINT, CONSOLE, NEIGHBOUR, Probes, Report, STORE as STORE_READS};
 
 /// The services that must answer, unless others are named.
-const GATE: &[&str] = &["mesh-supervisor", "mesh-radio", "mesh-router", "mesh-mdns", "mesh-store"];
+const GATE: &[&str] = &[
+    "mesh-supervisor",
+    "mesh-radio",
+    "mesh-router",
+    "mesh-mdns",
+    "mesh-store",
+    ACCESS_POINT,
+    STORE_READS,
+    CONSOLE,
+];
 /// Pause between two questions to a service.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the reason for waiting is kept during a trial, to spare the card.
+const TRIAL_NOTES: u32 = 20;
+const BUSY: &str = "a bundle is being installed; wait until that is done (meshctl update status)";
+const TEST_KEYS: &str = "update.keys holds a test key, whose secret everybody knows: anybody can change this node. \
+                         Put keys of your own there (docs/UPDATE.md)";
 /// Pause before a confirmation that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
 // Tokens below are the probes' places in their list.
 const SIGNALS: u64 = 100;
+const STORE: u64 = 101;
 const CONTROL: u64 = 1000;
 
 /// What the command line and the kernel say.
@@ -35,6 +55,11 @@ pub(crate) struct Options {
     slot: Option<Slot>,
     disk: Option<PathBuf>,
     gate: GateConfig,
+    policy: Policy,
+    /// How long a new system may take until the gate opens.
+    patience: Duration,
+    run_dir: PathBuf,
+    state_dir: PathBuf,
 }
 
 impl Options {
@@ -49,15 +74,51 @@ impl Options {
         };
         let stable = args.one("--stable").map_or(Ok(10), str::parse);
         let stable = stable.map_err(|_| "--stable needs a number of seconds".to_owned())?;
+        let patience = args.one("--patience").map_or(Ok(600), str::parse);
+        let patience = patience.map_err(|_| "--patience needs a number of seconds".to_owned())?;
         let named = args.all("--gate");
         let services =
             if named.is_empty() { GATE.iter().map(|s| (*s).to_owned()).collect() } else { named.to_vec() };
         let gate = GateConfig { services, interval: INTERVAL, stable: Duration::from_secs(stable) };
-        Ok(Self { slot, disk: args.one("--disk").map(PathBuf::from), gate })
+        let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
+        Ok(Self {
+            slot,
+            disk: args.one("--disk").map(PathBuf::from),
+            gate,
+            policy: policy(&loaded.config, args.all("--board")),
+            patience: Duration::from_secs(patience),
+            run_dir: args.run_dir.clone(),
+            state_dir: args.state_dir.clone(),
+        })
+    }
+}
+
+/// What this node asks of a bundle, as far as it does not change.
+fn policy(config: &Config, boards: &[String]) -> Policy {
+    let compatible = || {
+        let texts = fs::read("/proc/device-tree/compatible").unwrap_or_default();
+        let texts = texts.split(|b| *b == 0).filter(|t| !t.is_empty());
+        texts.map(|t| String::from_utf8_lossy(t).into_owned()).collect()
+    };
+    Policy {
+        keys: config.update.keys.clone(),
+        threshold: config.update.threshold.map(usize::from),
+        boards: if boards.is_empty() { compatible() } else { boards.to_vec() },
+        ..Policy::default()
     }
 }
 
 struct Service {
+    run_dir: PathBuf,
+    policy: Policy,
+    notes: Notes,
+    job: Option<Job>,
+    /// How the last installation ended.
+    last: Option<String>,
+    /// A neighbour was there when the installation began.
+    neighbour: bool,
+    /// When a new system whose gate is still closed is given up for this boot.
+    give_up_at: Option<Instant>,
     started: Instant,
     card: Option<Card>,
     /// Why there is no card where there should be one, or why the last change failed.
@@ -66,6 +127,8 @@ struct Service {
     probes: Probes,
     retry_at: Option<Instant>,
     last_waiting: Vec<String>,
+    /// Times that the reason for waiting may still be kept.
+    trial_notes: u32,
 }
 
 /// Runs until SIGTERM.
@@ -79,7 +142,8 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
     let mut events = Vec::new();
     loop {
         service.advance(&poller, clock::now());
-        poller.wait(service.deadline(), &mut events)?;
+        let busy = service.install(&poller, &mut server, clock::now());
+        poller.wait(if busy { Some(clock::now()) } else { service.deadline() }, &mut events)?;
         for event in events.drain(..) {
             if event.token == SIGNALS {
                 while let Some(signal) = signals.next() {
@@ -90,10 +154,19 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
                 }
             } else if server.owns(event.token) {
                 for what in server.handle(&poller, event) {
-                    if let ServerEvent::Request(client, request) = what {
-                        let answer = service.answer(request, clock::now());
-                        server.send(&poller, client, &answer);
+                    match what {
+                        ServerEvent::Request(client, request) => {
+                            if let Some(answer) = service.answer(&poller, client, request, clock::now()) {
+                                server.send(&poller, client, &answer);
+                            }
+                        }
+                        ServerEvent::Gone(client) => service.gone(client),
                     }
+                }
+            } else if event.token == STORE {
+                let failed = service.job.as_mut().and_then(|job| job.handle(&poller, event).err());
+                if let Some(e) = failed {
+                    service.over(&poller, &mut server, Err(e));
                 }
             } else if let Some(report) = service.probes.handle(&poller, event) {
                 service.report(report, clock::now());
@@ -103,9 +176,21 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
 }
 
 impl Service {
-    fn new(run_dir: &Path, options: Options, now: Instant) -> Self {
+    fn new(run_dir: &Path, mut options: Options, now: Instant) -> Self {
+        let notes = Notes::new(&options.state_dir);
+        let trial = notes.trial().filter(|t| Some(t.slot) == options.slot);
+        if trial.as_ref().is_some_and(|t| t.neighbour) {
+            options.gate.services.push(NEIGHBOUR.into());
+        }
         let probes = Probes::new(run_dir.to_path_buf(), &options.gate.services);
         let mut service = Self {
+            run_dir: options.run_dir,
+            policy: options.policy,
+            notes,
+            job: None,
+            last: None,
+            neighbour: false,
+            give_up_at: trial.map(|_| now + options.patience),
             started: now,
             card: None,
             trouble: None,
@@ -113,7 +198,11 @@ impl Service {
             probes,
             retry_at: None,
             last_waiting: Vec::new(),
+            trial_notes: TRIAL_NOTES,
         };
+        if service.policy.keys.iter().any(|k| test_keys().contains(k)) {
+            log::error!("{TEST_KEYS}");
+        }
         let Some(slot) = options.slot else {
             log::info!("no boot slots here: this system was not started from a p2pmesh card");
             return service;
@@ -137,6 +226,9 @@ impl Service {
                 card.problems().iter().for_each(|p| log::warn!("{p}"));
                 service.gate = (!card.confirmed()).then(|| Gate::new(options.gate, now));
                 service.card = Some(card);
+                if let Some(trial) = service.failed_trial() {
+                    log::warn!("{}", trial.why());
+                }
             }
             Err(e) => {
                 log::error!("{e}");
@@ -148,7 +240,8 @@ impl Service {
 
     fn deadline(&self) -> Option<Instant> {
         let gate = self.gate.as_ref().and_then(Gate::poll_timeout);
-        [self.retry_at, gate].into_iter().flatten().min()
+        let give_up = self.give_up_at.filter(|_| self.gate.is_some());
+        [self.retry_at, gate, give_up].into_iter().flatten().min()
     }
 
     /// Lets time pass for the gate and does what it asks for.
@@ -178,13 +271,40 @@ impl Service {
                 if waiting.is_empty() { "all services answer".into() } else { waiting.join("; ") }
             );
             self.last_waiting = waiting;
+            self.note_trial();
         }
         if open {
             self.confirm(now, "the health gate is open");
+        } else if self.give_up_at.is_some_and(|at| now >= at) {
+            self.give_up();
+        }
+    }
+
+    /// A new system did not prove good in time: the next boot is another try, or the old system.
+    fn give_up(&mut self) {
+        self.give_up_at = None;
+        // Only where there is something to go back to.
+        let Some(other) = self.card.as_ref().filter(|c| c.other_boots()).map(|c| c.running().other()) else {
+            return;
+        };
+        log::error!(
+            "the health gate did not open in time: the node starts again; slot {other} is the fallback"
+        );
+        let asked = Client::<SupervisorRequest, SupervisorResponse>::connect(
+            &self.run_dir,
+            "mesh-supervisor",
+            std::time::Duration::from_secs(5),
+        )
+        .and_then(|mut c| c.request(&Request::Service(SupervisorRequest::Reboot)));
+        match asked {
+            Ok(Response::Service(_)) => {}
+            Ok(_) => log::error!("mesh-supervisor does not start the node again"),
+            Err(e) => log::error!("mesh-supervisor can't be asked to start the node again: {e}"),
         }
     }
 
     fn report(&mut self, (service, result): Report, now: Instant) {
+        self.neighbour |= service == NEIGHBOUR && result.is_ok();
         if let Some(gate) = &mut self.gate {
             feed(gate, &service, &result, now);
         }
@@ -200,6 +320,17 @@ impl Service {
                 self.probes.close();
                 self.retry_at = None;
                 self.trouble = None;
+                let floor = card.release().1;
+                let running = card.running();
+                if let Err(e) = self.notes.raise_floor(floor) {
+                    log::warn!("the floor of {floor} can't be kept: {e}");
+                }
+                // A trial of the other slot that failed stays worth knowing.
+                if self.notes.trial().is_some_and(|t| t.slot == running)
+                    && let Err(e) = self.notes.forget_trial()
+                {
+                    log::warn!("the note about the trial can't be removed: {e}");
+                }
                 Response::Service(UpdateResponse::Done(done))
             }
             Err(e) => {
@@ -231,32 +362,208 @@ impl Service {
     }
 
     fn no_slots(&self) -> Response<UpdateResponse> {
-        Response::Error(self.trouble.clone().unwrap_or_else(|| {
-            "no boot slots here: this system was not started from a p2pmesh card, so there is nothing to confirm or roll back"
-                .into()
-        }))
+        Response::Error(self.why_no_slots())
     }
 
-    fn answer(&mut self, request: Request<UpdateRequest>, now: Instant) -> Response<UpdateResponse> {
-        match request {
-            Request::Status => Response::Status(self.status(now)),
-            Request::Service(UpdateRequest::Slots) => {
-                Response::Service(UpdateResponse::Slots(self.slots(now)))
+    fn why_no_slots(&self) -> String {
+        self.trouble.clone().unwrap_or_else(|| {
+            "no boot slots here: this system was not started from a p2pmesh card, so there is nothing to confirm, roll back or install"
+                .into()
+        })
+    }
+
+    /// The answer, unless it comes later.
+    fn answer(
+        &mut self,
+        poller: &Poller,
+        client: ClientId,
+        request: Request<UpdateRequest>,
+        now: Instant,
+    ) -> Option<Response<UpdateResponse>> {
+        let request = match request {
+            Request::Status => return Some(Response::Status(self.status(now))),
+            Request::Service(request) => request,
+        };
+        Some(match request {
+            UpdateRequest::Slots => Response::Service(UpdateResponse::Slots(self.slots(now))),
+            UpdateRequest::Confirm => self.confirm(now, "asked for"),
+            UpdateRequest::Rollback if self.job.is_some() => Response::Error(BUSY.into()),
+            UpdateRequest::Rollback => self.rollback(),
+            UpdateRequest::Offer { size, check_only } => {
+                return self
+                    .begin(poller, client, Some(size), check_only, now, |_| Ok(Source::Client))
+                    .err()
+                    .map(Response::Error);
             }
-            Request::Service(UpdateRequest::Confirm) => self.confirm(now, "asked for"),
-            Request::Service(UpdateRequest::Rollback) => self.rollback(),
+            UpdateRequest::Fetch { path, check_only } => {
+                let run_dir = self.run_dir.clone();
+                let source = |reuse: &mut bool| {
+                    *reuse = true;
+                    Ok(Source::Store(Box::new(Fetch::start(&run_dir, poller, STORE, path)?)))
+                };
+                return self.begin(poller, client, None, check_only, now, source).err().map(Response::Error);
+            }
+            UpdateRequest::Data(bytes) => {
+                let step = match (&mut self.job, &mut self.card) {
+                    (Some(job), Some(card)) => job.data(card.disk(), client, &bytes),
+                    _ => return Some(Response::Error("bytes came, but nothing is being installed".into())),
+                };
+                match step {
+                    Step::Over(result) => return self.ended(result),
+                    Step::Again | Step::Wait => return None,
+                }
+            }
+        })
+    }
+
+    /// Starts an installation; its answers come later.
+    fn begin(
+        &mut self,
+        poller: &Poller,
+        client: ClientId,
+        total: Option<u64>,
+        check_only: bool,
+        now: Instant,
+        source: impl FnOnce(&mut bool) -> Result<Source, String>,
+    ) -> Result<(), String> {
+        if self.job.is_some() {
+            return Err(BUSY.into());
         }
+        let Some(card) = &self.card else { return Err(self.why_no_slots()) };
+        let Some(partitions) = card.partitions() else {
+            return Err("the card has no second slot; flash it anew".into());
+        };
+        let mut reuse = false;
+        let source = source(&mut reuse)?;
+        let (running, floor) = card.release();
+        // The floor of a system on trial does not count yet.
+        let floor = if card.confirmed() { floor } else { 0 };
+        let policy = Policy { running, floor: floor.max(self.notes.floor()), ..self.policy.clone() };
+        let config = InstallConfig { policy, running: card.running(), partitions, total, check_only, reuse };
+        if self.gate.is_none() && !check_only {
+            // Whether the node is not alone: the new system is held to it.
+            self.neighbour = false;
+            self.probes = Probes::new(self.run_dir.clone(), &[NEIGHBOUR.into()]);
+            if let Some(report) = self.probes.ask(poller, NEIGHBOUR) {
+                self.report(report, now);
+            }
+        }
+        self.job = Some(Job::new(Install::new(config), source, check_only, client, now));
+        Ok(())
+    }
+
+    /// Does a piece of the installation; true if there is more to do at once.
+    fn install(
+        &mut self,
+        poller: &Poller,
+        server: &mut Server<UpdateRequest, UpdateResponse>,
+        now: Instant,
+    ) -> bool {
+        let (Some(job), Some(card)) = (&mut self.job, &mut self.card) else { return false };
+        match job.step(card.disk(), poller, server, now) {
+            Step::Again => true,
+            Step::Wait => false,
+            Step::Over(result) => {
+                self.over(poller, server, result);
+                false
+            }
+        }
+    }
+
+    /// The installation ended: whoever began it is told.
+    fn over(
+        &mut self,
+        poller: &Poller,
+        server: &mut Server<UpdateRequest, UpdateResponse>,
+        result: Result<String, String>,
+    ) {
+        let client = self.job.as_ref().and_then(Job::client);
+        let answer = self.ended(result);
+        if let (Some(client), Some(answer)) = (client, answer) {
+            server.send(poller, client, &answer);
+        }
+    }
+
+    fn ended(&mut self, result: Result<String, String>) -> Option<Response<UpdateResponse>> {
+        let job = self.job.take()?;
+        let card = self.card.as_mut()?;
+        card.refresh();
+        match &result {
+            Ok(done) if !job.check_only() => {
+                log::info!("{done}");
+                let version = job.install().header().version.clone();
+                let neighbour = self.neighbour;
+                let trial =
+                    Trial { slot: job.install().target(), version, neighbour, waited_for: Vec::new() };
+                if let Err(e) = self.notes.keep_trial(&trial) {
+                    log::warn!("the note about the trial can't be kept: {e}");
+                }
+            }
+            Ok(_) => {}
+            Err(e) => log::warn!("the bundle is not installed: {e}"),
+        }
+        self.last = Some(match &result {
+            Ok(done) => done.clone(),
+            Err(e) => format!("the last bundle was not installed: {e}"),
+        });
+        Some(match result {
+            Ok(done) => Response::Service(UpdateResponse::Done(done)),
+            Err(e) => Response::Error(e),
+        })
+    }
+
+    /// A client left; what it was sending ends here.
+    fn gone(&mut self, client: ClientId) {
+        if self.job.as_mut().is_some_and(|job| job.gone(client)) {
+            let _ = self.ended(Err(LEFT.into()));
+        }
+    }
+
+    /// Keeps what the gate waits for, so that the other slot can tell if it never opens.
+    fn note_trial(&mut self) {
+        let Some(card) = self.card.as_ref().filter(|_| !self.last_waiting.is_empty()) else { return };
+        let (slot, version) = (card.running(), card.version());
+        let Some(trial) = self.notes.trial().filter(|t| t.slot == slot && t.version == version) else {
+            return;
+        };
+        if self.trial_notes == 0 {
+            return;
+        }
+        self.trial_notes -= 1;
+        let trial = Trial { waited_for: self.last_waiting.clone(), ..trial };
+        if let Err(e) = self.notes.keep_trial(&trial) {
+            log::warn!("the note about the trial can't be kept: {e}");
+        }
+    }
+
+    /// The last trial, if it was the other slot's, and that has no tries left.
+    fn failed_trial(&self) -> Option<Trial> {
+        let slots = self.card.as_ref()?.slots();
+        let trial = self.notes.trial()?;
+        let name = trial.slot.to_string();
+        let given_up =
+            |s: &mesh_ipc::update::Slot| s.name == name && s.tries_left == 0 && s.version == trial.version;
+        (slots.running != name && slots.slots.iter().any(given_up)).then_some(trial)
     }
 
     fn slots(&self, now: Instant) -> Slots {
         let slots = self.card.as_ref().map(Card::slots).unwrap_or_default();
         let waiting_for = self.gate.as_ref().map(|g| g.waiting_for(now)).unwrap_or_default();
-        Slots { waiting_for, ..slots }
+        let notes = self.failed_trial().map(|t| t.why()).into_iter().chain(self.last.clone()).collect();
+        let floor = self
+            .notes
+            .floor()
+            .max(self.card.as_ref().map_or(0, |c| if c.confirmed() { c.release().1 } else { 0 }));
+        Slots { waiting_for, floor, installing: self.job.as_ref().map(Job::progress), notes, ..slots }
     }
 
     fn status(&self, now: Instant) -> ServiceStatus {
         let mut problems: Vec<String> = self.trouble.iter().cloned().collect();
         problems.extend(self.card.as_ref().map(Card::problems).unwrap_or_default());
+        problems.extend(self.failed_trial().map(|t| t.why()));
+        if self.policy.keys.iter().any(|k| test_keys().contains(k)) {
+            problems.push(TEST_KEYS.into());
+        }
         let confirmed = self.card.as_ref().is_some_and(Card::confirmed);
         ServiceStatus {
             service: crate::NAME.into(),

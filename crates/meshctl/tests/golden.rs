@@ -228,6 +228,7 @@ fn slots_are_shown_and_changed() {
         let slot = |name: &str, version: &str, tries_left| Slot {
             name: name.into(),
             version: version.into(),
+            release: 7,
             tries_left,
         };
         vec![match request {
@@ -237,9 +238,21 @@ fn slots_are_shown_and_changed() {
                 order: "A B".into(),
                 confirmed: false,
                 waiting_for: vec!["mesh-radio: it is not running".into()],
+                notes: vec!["the node went back from version 0.2.0 in slot B: it hung".into()],
+                ..Slots::default()
             })),
             UpdateRequest::Confirm => Response::Service(UpdateResponse::Done("slot A is confirmed".into())),
             UpdateRequest::Rollback => Response::Error("slot B holds no valid system".into()),
+            UpdateRequest::Offer { size: 10, check_only: false } => {
+                Response::Service(UpdateResponse::Want { offset: 4, len: 100 })
+            }
+            UpdateRequest::Data(bytes) if bytes == b"456789" => {
+                Response::Service(UpdateResponse::Done("it is in slot B".into()))
+            }
+            UpdateRequest::Fetch { path, check_only: true } => {
+                Response::Error(format!("{path}: wrong board"))
+            }
+            other => Response::Error(format!("{other:?}")),
         }]
     });
     assert_eq!(
@@ -248,8 +261,19 @@ fn slots_are_shown_and_changed() {
          A     0.1.0              2           running, on trial; first choice of the next boot\n\
          B     (no valid system)  0           passed over at boot\n\
          \n\
-         on trial until all is well; waiting for:\n  mesh-radio: it is not running\n"
+         on trial until all is well; waiting for:\n  mesh-radio: it is not running\n\n\
+         the node went back from version 0.2.0 in slot B: it hung\n"
     );
+    let bundle = std::env::temp_dir().join(format!("meshctl-bundle-{}", std::process::id()));
+    std::fs::write(&bundle, "0123456789").unwrap();
+    let path = bundle.to_str().unwrap();
+    assert_eq!(node.good(&["update", "apply", path]), "it is in slot B\n");
+    assert_eq!(node.good(&["update", "apply", path, "--json"]), "{\n  \"done\": \"it is in slot B\"\n}\n");
+    std::fs::remove_file(&bundle).unwrap();
+    let cid = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u";
+    assert_eq!(node.bad(&["update", "check", cid], 1), format!("meshctl: {cid}: wrong board\n"));
+    assert!(node.bad(&["update", "apply", path], 1).contains("No such file"));
+    assert!(node.bad(&["update", "apply"], 2).contains("needs a file or a CID"));
     assert_eq!(node.good(&["update", "confirm"]), "slot A is confirmed\n");
     assert_eq!(node.bad(&["update", "rollback"], 1), "meshctl: slot B holds no valid system\n");
 }

@@ -186,6 +186,11 @@ impl Install {
         }
     }
 
+    /// The bundle's length, where it becomes known only later.
+    pub const fn set_total(&mut self, total: u64) {
+        self.config.total = Some(total);
+    }
+
     /// What it needs next.
     pub fn next(&self) -> Next {
         match &self.phase {

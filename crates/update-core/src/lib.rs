@@ -38,7 +38,7 @@ pub use header::{Extent, Part, SlotHeader};
 pub use install::{Install, InstallConfig, InstallError, Next, Stage};
 pub use mbr::{Partition, parse_mbr};
 pub use medium::{Medium, StateError, read_state, write_state};
-pub use policy::Policy;
+pub use policy::{Policy, test_keys, test_seed};
 pub use refusal::Refusal;
 pub use sector::{SECTOR, SectorError, Vars};
 pub use state::{

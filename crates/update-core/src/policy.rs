@@ -1,12 +1,23 @@
 //! What a node asks of a bundle before it touches anything: signatures, board, age, size.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 
-use crate::bundle::{BLOCK, Manifest, Signature, signed_message};
+use crate::bundle::{BLOCK, Manifest, Signature, sha256, signed_message};
 use crate::refusal::Refusal;
+
+/// Secret seeds of the test keys, number 1 to 3: everybody knows them. Nodes that accept them say so loudly.
+pub fn test_seed(number: u8) -> [u8; 32] {
+    sha256(format!("p2pmesh update test key {number}: never for a node that matters").as_bytes())
+}
+
+/// Public keys of the test keys.
+pub fn test_keys() -> [[u8; 32]; 3] {
+    [1, 2, 3].map(|n| SigningKey::from_bytes(&test_seed(n)).verifying_key().to_bytes())
+}
 
 /// The node's side of the comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

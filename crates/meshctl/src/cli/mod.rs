@@ -336,11 +336,13 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "update",
-        usage: "status | confirm | rollback",
-        operands: (1, 1),
-        words: &["status", "confirm", "rollback"],
-        about: "the two system slots",
-        details: "status shows what is in them and which one runs. confirm declares the running system good now, without \
+        usage: "status | apply FILE|CID | check [FILE|CID] | confirm | rollback",
+        operands: (1, 2),
+        words: &["status", "apply", "check", "confirm", "rollback"],
+        about: "the two system slots, and new systems",
+        details: "status shows what is in the slots, which one runs, and why the node went back to an older system. apply \
+                  installs a signed bundle, from a file or out of the mesh, into the slot that does not run; the next boot \
+                  tries it. check only verifies it: signatures, board, age, every byte. confirm declares the running system good now, without \
                   waiting for the health gate. rollback makes the other slot the first choice of the next boot.",
         flags: &[],
         run: update::update,

@@ -1,5 +1,10 @@
 //! `update`.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
 use mesh_ipc::update::{Slot, Slots, UpdateRequest, UpdateResponse};
 
 use crate::cli::{Args, Context};
@@ -7,34 +12,104 @@ use crate::client::{PATIENCE, Service};
 use crate::failure::Failure;
 use crate::json::{Json, object};
 use crate::out::Out;
-use crate::table::{Table, clean};
+use crate::progress::Progress;
+use crate::table::{Table, bytes, clean};
 
 const SERVICE: &str = "mesh-update";
+/// How long nothing may be heard during an installation: a card that is slow, blocks that come from far away.
+const LONG: Duration = Duration::from_secs(300);
+
+type Updates = Service<UpdateRequest, UpdateResponse>;
 
 pub(crate) fn update(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
-    let request = match args.operand(0)? {
-        "confirm" => UpdateRequest::Confirm,
-        "rollback" => UpdateRequest::Rollback,
-        _ => UpdateRequest::Slots,
+    let (word, what) = (args.operand(0)?, args.operands.get(1));
+    let installs = matches!(word, "apply" | "check");
+    match what {
+        Some(_) if !installs => return Err(Failure::Usage(format!("update {word} takes nothing more"))),
+        None if word == "apply" => return Err(Failure::Usage("update apply needs a file or a CID".into())),
+        _ => {}
+    }
+    let done = match (word, what) {
+        ("apply" | "check", Some(what)) => install(ctx, Path::new(what), word == "check")?,
+        ("confirm", _) => change(ctx, UpdateRequest::Confirm)?,
+        ("rollback", _) => change(ctx, UpdateRequest::Rollback)?,
+        _ => {
+            let slots = fetch(ctx)?;
+            return if ctx.json {
+                out.line(&to_json(&slots).to_string())
+            } else {
+                out.text(&to_text(&slots))
+            };
+        }
     };
-    let mut service: Service<UpdateRequest, UpdateResponse> =
-        Service::connect(&ctx.run_dir, SERVICE, PATIENCE)?;
+    if ctx.json { out.line(&object! { "done" => done }.to_string()) } else { out.line(&clean(&done)) }
+}
+
+fn change(ctx: &Context, request: UpdateRequest) -> Result<String, Failure> {
+    let mut service: Updates = Service::connect(&ctx.run_dir, SERVICE, PATIENCE)?;
     match service.request(request)? {
-        UpdateResponse::Slots(slots) if ctx.json => out.line(&to_json(&slots).to_string()),
-        UpdateResponse::Slots(slots) => out.text(&to_text(&slots)),
-        UpdateResponse::Done(text) if ctx.json => out.line(&object! { "done" => text }.to_string()),
-        UpdateResponse::Done(text) => out.line(&clean(&text)),
+        UpdateResponse::Done(text) => Ok(text),
+        _ => Err(service.odd()),
     }
 }
 
 /// Both slots.
 pub(crate) fn fetch(ctx: &Context) -> Result<Slots, Failure> {
-    let mut service: Service<UpdateRequest, UpdateResponse> =
-        Service::connect(&ctx.run_dir, SERVICE, PATIENCE)?;
+    let mut service: Updates = Service::connect(&ctx.run_dir, SERVICE, PATIENCE)?;
     match service.request(UpdateRequest::Slots)? {
         UpdateResponse::Slots(slots) => Ok(slots),
-        UpdateResponse::Done(_) => Err(service.odd()),
+        _ => Err(service.odd()),
     }
+}
+
+/// Hands a bundle to the service, or tells it which one to get from the store.
+fn install(ctx: &Context, what: &Path, check_only: bool) -> Result<String, Failure> {
+    let bad = |e: std::io::Error| Failure::new(format!("{}: {e}", what.display()));
+    let mut file = match File::open(what) {
+        Ok(file) => Some(file),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_content(what) => None,
+        Err(e) => return Err(bad(e)),
+    };
+    let request = match &mut file {
+        Some(file) => UpdateRequest::Offer { size: file.seek(SeekFrom::End(0)).map_err(bad)?, check_only },
+        None => UpdateRequest::Fetch { path: what.to_string_lossy().into_owned(), check_only },
+    };
+    let mut service: Updates = Service::connect(&ctx.run_dir, SERVICE, LONG)?;
+    service.send(request)?;
+    let (mut stage, mut shown) = (String::new(), 0);
+    let mut progress = Progress::new(true, None);
+    loop {
+        match service.receive()? {
+            UpdateResponse::Done(text) => return Ok(text),
+            UpdateResponse::Want { offset, len } => {
+                let Some(file) = &mut file else { return Err(service.odd()) };
+                let mut piece = Vec::with_capacity(len as usize);
+                file.seek(SeekFrom::Start(offset)).map_err(bad)?;
+                file.take(len.into()).read_to_end(&mut piece).map_err(bad)?;
+                service.send(UpdateRequest::Data(piece))?;
+            }
+            UpdateResponse::Progress(now) => {
+                if now.stage != stage {
+                    progress.clear();
+                    progress = Progress::new(true, Some(now.total));
+                    (stage, shown) = (now.stage, 0);
+                }
+                progress.set_total(Some(now.total));
+                progress.more(now.done.saturating_sub(shown));
+                shown = now.done;
+            }
+            UpdateResponse::Slots(_) => return Err(service.odd()),
+        }
+    }
+}
+
+/// Whether a word that is no file can be a path of the store: `CID[/path]`, `/ipfs/CID[/path]`, `/ipns/NAME`.
+fn is_content(word: &Path) -> bool {
+    let Some(text) = word.to_str() else { return false };
+    let first = text.split('/').next().unwrap_or_default();
+    text.starts_with("/ipfs/")
+        || text.starts_with("/ipns/")
+        || (first.len() >= 46 && first.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 fn to_json(s: &Slots) -> Json {
@@ -44,8 +119,13 @@ fn to_json(s: &Slots) -> Json {
         "confirmed" => s.confirmed,
         "waiting_for" => s.waiting_for.as_slice(),
         "slots" => Json::list(&s.slots, |slot| object! {
-            "name" => &slot.name, "version" => &slot.version, "tries_left" => slot.tries_left,
+            "name" => &slot.name, "version" => &slot.version, "release" => slot.release, "tries_left" => slot.tries_left,
         }),
+        "floor" => s.floor,
+        "installing" => s.installing.as_ref().map(|p| object! {
+            "version" => &p.version, "slot" => &p.slot, "stage" => &p.stage, "done" => p.done, "total" => p.total,
+        }),
+        "notes" => s.notes.as_slice(),
     }
 }
 
@@ -77,5 +157,37 @@ fn to_text(s: &Slots) -> String {
         text.push_str("\non trial until all is well; waiting for:\n");
         text.extend(s.waiting_for.iter().map(|w| format!("  {}\n", clean(w))));
     }
+    if let Some(p) = &s.installing {
+        let version = if p.version.is_empty() { "a bundle" } else { &p.version };
+        let (done, total) = (bytes(p.done), bytes(p.total));
+        text.push_str(&format!(
+            "\n{} goes into slot {}: {}, {done} of {total}\n",
+            clean(version),
+            p.slot,
+            clean(&p.stage)
+        ));
+    }
+    if !s.notes.is_empty() {
+        text.push('\n');
+        text.extend(s.notes.iter().map(|n| format!("{}\n", clean(n))));
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_content() {
+        for (word, content) in [
+            ("QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u", true),
+            ("bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi/x.bundle", true),
+            ("/ipfs/bafk/x", true),
+            ("p2pmesh.bundle", false),
+            ("/root/p2pmesh.bundle", false),
+        ] {
+            assert_eq!(is_content(Path::new(word)), content, "{word}");
+        }
+    }
 }

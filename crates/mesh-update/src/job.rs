@@ -1,0 +1,187 @@
+//! An installation under way: where the bundle's bytes come from, and who is told.
+
+use mesh_ipc::Response;
+use mesh_ipc::update::{Progress, UpdateRequest, UpdateResponse};
+use mesh_sys::control::{ClientId, Server};
+use mesh_sys::poll::Poller;
+use mesh_types::{Duration, Instant};
+use update_core::{Install, Next, Stage};
+
+use crate::disk::Disk;
+use crate::fetch::Fetch;
+
+/// Pause between two reports to whoever looks on.
+const REPORT: Duration = Duration::from_millis(200);
+
+/// Why an installation ends with its client.
+pub(crate) const LEFT: &str =
+    "whoever sent the bundle left before its end; the installation goes on there when it is applied again";
+
+/// Where the bytes come from.
+pub(crate) enum Source {
+    /// The client sends what it is asked for.
+    Client,
+    /// The store of this node, by CID.
+    Store(Box<Fetch>),
+}
+
+/// What a step came to.
+pub(crate) enum Step {
+    /// There is more to do at once.
+    Again,
+    /// Bytes have to arrive first.
+    Wait,
+    /// It is over, well or not: the words for whoever looks on.
+    Over(Result<String, String>),
+}
+
+/// See the module's text.
+pub(crate) struct Job {
+    install: Install,
+    source: Source,
+    check_only: bool,
+    /// Who began it, while there.
+    client: Option<ClientId>,
+    /// The client was asked for bytes.
+    asked: bool,
+    next_report: Instant,
+}
+
+impl Job {
+    pub(crate) fn new(
+        install: Install,
+        source: Source,
+        check_only: bool,
+        client: ClientId,
+        now: Instant,
+    ) -> Self {
+        Self { install, source, check_only, client: Some(client), asked: false, next_report: now }
+    }
+
+    pub(crate) const fn install(&self) -> &Install {
+        &self.install
+    }
+
+    pub(crate) const fn check_only(&self) -> bool {
+        self.check_only
+    }
+
+    pub(crate) const fn client(&self) -> Option<ClientId> {
+        self.client
+    }
+
+    /// The client is gone; true if that ends the installation.
+    pub(crate) fn gone(&mut self, client: ClientId) -> bool {
+        if self.client != Some(client) {
+            return false;
+        }
+        self.client = None;
+        matches!(self.source, Source::Client)
+    }
+
+    /// Takes what the store says; an error ends the installation.
+    pub(crate) fn handle(&mut self, poller: &Poller, event: mesh_sys::poll::Event) -> Result<(), String> {
+        let Source::Store(fetch) = &mut self.source else { return Ok(()) };
+        fetch.handle(poller, event)?;
+        if let Some(size) = fetch.size() {
+            self.install.set_total(size);
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that the client sent.
+    pub(crate) fn data(&mut self, disk: &mut Disk, client: ClientId, bytes: &[u8]) -> Step {
+        if self.client != Some(client) || !self.asked {
+            return Step::Over(Err("bytes came that were not asked for".into()));
+        }
+        self.asked = false;
+        match self.install.feed(disk, bytes) {
+            Ok(()) => Step::Again,
+            Err(e) => Step::Over(Err(e.to_string())),
+        }
+    }
+
+    /// Does the next piece: at most some 128 KiB are read or written.
+    pub(crate) fn step(
+        &mut self,
+        disk: &mut Disk,
+        poller: &Poller,
+        server: &mut Server<UpdateRequest, UpdateResponse>,
+        now: Instant,
+    ) -> Step {
+        if let Some(client) = self.client
+            && now >= self.next_report
+        {
+            self.next_report = now + REPORT;
+            let report = Response::Service(UpdateResponse::Progress(self.progress()));
+            if !server.send(poller, client, &report) && self.gone(client) {
+                return Step::Over(Err(LEFT.into()));
+            }
+        }
+        let result = match self.install.next() {
+            Next::Done => return Step::Over(Ok(self.done())),
+            Next::Work => self.install.work(disk),
+            Next::Want { offset, len } => match &mut self.source {
+                Source::Client => {
+                    if let Some(client) = self.client.filter(|_| !self.asked) {
+                        self.asked = true;
+                        let want = UpdateResponse::Want { offset, len: len as u32 };
+                        if !server.send(poller, client, &Response::Service(want)) {
+                            return Step::Over(Err(LEFT.into()));
+                        }
+                    }
+                    return Step::Wait;
+                }
+                Source::Store(fetch) => match fetch.get(offset, len) {
+                    Some(bytes) => self.install.feed(disk, bytes),
+                    None => match fetch.ask(poller, offset) {
+                        Ok(()) => return Step::Wait,
+                        Err(e) => return Step::Over(Err(e)),
+                    },
+                },
+            },
+        };
+        match result {
+            Ok(()) => Step::Again,
+            Err(e) => Step::Over(Err(e.to_string())),
+        }
+    }
+
+    /// How far it is.
+    pub(crate) fn progress(&self) -> Progress {
+        let (done, total) = self.install.progress();
+        let stage = match self.install.stage() {
+            Stage::Checking => "checking",
+            Stage::Resuming => "looking at the slot",
+            Stage::Writing if self.check_only => "checking",
+            Stage::Writing => "writing",
+            Stage::Verifying => "reading back",
+            Stage::Done => "done",
+        };
+        Progress {
+            version: self.install.header().version.clone(),
+            slot: self.install.target().to_string(),
+            stage: stage.into(),
+            done,
+            total,
+        }
+    }
+
+    fn done(&self) -> String {
+        let header = self.install.header();
+        let what = format!("version {} (release {})", header.version, header.release);
+        if self.check_only {
+            return format!("{what} is good, and this node would install it; nothing was changed");
+        }
+        let slot = self.install.target();
+        let reused = match self.install.reused() {
+            0 => String::new(),
+            n => format!("; {n} bytes came from the running slot"),
+        };
+        format!(
+            "{what} is in slot {slot} and starts with the next boot; restart the node when it suits (reboot). It has three \
+             tries to prove good, else the node comes back to slot {}{reused}",
+            slot.other()
+        )
+    }
+}

@@ -1,0 +1,176 @@
+//! Bundles through the service: from a client as meshctl is one, and out of a store.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod common;
+
+#[path = "../../update-core/tests/common/mod.rs"]
+mod bundles;
+
+use std::fs;
+
+use bundles::{public, sign, slot};
+use common::*;
+use mesh_ipc::update::{UpdateRequest, UpdateResponse};
+use mesh_ipc::{Request, Response};
+use update_core::make::{Choices, make};
+use update_core::{Slot, SlotHeader, test_keys};
+
+/// A system of some `len` bytes.
+fn slot_image(release: u64, len: usize) -> Vec<u8> {
+    slot(release, [5_000, len / 4, len * 3 / 4 / 4096])
+}
+
+fn bundle_for(board: &str, slot: &[u8]) -> Vec<u8> {
+    make(slot, &Choices { boards: vec![board.into()], ..Choices::default() }).unwrap()
+}
+
+fn signed(slot: &[u8], keys: &[u8]) -> Vec<u8> {
+    sign(&bundle_for("brcm,bcm2837", slot), keys)
+}
+
+/// A card with release 1 in slot A, confirmed, and a service that takes updates by two of three test keys.
+fn lab(name: &str) -> (Lab, Vec<u8>) {
+    let lab = Lab::new(name);
+    let old = slot_image(1, 200_000);
+    lab.card(["", ""]);
+    lab.put_slot_a(&old);
+    lab.write(0, &state(1, 3, 0));
+    let hex = |key: [u8; 32]| key.map(|b| format!("{b:02x}")).concat();
+    let keys = [public(1), public(2), test_keys()[0]].map(|k| format!("\"{}\"", hex(k)));
+    fs::write(lab.dir.join("p2pmesh.toml"), format!("update.keys = [{}]\n", keys.join(", "))).unwrap();
+    (lab, old)
+}
+
+/// Sends a bundle as meshctl does; `len` bytes of it at most.
+fn offer(running: &Running, bundle: &[u8], check_only: bool) -> Result<String, String> {
+    let mut client = running.connect();
+    let size = bundle.len() as u64;
+    client.send(&Request::Service(UpdateRequest::Offer { size, check_only })).unwrap();
+    loop {
+        match client.receive().unwrap() {
+            Response::Service(UpdateResponse::Done(text)) => return Ok(text),
+            Response::Service(UpdateResponse::Want { offset, len }) => {
+                let from = (offset as usize).min(bundle.len());
+                let to = (from + len as usize).min(bundle.len());
+                let data = UpdateRequest::Data(bundle[from..to].to_vec());
+                client.send(&Request::Service(data)).unwrap();
+            }
+            Response::Service(UpdateResponse::Progress(_)) => {}
+            Response::Error(e) => return Err(e),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_bundle_goes_into_the_other_slot_and_is_confirmed_after_its_boot() {
+    let (lab, _) = lab("apply");
+    let new = slot_image(2, 3_000_000);
+    let bundle = signed(&new, &[1, 2]);
+    assert_eq!(lab.boot(), Slot::A);
+    let running = lab.start_on_card("A");
+    assert!(offer(&running, &bundle, false).unwrap_err().contains("still on trial"));
+    running.ask(&Request::Service(UpdateRequest::Confirm));
+    let before = fs::read(lab.disk()).unwrap();
+    assert!(offer(&running, &bundle, true).unwrap().contains("would install it"));
+    assert!(fs::read(lab.disk()).unwrap() == before, "a check changes nothing");
+    let done = offer(&running, &bundle, false).unwrap();
+    assert!(done.contains("version 1.2 (release 2) is in slot B"), "{done}");
+    assert_eq!(lab.slot_bytes(Slot::B, new.len()), new);
+    assert_eq!(lab.state().order, [Slot::B, Slot::A]);
+    let peak = running.peak_rss();
+    assert!(peak < 8 * 1024, "{peak} KiB");
+    running.stop();
+
+    // It boots, is healthy, and is confirmed: from then on release 1 is too old.
+    assert_eq!(lab.boot(), Slot::B);
+    let fake = Fake::start(&lab.dir);
+    let running = lab.start_on_card("B");
+    let slots = running.slots_when("the confirmation", |s| s.confirmed);
+    assert_eq!((slots.floor, slots.slots[1].release, slots.notes.len()), (2, 2, 0));
+    let old = signed(&slot_image(1, 100_000), &[1, 2]);
+    assert!(offer(&running, &old, false).unwrap_err().contains("downgrade: it is release 1"));
+    drop(fake);
+}
+
+#[test]
+fn bad_bundles_are_refused_with_their_reason_and_the_node_is_as_it_was() {
+    let (lab, old) = lab("refused");
+    let new = slot_image(2, 200_000);
+    let good = signed(&new, &[1, 2]);
+    let running = lab.start_on_card("A");
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 4;
+        bad
+    };
+    for (bad, reason) in [
+        (signed(&new, &[1]), "not enough signatures: 2 of this node's update.keys have to sign, 1 did"),
+        (signed(&new, &[1, 7]), "1 by keys that this node does not know"),
+        (flipped(20), "wrong signature"),
+        (sign(&bundle_for("raspberrypi,5-model-b", &new), &[1, 2]), "wrong board"),
+        (signed(&slot_image(0, 90_000), &[1, 2]), "downgrade"),
+        (good[..good.len() - 9].to_vec(), "truncated"),
+        ([good.as_slice(), b"x"].concat(), "oversize"),
+        (signed(&slot_image(3, 9_000_000), &[1, 2]), "oversize: the system needs"),
+        (b"hello, this is no bundle at all".to_vec(), "no update bundle"),
+    ] {
+        let before = fs::read(lab.disk()).unwrap();
+        let error = offer(&running, &bad, false).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+        assert!(fs::read(lab.disk()).unwrap() == before, "{reason}: the card is as it was");
+    }
+    let last = good.len() - 1;
+    assert!(offer(&running, &flipped(last), false).unwrap_err().contains("damaged: chunk"));
+    assert_eq!(lab.state().order, [Slot::A, Slot::B]);
+    assert_eq!(lab.slot_bytes(Slot::A, old.len()), old);
+    let problems = running.status().problems;
+    assert!(problems.iter().any(|p| p.contains("test key")), "{problems:?}");
+    // What was refused is no hindrance.
+    offer(&running, &good, false).unwrap();
+    assert_eq!(lab.slot_bytes(Slot::B, new.len()), new);
+}
+
+#[test]
+fn an_installation_that_was_cut_off_goes_on_where_it_was() {
+    let (lab, _) = lab("resume");
+    let new = slot_image(2, 2_000_000);
+    let bundle = signed(&new, &[1, 2]);
+    let running = lab.start_on_card("A");
+    let mut client = running.connect();
+    let size = bundle.len() as u64;
+    client.send(&Request::Service(UpdateRequest::Offer { size, check_only: false })).unwrap();
+    let mut most = 0;
+    while most < size / 2 {
+        if let Response::Service(UpdateResponse::Want { offset, len }) = client.receive().unwrap() {
+            most = offset;
+            let data = bundle[offset as usize..offset as usize + len as usize].to_vec();
+            client.send(&Request::Service(UpdateRequest::Data(data))).unwrap();
+        }
+    }
+    running.kill();
+    // The boot script sees no header there.
+    assert!(SlotHeader::parse(lab.slot_bytes(Slot::B, 512)[..].try_into().unwrap()).is_err());
+    let running = lab.start_on_card("A");
+    let mut first_chunk = None;
+    let mut client = running.connect();
+    client.send(&Request::Service(UpdateRequest::Offer { size, check_only: false })).unwrap();
+    let done = loop {
+        match client.receive().unwrap() {
+            Response::Service(UpdateResponse::Want { offset, len }) => {
+                if offset > 100_000 {
+                    first_chunk.get_or_insert(offset);
+                }
+                let data = bundle[offset as usize..offset as usize + len as usize].to_vec();
+                client.send(&Request::Service(UpdateRequest::Data(data))).unwrap();
+            }
+            Response::Service(UpdateResponse::Done(text)) => break text,
+            Response::Service(UpdateResponse::Progress(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(done.contains("slot B"));
+    assert!(first_chunk.unwrap() + 300_000 > most, "{first_chunk:?} of {most}");
+    assert_eq!(lab.slot_bytes(Slot::B, new.len()), new);
+}
