@@ -26,6 +26,9 @@ pub(crate) const METRIC: u32 = 1024;
 pub(crate) const METRIC_UNREACHABLE: u32 = 0x7fff_ffff;
 /// How often all routes are compared with the kernel's.
 const CHECK: Duration = Duration::from_secs(60);
+/// Whoever has neighbours is told of all routers by them, at once; so long after the last new route the mesh is
+/// known again after a restart.
+const CALM: Duration = Duration::from_secs(5);
 /// So many changes are carried out at once.
 const BATCH: usize = 100;
 /// How soon after a route was refused.
@@ -96,6 +99,8 @@ pub(crate) struct Fib {
     /// Found at the start: kept until the instances have had time to learn the mesh again.
     inherited: BTreeSet<Route>,
     keep_inherited_until: Instant,
+    /// The latest that this can be.
+    grace_ends: Instant,
     next_check: Instant,
     /// Refused at the last try, with the kernel's words.
     refused: BTreeMap<Key, String>,
@@ -104,7 +109,8 @@ pub(crate) struct Fib {
 }
 
 impl Fib {
-    /// Takes over what an earlier run left; it stays for `grace` unless replaced.
+    /// Takes over what an earlier run left; what is not replaced stays until no new route has come for [`CALM`]
+    /// after the first, for `grace` at the most.
     pub(crate) fn new(kernel: &mut impl Kernel, now: Instant, grace: Duration) -> Result<Self, Error> {
         let mut inherited = BTreeSet::new();
         kernel.list(&mut |route| inherited.extend([route]))?;
@@ -115,6 +121,7 @@ impl Fib {
             dirty: Vec::new(),
             inherited,
             keep_inherited_until,
+            grace_ends: keep_inherited_until,
             next_check: keep_inherited_until,
             refused: BTreeMap::new(),
             failures: 0,
@@ -197,6 +204,11 @@ impl Fib {
             if new.is_none() {
                 self.refused.remove(key);
             }
+        }
+        let learnt = |c: &Change| matches!(c, Change::Replace(r) if r.kind == RouteKind::Unicast);
+        if !self.inherited.is_empty() && changes.iter().any(learnt) {
+            self.keep_inherited_until = self.grace_ends.min(now + CALM);
+            self.next_check = self.next_check.min(self.keep_inherited_until);
         }
         changes.append(&mut leftovers);
         self.apply(kernel, &changes, now);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mesh_ipc::router::{RouterRequest, RouterResponse};
 use mesh_sys::control::Server;
-use mesh_sys::netlink::{Monitor, Route, Rtnetlink, sysctl, tunnels_possible};
+use mesh_sys::netlink::{Detection, Monitor, Route, Rtnetlink, sysctl, tunnels_possible};
 use mesh_sys::poll::Poller;
 use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::udp::Family;
@@ -69,6 +69,8 @@ pub(crate) struct Service {
     radio_retry: (Instant, Duration),
     stations: Stations,
     links: Links,
+    /// Answers of neighbours are heard until then.
+    asked_until: Option<Instant>,
     /// Interfaces that have the settings routing needs.
     prepared: BTreeSet<u32>,
     /// IPv6 first, then IPv4.
@@ -105,7 +107,8 @@ impl Service {
         let now = clock::now();
         let poller = Poller::new().map_err(|e| say("poller")(&e))?;
         let signals = Signals::new().map_err(|e| say("signals")(&e))?;
-        let monitor = Monitor::with_routes(PROTOCOL).map_err(|e| say("kernel notifications")(&e))?;
+        let mut monitor = Monitor::with_routes(PROTOCOL).map_err(|e| say("kernel notifications")(&e))?;
+        monitor.hear_answers(false);
         let mut kernel = Rtnetlink::new().map_err(|e| say("kernel routes")(&e))?;
         let control = Control::bind(&settings.run_dir, "mesh-router", &poller, CONTROL)
             .map_err(|e| say("control socket")(&e))?;
@@ -139,6 +142,7 @@ impl Service {
             radio_retry: (now, RADIO_PAUSE.0),
             stations: Stations::default(),
             links: Links::default(),
+            asked_until: None,
             prepared: BTreeSet::new(),
             instances,
             fib,
@@ -258,6 +262,7 @@ impl Service {
     }
 
     fn timeouts(&mut self, now: Instant) {
+        self.end_asking(now);
         for at in 0..self.instances.len() {
             let Some(instance) = self.instances.get_mut(at) else { continue };
             if instance.timeout(now) {
@@ -309,6 +314,9 @@ impl Service {
                 instance.input(now, Input::Leave);
             }
             self.drain(now, at);
+        }
+        for index in std::mem::take(&mut self.prepared) {
+            self.watch_neighbors(index, &Detection::RFC4861);
         }
         self.uplinks.clear();
         self.fib.clear(&mut self.kernel, now);

@@ -33,13 +33,11 @@ pub use link::Link;
 pub use monitor::{Event, Monitor, RouteEvent, RouteMonitor};
 pub use namespace::NetNamespace;
 pub use nat::{Clients, translate};
-pub use neighbor::Neighbor;
+pub use neighbor::{Detection, Neighbor};
 pub use route::{Change, Route, RouteFilter, RouteKind, TABLE_MAIN};
 pub use rule::{Rule, RuleAction};
 pub use speed::wired_bitrate;
 pub use tunnel::tunnels_possible;
-
-use mesh_types::Duration;
 
 use codec::{Builder, flags};
 use route::TunnelParts;
@@ -298,12 +296,12 @@ impl Rtnetlink {
         Ok(found)
     }
 
-    /// Sets the time between two questions to a neighbour on an interface (RFC 4861 RetransTimer).
+    /// Sets the times of neighbour unreachability detection on an interface, of one family.
     ///
     /// # Errors
     /// As [`Rtnetlink::probe_neighbor`].
-    pub fn set_retransmission(&mut self, index: u32, v6: bool, time: Duration) -> Result<(), Error> {
-        self.socket.request(neighbor::retransmission_request(index, v6, time.as_millis()))
+    pub fn set_detection(&mut self, index: u32, v6: bool, times: &Detection) -> Result<(), Error> {
+        self.socket.request(neighbor::detection_request(index, v6, times))
     }
 
     /// Puts a route in, atomically in place of one with the same prefix, metric and table.

@@ -15,9 +15,12 @@ pub struct Config {
     /// Addresses of this router that are on no MANET interface but are announced as OTHER_IF, such as an
     /// originator address on the loopback interface.
     pub other_addresses: Vec<NetAddr>,
-    /// HELLO_INTERVAL. HP_MAXJITTER is a quarter of it (§5.3.4, RFC 5148).
+    /// HELLO_INTERVAL while nothing changes.
     pub hello_interval: Duration,
-    /// HELLO_MIN_INTERVAL, not less than a quarter of `hello_interval`.
+    /// HELLO_INTERVAL of an interface that is lively ([`crate::Nhdp::set_lively`]), not longer. HP_MAXJITTER is a
+    /// quarter of it (§5.3.4, RFC 5148).
+    pub hello_lively: Duration,
+    /// HELLO_MIN_INTERVAL, not less than a quarter of `hello_lively`.
     pub hello_min_interval: Duration,
     /// H_HOLD_TIME.
     pub hello_hold: Duration,

@@ -204,8 +204,13 @@ impl<X: Extension> Nhdp<X> {
         // The first HELLO goes out at once, give or take the jitter that keeps nodes apart which were
         // switched on together.
         let soon = now + self.rng.up_to(self.config.trigger_jitter);
-        let fresh =
-            Interface { addresses: Vec::new(), links: BTreeMap::new(), hello_due: soon, last_hello: None };
+        let fresh = Interface {
+            addresses: Vec::new(),
+            links: BTreeMap::new(),
+            hello_due: soon,
+            last_hello: None,
+            lively: true,
+        };
         let interface = self.interfaces.entry(index).or_insert(fresh);
         let old = core::mem::replace(&mut interface.addresses, kept);
         self.forget_addresses(now, &old);
@@ -360,10 +365,35 @@ impl<X: Extension> Nhdp<X> {
         times.filter(|t| *t > now).min().unwrap_or(Instant::FAR_FUTURE)
     }
 
+    /// HELLO_INTERVAL of an interface as it is now.
+    fn hello_interval(&self, index: u32) -> Duration {
+        let lively = self.interfaces.get(&index).is_none_or(|i| i.lively);
+        if lively { self.config.hello_lively } else { self.config.hello_interval }
+    }
+
+    /// HP_MAXJITTER.
+    fn hello_jitter(&self) -> Duration {
+        self.config.hello_lively.divided_by(4)
+    }
+
+    /// There is something to tell, or others may have: HELLOs come at the shorter interval from now on, or no
+    /// more (RFC 6130 §5.3.1 lets HELLO_INTERVAL change; each HELLO tells when the next one comes). New interfaces
+    /// are lively.
+    pub fn set_lively(&mut self, now: Instant, index: u32, lively: bool) {
+        let jitter = self.rng.up_to(self.hello_jitter());
+        let interval = self.config.hello_lively;
+        let Some(interface) = self.interfaces.get_mut(&index).filter(|i| i.lively != lively) else { return };
+        interface.lively = lively;
+        if let Some(last) = interface.last_hello.filter(|_| lively) {
+            let due = (last + interval).max(now + interval.divided_by(4)) - jitter;
+            interface.hello_due = interface.hello_due.min(due);
+        }
+    }
+
     /// HELLO schedule after one is sent: HELLO_INTERVAL less jitter (RFC 6130 §11.2.1, RFC 5148 §5.1).
     fn schedule_periodic(&mut self, now: Instant, index: u32) {
-        let interval = self.config.hello_interval;
-        let jitter = self.rng.up_to(interval.divided_by(4));
+        let interval = self.hello_interval(index);
+        let jitter = self.rng.up_to(self.hello_jitter());
         if let Some(interface) = self.interfaces.get_mut(&index) {
             interface.last_hello = Some(now);
             interface.hello_due = now + interval.saturating_sub(jitter);
@@ -381,11 +411,10 @@ impl<X: Extension> Nhdp<X> {
         }
     }
 
-    /// A packet leaves on that interface anyway: the next HELLO goes along if it is soon due (RFC 5148: jitter
-    /// brings it forward by a quarter of its interval at the most).
+    /// A packet leaves on that interface anyway: the next HELLO goes along if half of its interval has passed (RFC 5148
+    /// §5.1 lets it come so early).
     pub fn hasten(&mut self, now: Instant, index: u32) {
-        let interval = self.config.hello_interval;
-        let early = interval.saturating_sub(interval.divided_by(4));
+        let early = self.hello_interval(index).divided_by(2);
         if let Some(interface) = self.interfaces.get_mut(&index)
             && interface.last_hello.is_some_and(|last| last + early <= now)
         {
@@ -395,7 +424,7 @@ impl<X: Extension> Nhdp<X> {
 
     /// The next HELLO waits for its whole interval: something else, which has jitter, brings it forward.
     pub fn wait_for_company(&mut self, index: u32) {
-        let interval = self.config.hello_interval;
+        let interval = self.hello_interval(index);
         if let Some(interface) = self.interfaces.get_mut(&index)
             && let Some(last) = interface.last_hello
         {
@@ -599,14 +628,9 @@ impl<X: Extension> Nhdp<X> {
         Some(Hello {
             originator: None,
             validity: self.config.hello_hold,
-            interval: Some(self.config.hello_interval),
+            interval: Some(self.hello_interval(index)),
             tlvs: Vec::new(),
             entries,
         })
-    }
-
-    /// The configured HELLO interval.
-    pub fn hello_interval(&self) -> Duration {
-        self.config.hello_interval
     }
 }

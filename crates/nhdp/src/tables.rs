@@ -142,6 +142,8 @@ pub struct Interface<X: Extension> {
     /// When the next periodic or triggered HELLO is due.
     pub(crate) hello_due: Instant,
     pub(crate) last_hello: Option<Instant>,
+    /// HELLOs come at the shorter interval.
+    pub(crate) lively: bool,
 }
 
 impl<X: Extension> Interface<X> {

@@ -27,6 +27,7 @@ fn config(quality: Quality) -> Config {
         addr_len: 16,
         other_addresses: vec![host("fd00::1")],
         hello_interval: Duration::from_secs(2),
+        hello_lively: Duration::from_secs(2),
         hello_min_interval: Duration::from_millis(500),
         hello_hold: VALID,
         lost_hold: VALID,

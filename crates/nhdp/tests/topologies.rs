@@ -30,6 +30,7 @@ fn config() -> Config {
         addr_len: 4,
         other_addresses: Vec::new(),
         hello_interval: Duration::from_secs(2),
+        hello_lively: Duration::from_secs(2),
         hello_min_interval: Duration::from_millis(500),
         hello_hold: Duration::from_secs(6),
         lost_hold: Duration::from_secs(6),

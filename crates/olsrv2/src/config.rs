@@ -78,11 +78,13 @@ impl Config {
 }
 
 /// Protocol intervals (RFC 7181 §5.4, RFC 6130 §5.3). Jitter follows from them: HP_MAXJITTER =
-/// HELLO interval / 4, TP_MAXJITTER = TC interval / 4 (RFC 5148).
+/// the lively HELLO interval / 4, TP_MAXJITTER = TC interval / 4 (RFC 5148).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// HELLO_INTERVAL, between two periodic HELLOs on an interface.
+    /// HELLO_INTERVAL, between two periodic HELLOs on an interface, while nothing changes.
     pub hello_interval: Duration,
+    /// The same for some seconds after a change, and while there is something to tell.
+    pub hello_lively: Duration,
     /// HELLO_MIN_INTERVAL, between any two HELLOs on an interface.
     pub hello_min_interval: Duration,
     /// REFRESH_INTERVAL in HELLOs: one in so many names all neighbours, those between only this router, unless
@@ -122,6 +124,7 @@ impl Timing {
     /// RFC 7181 §5.4 and RFC 6130 §5: HELLO 2 s, TC 5 s.
     pub const RFC7181: Self = Self {
         hello_interval: Duration::from_secs(2),
+        hello_lively: Duration::from_secs(2),
         hello_min_interval: Duration::from_millis(500),
         hello_refresh: 1,
         hello_hold: Duration::from_secs(6),
@@ -143,20 +146,22 @@ impl Timing {
     /// TCs come every 40 s. A change is told at once and again, whoever is new is told all (so neither waits for
     /// the interval), and who is there is noticed as fast.
     pub const STEADY: Self = Self {
-        hello_refresh: 4,
+        hello_interval: Duration::from_secs(4),
+        hello_refresh: 2,
         hello_hold: Duration::from_secs(24),
         tc_interval: Duration::from_secs(40),
         tc_repeat: Duration::from_millis(2500),
         tc_hold: Duration::from_secs(160),
         advertise_hold: Duration::from_secs(160),
-        message_hold: Duration::from_secs(90),
-        company_wait: Duration::from_secs(2),
+        message_hold: Duration::from_secs(130),
+        company_wait: Duration::from_secs(4),
         ..Self::RFC7181
     };
 
     /// For small, lively meshes: HELLO 0.5 s, TC 1 s, all else in proportion.
     pub const FAST: Self = Self {
         hello_interval: Duration::from_millis(500),
+        hello_lively: Duration::from_millis(500),
         hello_min_interval: Duration::from_millis(125),
         hello_refresh: 1,
         hello_hold: Duration::from_millis(1500),
@@ -272,17 +277,18 @@ mod tests {
     #[test]
     fn rfc6130_5_rfc7181_5_parameters_obey_their_constraints() {
         for t in [Timing::RFC7181, Timing::STEADY, Timing::FAST] {
-            for told in [t.hello_interval, t.hello_hold, t.tc_interval, t.tc_hold] {
+            for told in [t.hello_interval, t.hello_lively, t.hello_hold, t.tc_interval, t.tc_hold] {
                 assert_eq!(decode_time(encode_time(told.as_micros())), told.as_micros(), "{told}");
             }
             let quarter = |d: Duration| d.divided_by(4);
             let refresh = t.hello_interval.times(u64::from(t.hello_refresh));
-            assert!(t.hello_interval >= t.hello_min_interval && t.hello_hold >= refresh.times(3));
-            assert!(quarter(t.hello_interval) <= t.hello_min_interval, "HP_MAXJITTER");
+            assert!(t.hello_lively >= t.hello_min_interval && t.hello_hold >= refresh.times(3));
+            assert!(t.hello_interval >= t.hello_lively);
+            assert!(quarter(t.hello_lively) <= t.hello_min_interval, "HP_MAXJITTER");
             // TC_MIN_INTERVAL is not reduced by jitter, so TP_MAXJITTER may be more (docs/rfc-exceptions/7181.md).
             assert!(t == Timing::STEADY || quarter(t.tc_interval) <= t.tc_min_interval, "TP_MAXJITTER");
             assert!(
-                t.trigger_jitter <= quarter(t.hello_interval) && t.trigger_jitter <= quarter(t.tc_interval)
+                t.trigger_jitter <= quarter(t.hello_lively) && t.trigger_jitter <= quarter(t.tc_interval)
             );
             assert!(t.tc_interval >= t.tc_min_interval);
             assert!(t.tc_hold >= t.tc_interval.times(3) && t.advertise_hold >= t.tc_interval.times(3));

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant};
 use nhdp::{COMPLETE, Hello, LinkId, LinkStatus, NeighborId};
-use rfc5444::{Message, NetAddr, Tlv};
+use rfc5444::{INTERVAL_TIME, Message, NetAddr, Tlv};
 
 use crate::ext::{Metrics, mpr_attribute, willing_tlv};
 use crate::records::Header;
@@ -414,9 +414,11 @@ impl Router {
     }
 }
 
-/// FNV-1a over the message's bytes.
+/// FNV-1a over the message's bytes; when the next one comes is no news.
 fn digest(message: &Message) -> u64 {
     let mut bytes = Vec::new();
+    let mut message = message.clone();
+    message.tlvs.retain(|t| t.kind != INTERVAL_TIME);
     // One that is too long is never sent, either.
     let _ = message.emit(&mut bytes);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))

@@ -113,6 +113,11 @@ impl Port {
         }
     }
 
+    /// The next HELLOs have something to tell, or something goes with them.
+    fn has_news(&self) -> bool {
+        self.hello.news > 0 || self.telling.is_on() || !self.news.is_empty() || self.sync.is_some()
+    }
+
     /// A HELLO was queued.
     pub(crate) fn repeat_news(&mut self, now: Instant, limit: usize) {
         for (told, message) in core::mem::take(&mut self.news) {
@@ -309,6 +314,7 @@ impl Router {
 
     /// Everything that follows from an input or from time passing, in the order of RFC 7181 §17.
     fn run(&mut self, now: Instant) {
+        self.pace_hellos(now);
         self.nhdp.handle_timeout(now);
         self.refresh_metrics(now);
         if self.topology.expire(now) {
@@ -323,6 +329,14 @@ impl Router {
         self.update(now);
         self.generate(now);
         self.flush(now);
+    }
+
+    /// HELLOs come seldom while there is nothing to tell.
+    fn pace_hellos(&mut self, now: Instant) {
+        let changing = now < self.lively_until;
+        for (interface, port) in &self.ports {
+            self.nhdp.set_lively(now, *interface, changing || port.has_news());
+        }
     }
 
     fn known(&self, interface: u32) -> Result<(), InputError> {
@@ -437,6 +451,7 @@ fn nhdp_config(config: &Config) -> nhdp::Config {
         addr_len: if config.originator.is_ipv4() { 4 } else { 16 },
         other_addresses: [NetAddr::host(config.originator)].into(),
         hello_interval: t.hello_interval,
+        hello_lively: t.hello_lively,
         hello_min_interval: t.hello_min_interval,
         hello_hold: t.hello_hold,
         lost_hold: t.lost_hold,

@@ -128,6 +128,13 @@ pub(crate) struct Telling {
     pub(crate) mend_at: Option<Instant>,
 }
 
+impl Telling {
+    /// The next HELLOs bear one.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.left > 0
+    }
+}
+
 impl Router {
     /// What this router knows, its own TC included.
     fn summary(&self, now: Instant) -> Summary {

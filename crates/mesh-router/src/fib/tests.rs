@@ -108,9 +108,32 @@ fn what_an_earlier_run_left_is_used_then_removed() {
     fib.commit(&mut kernel, Instant::ZERO);
     fib.check(&mut kernel, Instant::from_millis(500));
     assert_eq!(kernel.routes.len(), 2, "the other one still stands");
-    assert_eq!(fib.next_check(), Instant::from_millis(20_000));
+    assert_eq!(fib.next_check(), Instant::from_millis(5_000), "the mesh is known when no more routes come");
+    fib.set(route("fd00::3", "fe80::7"));
+    fib.commit(&mut kernel, Instant::from_millis(1_000));
     fib.check(&mut kernel, fib.next_check());
-    assert_eq!(kernel.all(), [route("fd00::2", "fe80::7")]);
+    assert_eq!(kernel.routes.len(), 3);
+    assert_eq!(fib.next_check(), Instant::from_millis(6_000));
+    fib.check(&mut kernel, fib.next_check());
+    assert_eq!(kernel.all(), [route("fd00::2", "fe80::7"), route("fd00::3", "fe80::7")]);
+}
+
+#[test]
+fn what_an_earlier_run_left_does_not_outlive_the_grace() {
+    let mut kernel = Fake::default();
+    kernel.put(route("fd00::9", "fe80::2"));
+    let mut fib = new(&mut kernel);
+    fib.set(own_prefix_route(NetAddr::new("fd00:7::".parse().unwrap(), 64)));
+    fib.commit(&mut kernel, Instant::ZERO);
+    assert_eq!(fib.next_check(), Instant::from_millis(20_000), "nothing was learnt yet");
+    for second in 0..20 {
+        fib.set(route("fd00::2", &format!("fe80::{second}")));
+        fib.commit(&mut kernel, Instant::from_millis(second * 1000));
+        fib.check(&mut kernel, Instant::from_millis(second * 1000 + 500));
+        assert_eq!(kernel.routes.len(), 3);
+    }
+    fib.check(&mut kernel, Instant::from_millis(20_000));
+    assert_eq!(kernel.routes.len(), 2);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use mesh_ipc::router::{KIND_NAME, RouterResponse};
-use mesh_sys::netlink::{Event, Monitor, Neighbor, sysctl};
+use mesh_sys::netlink::{Detection, Event, Monitor, Neighbor, sysctl};
 use mesh_sys::udp::Family;
-use mesh_types::Instant;
-use olsrv2::{Input, RouteChange};
+use mesh_types::{Duration, Instant};
+use olsrv2::{Input, RouteChange, Timing};
 
 use super::{MONITOR, SOCKETS, Service, V4, V6};
 use crate::fib;
@@ -57,6 +57,7 @@ impl Service {
             Ok(monitor) if self.poller.add(&monitor, MONITOR, false).is_ok() => {
                 self.monitor = monitor;
                 self.monitor_broken = false;
+                self.monitor.hear_answers(self.asked_until.is_some());
             }
             _ => log::warn!("kernel notifications can't be heard now"),
         }
@@ -80,11 +81,17 @@ impl Service {
         // IPv4 asks for less, so it sees every interface first.
         self.renew_rules();
         let usable = self.links.usable(Family::V4);
-        self.prepared.retain(|index| usable.contains_key(index));
+        let left: Vec<u32> = self.prepared.iter().filter(|i| !usable.contains_key(*i)).copied().collect();
+        for index in left {
+            self.prepared.remove(&index);
+            if self.links.name(index).is_some() {
+                self.watch_neighbors(index, &Detection::RFC4861);
+            }
+        }
         for (index, interface) in &usable {
             if self.prepared.insert(*index) {
                 prepare(&interface.name);
-                self.hurry_probes(*index);
+                self.watch_neighbors(*index, &detection(&self.settings.timing));
             }
         }
         for at in 0..self.instances.len() {
@@ -100,13 +107,29 @@ impl Service {
         }
     }
 
-    /// The kernel asks three times, a quarter of the time apart that a verdict is waited for.
-    fn hurry_probes(&mut self, index: u32) {
-        let apart = self.settings.timing.probe_timeout.divided_by(4);
+    /// Sets how the kernel watches the neighbours on an interface.
+    pub(super) fn watch_neighbors(&mut self, index: u32, times: &Detection) {
         for v6 in [true, false] {
-            if let Err(e) = self.kernel.set_retransmission(index, v6, apart) {
-                log::warn!("interface {index}: time between probes: {e}");
+            if let Err(e) = self.kernel.set_detection(index, v6, times) {
+                log::warn!("interface {index}: times of neighbour unreachability detection: {e}");
             }
+        }
+    }
+
+    /// Asks a neighbour, and hears the answer.
+    fn probe(&mut self, now: Instant, interface: u32, address: IpAddr) {
+        if self.asked_until.replace(now + self.settings.timing.probe_timeout).is_none() {
+            self.monitor.hear_answers(true);
+        }
+        if let Err(e) = self.kernel.probe_neighbor(interface, address) {
+            log::debug!("probing {address}: {e}"); // the hold times decide
+        }
+    }
+
+    /// Nobody is asked any more.
+    pub(super) fn end_asking(&mut self, now: Instant) {
+        if self.asked_until.take_if(|until| *until <= now).is_some() {
+            self.monitor.hear_answers(false);
         }
     }
 
@@ -193,11 +216,7 @@ impl Service {
             match effect {
                 Effect::Transmit { interface, bytes } => self.transmit(now, at, interface, bytes),
                 Effect::Carry { interface, messages } => self.carry(now, interface, &messages),
-                Effect::Probe { interface, address } => {
-                    if let Err(e) = self.kernel.probe_neighbor(interface, address) {
-                        log::debug!("probing {address}: {e}"); // the hold times decide
-                    }
-                }
+                Effect::Probe { interface, address } => self.probe(now, interface, address),
                 Effect::Route(RouteChange::Add(route) | RouteChange::Replace { new: route, .. }) => {
                     self.fib.set(fib::kernel_route(&route, source));
                 }
@@ -234,6 +253,21 @@ impl Service {
             }
             Event::RecordReceived(_) | Event::RecordExpired { .. } => {}
         }
+    }
+}
+
+/// So long an answer of a neighbour holds that is sent packets, on average.
+const WATCH: Duration = Duration::from_secs(1);
+/// How soon a packet after that is followed by a question.
+const WATCH_DELAY: Duration = Duration::from_millis(100);
+
+/// How the kernel watches neighbours: it asks three times, a quarter of the time apart that a verdict is waited for.
+/// Where silence is noticed late, it asks whoever is sent packets by itself.
+fn detection(timing: &Timing) -> Detection {
+    let retransmission = timing.probe_timeout.divided_by(4);
+    match timing.hello_interval > WATCH.times(2) {
+        true => Detection { reachable: WATCH, delay: WATCH_DELAY, retransmission },
+        false => Detection { retransmission, ..Detection::RFC4861 },
     }
 }
 

@@ -32,7 +32,8 @@ pub enum Event {
     RouteGone(Route),
     /// A default route of another protocol is new, changed or gone.
     ForeignDefault,
-    /// The kernel found out whether a neighbour is there; only with [`Monitor::with_routes`].
+    /// The kernel found out whether a neighbour is there; only with [`Monitor::with_routes`], see
+    /// [`Monitor::hear_answers`].
     Neighbor(Neighbor),
     /// Changes were lost; list everything anew.
     Resync,
@@ -64,8 +65,15 @@ impl Monitor {
     pub fn with_routes(protocol: u8) -> Result<Self, Error> {
         let socket = Socket::open(None, GROUPS | ROUTES4 | ROUTES6 | NEIGHBORS)?;
         // Most of what happens to neighbours is no verdict: nobody is woken up for that.
-        let _ = socket.filter(&neighbor::verdicts_only());
+        let _ = socket.filter(&neighbor::verdicts_only(true));
         Ok(Self { socket, waiting: VecDeque::new(), protocol: Some(protocol) })
+    }
+
+    /// Hears of neighbours that answered, or only of those that did not: those that are sent packets answer all the
+    /// time ([`super::Detection`]).
+    pub fn hear_answers(&mut self, on: bool) {
+        // Without a filter more is heard, which does no harm.
+        let _ = self.socket.filter(&neighbor::verdicts_only(on));
     }
 
     /// The next change, without waiting; `None` when there is none. Notifications that do not parse, and

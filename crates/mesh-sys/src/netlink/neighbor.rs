@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use mesh_types::Duration;
 use socket2::SockFilter;
 
 use super::codec::{Builder, Nest, attributes, flags, u16_at, u32_at};
@@ -14,7 +15,9 @@ const NDA_IFINDEX: u16 = 8;
 const NDTA_NAME: u16 = 1;
 const NDTA_PARMS: u16 = 6;
 const NDTPA_IFINDEX: u16 = 1;
+const NDTPA_BASE_REACHABLE_TIME: u16 = 4;
 const NDTPA_RETRANS_TIME: u16 = 5;
+const NDTPA_DELAY_PROBE_TIME: u16 = 7;
 
 const NUD_REACHABLE: u16 = 0x02;
 const NUD_PROBE: u16 = 0x10;
@@ -54,15 +57,42 @@ pub(super) fn use_request(index: u32, ip: IpAddr) -> Builder {
     request(index, ip, flags::CREATE | flags::REPLACE, 0, NTF_USE)
 }
 
-/// Sets the time between two questions on an interface.
-pub(super) fn retransmission_request(index: u32, v6: bool, milliseconds: u64) -> Builder {
+/// Times of neighbour unreachability detection (RFC 4861 §7.3, §10; the kernel does the same with ARP). Only a
+/// neighbour that is sent packets is ever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detection {
+    /// ReachableTime: how long an answer holds, on average; it is half as long to one and a half times.
+    pub reachable: Duration,
+    /// DELAY_FIRST_PROBE_TIME: between the first packet after that and the first question.
+    pub delay: Duration,
+    /// RetransTimer: between two questions.
+    pub retransmission: Duration,
+}
+
+impl Detection {
+    /// RFC 4861's own, which are also the kernel's.
+    pub const RFC4861: Self = Self {
+        reachable: Duration::from_secs(30),
+        delay: Duration::from_secs(5),
+        retransmission: Duration::from_secs(1),
+    };
+}
+
+/// Sets the times of an interface.
+pub(super) fn detection_request(index: u32, v6: bool, times: &Detection) -> Builder {
     let (family, table): (_, &[u8]) =
         if v6 { (libc::AF_INET6, b"ndisc_cache\0") } else { (libc::AF_INET, b"arp_cache\0") };
     let mut b = Builder::new(libc::RTM_SETNEIGHTBL, 0, &[family as u8, 0, 0, 0]);
     b.attribute(NDTA_NAME, table);
     let mut parameters = Nest::default();
     parameters.attribute(NDTPA_IFINDEX, &index.to_ne_bytes());
-    parameters.attribute(NDTPA_RETRANS_TIME, &milliseconds.to_ne_bytes());
+    for (kind, time) in [
+        (NDTPA_BASE_REACHABLE_TIME, times.reachable),
+        (NDTPA_DELAY_PROBE_TIME, times.delay),
+        (NDTPA_RETRANS_TIME, times.retransmission),
+    ] {
+        parameters.attribute(kind, &time.as_millis().to_ne_bytes());
+    }
     b.attribute(NDTA_PARMS, parameters.bytes());
     b
 }
@@ -92,8 +122,10 @@ pub(super) fn parse_entry(body: &[u8], index: u32) -> Result<Option<(IpAddr, [u8
     Ok(ip.zip(mac))
 }
 
-/// A filter for notifications: of those about neighbours only the ones that [`parse`] makes something of.
-pub(super) fn verdicts_only() -> [SockFilter; 7] {
+/// A filter for notifications: of those about neighbours only the ones that [`parse`] makes something of, without
+/// `answers` only of those that did not answer.
+pub(super) fn verdicts_only(answers: bool) -> [SockFilter; 7] {
+    let states = if answers { NUD_REACHABLE | NUD_FAILED } else { NUD_FAILED };
     // A classic BPF program reads in network order what stands there in the machine's.
     let as_read = |n: u16| u32::from(u16::from_be_bytes(n.to_ne_bytes()));
     let load = |at: u32| SockFilter::new((libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16, 0, 0, at);
@@ -106,7 +138,7 @@ pub(super) fn verdicts_only() -> [SockFilter; 7] {
         jump(libc::BPF_JEQ, 1, 0, libc::RTM_NEWNEIGH),
         jump(libc::BPF_JEQ, 3, 2, libc::RTM_DELNEIGH),
         load(24), // ndm_state, behind 16 octets of header
-        jump(libc::BPF_JSET, 0, 1, NUD_REACHABLE | NUD_FAILED),
+        jump(libc::BPF_JSET, 0, 1, states),
         end(u32::MAX),
         end(0),
     ]

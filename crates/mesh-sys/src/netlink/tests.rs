@@ -471,7 +471,8 @@ fn rfc4861_7_3_a_probe_finds_out_whether_a_neighbour_is_there() {
         ("10.64.0.1".parse().unwrap(), "10.64.0.2".parse().unwrap(), 32),
     ];
     for (us, them, len) in pairs {
-        nl.set_retransmission(left, us.is_ipv6(), mesh_types::Duration::from_millis(50)).unwrap();
+        let retransmission = mesh_types::Duration::from_millis(50);
+        nl.set_detection(left, us.is_ipv6(), &Detection { retransmission, ..Detection::RFC4861 }).unwrap();
         nl.add_address(left, us, len).unwrap();
         there.add_address(right, them, len).unwrap();
         // The second time it is known, and asked by unicast.

@@ -93,6 +93,7 @@ pub(super) fn walk<F: Fields>(f: &mut F, config: &mut Config) -> Result<(), F::E
 fn walk_timing<F: Fields>(f: &mut F, timing: &mut Timing) -> Result<(), F::Error> {
     let Timing {
         hello_interval,
+        hello_lively,
         hello_min_interval,
         hello_refresh,
         hello_hold,
@@ -109,7 +110,7 @@ fn walk_timing<F: Fields>(f: &mut F, timing: &mut Timing) -> Result<(), F::Error
         probe_timeout,
         silence_hold,
     } = timing;
-    let hello = [hello_interval, hello_min_interval, hello_hold, lost_hold];
+    let hello = [hello_interval, hello_lively, hello_min_interval, hello_hold, lost_hold];
     let mut refresh = u64::from(*hello_refresh);
     f.number(&mut refresh)?;
     *hello_refresh = refresh as u32;
