@@ -53,6 +53,7 @@ pub struct Lab {
     peers: Option<PathBuf>,
     dig: Option<PathBuf>,
     dnsmasq: Option<PathBuf>,
+    steady: bool,
     nodes: Vec<Node>,
     keep_files: bool,
 }
@@ -71,6 +72,7 @@ impl Lab {
             peers: None,
             dig: None,
             dnsmasq: None,
+            steady: false,
             nodes: Vec::new(),
             keep_files: false,
         })
@@ -89,6 +91,16 @@ impl Lab {
     /// Says where programs of others are.
     pub fn set_peers(&mut self, peers: Option<&Path>) {
         self.peers = peers.map(Path::to_path_buf);
+    }
+
+    /// The routers are to have the timers that ship, not those of `--fast`.
+    pub const fn set_steady(&mut self) {
+        self.steady = true;
+    }
+
+    /// Whether they are; a test that takes either asks.
+    pub const fn is_steady(&self) -> bool {
+        self.steady
     }
 
     /// Says where dig is, an ordinary DNS client.

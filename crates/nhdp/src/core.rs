@@ -105,8 +105,15 @@ impl<X: Extension> Nhdp<X> {
     /// When [`Nhdp::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let hello = self.interfaces.values().map(|i| i.hello_due).min();
-        let expiry = Some(self.next_expiry).filter(|t| *t != Instant::FAR_FUTURE);
+        let expiry = Some(self.next_expiry.min(self.next_signs())).filter(|t| *t != Instant::FAR_FUTURE);
         hello.into_iter().chain(expiry).min()
+    }
+
+    /// When a neighbour's signs have to be looked at. Every packet puts its own off, so this is looked up and
+    /// not kept: nobody wakes up for times that are no more.
+    fn next_signs(&self) -> Instant {
+        let links = self.interfaces.values().flat_map(|i| i.links.values());
+        links.map(|l| l.signs.next()).min().unwrap_or(Instant::FAR_FUTURE)
     }
 
     /// All interfaces in use.
@@ -321,6 +328,18 @@ impl<X: Extension> Nhdp<X> {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.next_expiry <= now {
             self.expire(now);
+        } else if self.next_signs() <= now {
+            let links =
+                self.interfaces.iter().flat_map(|(index, i)| i.links.iter().map(move |l| (*index, l)));
+            let due = links.filter(|(_, (_, l))| l.signs.next() <= now);
+            let due: Vec<(u32, LinkId)> = due.map(|(index, (id, _))| (index, *id)).collect();
+            for (interface, id) in due {
+                self.check_signs(now, interface, id);
+                self.settle(now, interface, id);
+            }
+        }
+        if self.interfaces.values().all(|i| i.hello_due > now) {
+            return;
         }
         let due: Vec<u32> =
             self.interfaces.iter().filter(|(_, i)| i.hello_due <= now).map(|(index, _)| *index).collect();
@@ -359,7 +378,7 @@ impl<X: Extension> Nhdp<X> {
         let links = self.interfaces.values().flat_map(|i| i.links.values());
         let times = links.flat_map(|l| {
             let two_hops = l.two_hops.values().map(|t| t.expires).min();
-            [Some(l.heard_until), Some(l.symmetric_until), Some(l.expires), Some(l.signs.next()), two_hops]
+            [Some(l.heard_until), Some(l.symmetric_until), Some(l.expires), two_hops]
         });
         let times = times.flatten().chain(self.lost.values().copied()).chain(self.removed.values().copied());
         times.filter(|t| *t > now).min().unwrap_or(Instant::FAR_FUTURE)

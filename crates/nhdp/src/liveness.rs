@@ -107,10 +107,7 @@ impl<X: Extension> Nhdp<X> {
     /// A packet came from `source`, whatever is in it (RFC 7779 §9.3 steps 4 and 5).
     pub fn packet_from(&mut self, now: Instant, interface: u32, source: IpAddr) {
         let Some((id, _)) = self.link_to(interface, source) else { return };
-        let Some(signs) = self.link_mut(interface, id).map(|l| &mut l.signs) else { return };
-        signs.heard(now);
-        let next = signs.next();
-        self.next_expiry = self.next_expiry.min(next);
+        self.link_mut(interface, id).into_iter().for_each(|link| link.signs.heard(now));
     }
 
     /// A HELLO came (RFC 7779 §9.4). Of a neighbour that did not answer it is no proof: it is probed again.
@@ -152,11 +149,9 @@ impl<X: Extension> Nhdp<X> {
         let Some(link) = self.link_mut(interface, id) else { return };
         let at = link.symmetric_until - timeout;
         link.signs.last_chance = if timeout > Duration::ZERO && at > now { at } else { Instant::FAR_FUTURE };
-        let next = link.signs.next();
-        self.next_expiry = self.next_expiry.min(next);
     }
 
-    fn probe(&mut self, now: Instant, interface: u32, id: LinkId) {
+    pub(crate) fn probe(&mut self, now: Instant, interface: u32, id: LinkId) {
         let timeout = self.config.liveness.probe_timeout;
         if timeout == Duration::ZERO {
             return;
@@ -164,7 +159,6 @@ impl<X: Extension> Nhdp<X> {
         let Some(link) = self.link_mut(interface, id).filter(|l| l.signs.probing.is_none()) else { return };
         let Some(address) = link.addresses.first().copied() else { return };
         link.signs.probing = Some(now + timeout);
-        self.next_expiry = self.next_expiry.min(now + timeout);
         self.events.push_back(Event::Probe { interface, address });
     }
 

@@ -54,6 +54,7 @@ impl<X: Extension> Nhdp<X> {
         let link = self.update_link(now, interface, sending, neighbor, hello);
         self.hello_from(now, interface, link, hello.interval.unwrap_or(hello.validity));
         self.update_two_hops(now, interface, link, &all, hello);
+        self.doubt_lost(now, hello);
         self.next_expiry = self.next_expiry.min(now + hello.validity);
         Ok((link, neighbor))
     }
@@ -323,6 +324,23 @@ impl<X: Extension> Nhdp<X> {
         }
         self.changed |= changed;
         self.refused += refused;
+    }
+
+    /// Neighbours that the sender lost are asked whether they are there, unless they were heard just now: who is off
+    /// the air is noticed by all at once, not by one after the other.
+    fn doubt_lost(&mut self, now: Instant, hello: &Hello) {
+        let lost = |e: &&HelloEntry| [e.link_status, e.other_neighb].contains(&Some(Status::Lost));
+        let lost: Vec<NetAddr> = hello.entries.iter().filter(lost).map(|e| e.address).collect();
+        if lost.is_empty() {
+            return;
+        }
+        let recent = self.config.liveness.probe_timeout;
+        let links = self.interfaces.iter().flat_map(|(index, i)| i.links.iter().map(move |l| (*index, l)));
+        let silent = links
+            .filter(|(_, (_, l))| l.settled == LinkStatus::Symmetric && l.signs.last_packet + recent <= now);
+        let doubtful = silent.filter(|(_, (_, l))| l.addresses.iter().any(|a| lost.contains(a)));
+        let doubtful: Vec<(u32, LinkId)> = doubtful.map(|(index, (id, _))| (index, *id)).collect();
+        doubtful.into_iter().for_each(|(index, id)| self.probe(now, index, id));
     }
 
     /// How many 2-Hop Tuples a link may have now.

@@ -640,6 +640,48 @@ fn a_failure_nobody_asked_about_is_a_suspicion() {
 }
 
 #[test]
+fn a_neighbour_that_another_lost_is_asked() {
+    let mut us = with_probes();
+    us.hear_regular();
+    let lost = hello_of(vec![local("fe80::3", LocalIf::This), link("fe80::2", Status::Lost)]);
+    us.hear("fe80::3", &lost).unwrap();
+    assert!(us.probes.is_empty(), "it was heard just now");
+    us.wait(Duration::from_secs(1));
+    us.hear("fe80::3", &lost).unwrap();
+    us.hear("fe80::3", &lost).unwrap();
+    assert_eq!(us.probes, [ip("fe80::2")]);
+    us.answer(true);
+    assert_eq!(us.status(), Some(LinkStatus::Symmetric));
+    us.hear("fe80::3", &lost).unwrap();
+    us.answer(false);
+    assert_eq!(us.status(), Some(LinkStatus::Lost));
+}
+
+#[test]
+fn rfc6130_5_3_1_the_interval_is_long_only_while_nothing_changes_and_hellos_tell_it() {
+    let mut us = Us::plain();
+    let config = Config { hello_interval: Duration::from_secs(4), ..config(Quality::OFF) };
+    us.nhdp = Nhdp::new(config, 7);
+    assert!(us.nhdp.set_interface(us.now, IF, &[host("fe80::1")]));
+    let gaps = |us: &mut Us, seconds: u64| {
+        us.sent.clear();
+        us.wait(Duration::from_secs(seconds));
+        let times: Vec<Instant> = us.sent.iter().map(|(_, at)| *at).collect();
+        times.windows(2).map(|w| w[1].saturating_since(w[0]).as_millis()).collect::<Vec<_>>()
+    };
+    let told = |us: &Us| us.nhdp.generate(IF).unwrap().interval;
+    assert!(gaps(&mut us, 60).iter().all(|gap| (1500..=2000).contains(gap)));
+    assert_eq!(told(&us), Some(Duration::from_secs(2)));
+    us.nhdp.set_lively(us.now, IF, false);
+    assert_eq!(told(&us), Some(Duration::from_secs(4)));
+    let calm = gaps(&mut us, 120);
+    assert!(calm.iter().skip(1).all(|gap| (3500..=4000).contains(gap)) && calm.len() > 25, "{calm:?}");
+    us.nhdp.set_lively(us.now, IF, true);
+    let sooner = us.nhdp.next_hello(IF).unwrap();
+    assert!(sooner <= us.now + Duration::from_secs(2), "what changed is not told at the old pace");
+}
+
+#[test]
 fn a_neighbour_with_a_tiny_interval_does_not_keep_us_busy() {
     let mut us = with_probes();
     let word = Some(Status::Symmetric);

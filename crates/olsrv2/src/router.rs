@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A better gateway has to stay better for two TC intervals, and for no longer than this.
-const GATEWAY_MEMORY: Duration = Duration::from_secs(20);
+const GATEWAY_MEMORY: Duration = Duration::from_secs(10);
 
 /// So long after the last change nothing waits for company.
 const LIVELY: Duration = Duration::from_secs(10);

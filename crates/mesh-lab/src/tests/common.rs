@@ -18,6 +18,17 @@ pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// Starts mesh-router with the timers that the test wants.
+pub(super) fn start_router(lab: &mut Lab, at: usize, flags: &[&str]) -> Result<()> {
+    let fast: &[&str] = if lab.is_steady() { &[] } else { &["--fast"] };
+    lab.node(at)?.start("mesh-router", &[fast, flags].concat())
+}
+
+/// The name of a test's step in the report.
+pub(super) fn step_name(lab: &Lab, test: &str, step: &str) -> String {
+    format!("{test}{}::{step}", if lab.is_steady() { "_steady" } else { "" })
+}
+
 /// The node's addresses, IPv6 and IPv4.
 pub(super) fn addresses(node: &Node) -> Result<[IpAddr; 2]> {
     let id = node.id()?;

@@ -28,6 +28,12 @@ use mesh_lab::report::Report;
 /// A test: builds what it needs in the lab and reports its steps.
 pub(crate) type Test = fn(&mut Lab, &mut Report);
 
+/// The same with the timers that ship.
+fn steady(lab: &mut Lab, report: &mut Report, test: Test) {
+    lab.set_steady();
+    test(lab, report);
+}
+
 /// Every test, in the order they run.
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("names", names::run),
@@ -36,7 +42,9 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("dns", dns::run),
     ("pair", pair::run),
     ("routes", routes::run),
+    ("routes-steady", |lab, report| steady(lab, report, routes::run)),
     ("gateways", gateways::run),
+    ("gateways-steady", |lab, report| steady(lab, report, gateways::run)),
     ("flows", flows::run),
     ("cable", cable::run),
     ("duplicate", duplicate::run),

@@ -1,4 +1,4 @@
-//! Restarts without a farewell, with RFC 7181's own intervals: what the others knew of the last run does
+//! Restarts without a farewell, with the timers that ship: what the others knew of the last run does
 //! not keep them from believing the new one.
 
 use std::net::IpAddr;
@@ -51,7 +51,7 @@ fn start(lab: &mut Lab) -> Result<()> {
 }
 
 /// Kills a's router and starts one that announces other networks; how long until c has routes to them.
-/// What c knows of the last run is valid for 15 s (T_HOLD_TIME) from its last TC.
+/// What c knows of the last run is valid for 160 s (T_HOLD_TIME) from its last TC.
 fn again(lab: &mut Lab, round: u16) -> Result<Duration> {
     let prefixes = [format!("fd00:a{round:03}::/64"), format!("10.200.{round}.0/24")];
     let a = lab.node(A)?;

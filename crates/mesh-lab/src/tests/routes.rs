@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
 use mesh_lab::probe;
@@ -11,24 +11,27 @@ use mesh_lab::report::{Report, say};
 use mesh_sys::netlink::{Event, Monitor, Route, RouteKind, TABLE_MAIN};
 use mesh_sys::udp::Family;
 
-use super::common::{PROTOCOL, Step, addresses, bring_up, kernel_routes, routes, secs};
+use super::common::{
+    PROTOCOL, Step, addresses, bring_up, kernel_routes, routes, secs, start_router, step_name,
+};
 
 const A: usize = 0;
 const B: usize = 1;
 const C: usize = 2;
-const FLAGS: [&str; 5] = ["--fast", "--interface", "eth0", "eth1", "eth2"];
+const FLAGS: [&str; 4] = ["--interface", "eth0", "eth1", "eth2"];
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 7] = [
         ("own_table_and_rules", start),
         ("nearer_routes_of_others_win_wider_ones_do_not", precedence),
         ("a_better_way_replaces_without_a_gap", replace),
         ("a_route_that_others_remove_comes_back", removed),
         ("an_interface_that_vanishes_takes_its_routes_along", vanish),
+        ("what_went_while_the_router_was_down_is_forgotten", stale),
         ("nothing_stays_after_a_crash_and_a_clean_end", leave),
     ];
     for (name, step) in steps {
-        if report.test(&format!("routes::{name}"), || step(lab)).is_none() {
+        if report.test(&step_name(lab, "routes", name), || step(lab)).is_none() {
             return;
         }
     }
@@ -61,7 +64,7 @@ fn start(lab: &mut Lab) -> Result<()> {
         bring_up(lab.node(at)?, name)?;
     }
     for at in [A, B, C] {
-        lab.node(at)?.start("mesh-router", &FLAGS)?;
+        start_router(lab, at, &FLAGS)?;
     }
     let c = addresses(lab.node(C)?)?;
     reach(lab.node(A)?, c, 2)?;
@@ -183,12 +186,33 @@ fn vanish(lab: &mut Lab) -> Result<()> {
     }
 }
 
+/// A router that is started after a crash takes its routes over; those to nowhere go once the mesh is known.
+fn stale(lab: &mut Lab) -> Result<()> {
+    let (b, c) = (addresses(lab.node(B)?)?, addresses(lab.node(C)?)?);
+    lab.node(A)?.kill("mesh-router")?;
+    lab.node(C)?.stop("mesh-router")?;
+    let left = |node: &Node| Ok::<_, String>(kernel_routes(node)?.iter().any(|r| c.contains(&r.prefix)));
+    if !left(lab.node(A)?)? {
+        return Err("routes go with a crash".into());
+    }
+    let start = Instant::now();
+    start_router(lab, A, &FLAGS)?;
+    let a = lab.node(A)?;
+    reach(a, b, 1)?;
+    wait_for("leftover routes to go", secs(10), || if left(a)? { Err("they stay".into()) } else { Ok(()) })?;
+    say(&format!("    they went after {:.1} s", start.elapsed().as_secs_f64()));
+    reach(a, b, 1)?;
+    start_router(lab, C, &FLAGS)?;
+    reach(lab.node(A)?, c, 2)
+}
+
 fn leave(lab: &mut Lab) -> Result<()> {
     let c = addresses(lab.node(C)?)?;
     let a = lab.node(A)?;
     a.kill("mesh-router")?;
     probe::ping(a, c[0], secs(2)).map_err(|e| format!("routes go with the crash: {e}"))?;
-    a.start("mesh-router", &FLAGS)?;
+    start_router(lab, A, &FLAGS)?;
+    let a = lab.node(A)?;
     reach(a, c, 2)?;
     a.stop("mesh-router")?;
     match (rules(a)?, kernel_routes(a)?.len()) {
