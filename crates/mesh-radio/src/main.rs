@@ -3,13 +3,14 @@
 //!
 //! Where to look: `service` the driver loop · `kernel` from the kernel's words to the planner's and back ·
 //! `wifi` radios and stations · `ap` hostapd · `clients` what the access point's clients get · `ports` what is on
-//! cables, and what a network there gives · `report` the words of the control socket.
+//! cables, and what a network there gives · `firewall` what is open where · `report` the words of the control socket.
 //!
 //! Needs `CAP_NET_ADMIN`; for cables and an access point also `CAP_NET_RAW` (hostapd, router advertisements, DHCP
 //! before there is an address) and `CAP_NET_BIND_SERVICE` (DHCP, HELLOs).
 
 mod ap;
 mod clients;
+mod firewall;
 mod kernel;
 mod ports;
 mod report;

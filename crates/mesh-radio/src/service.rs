@@ -15,6 +15,7 @@ use radio_core::{Input, Output, Planner, Role, Station, StationInput, Work};
 
 use crate::ap::{AccessPoint, Target};
 use crate::clients::Clients;
+use crate::firewall::Firewall;
 use crate::ports::{News, Ports};
 use crate::settings::Settings;
 use crate::wifi::Wifi;
@@ -47,6 +48,7 @@ pub(crate) struct Service {
     /// Of the access point's interface, while it has that role.
     clients: Option<Clients>,
     ports: Ports,
+    firewall: Firewall,
     /// What was last told of each wired port's role.
     roles: BTreeMap<u32, (Role, String)>,
     node: Option<NodeId>,
@@ -83,6 +85,7 @@ impl Service {
             wifi: Wifi::default(),
             ap: AccessPoint::new(settings.ap, args.run_dir.join("hostapd.conf"), HOSTAPD),
             clients: None,
+            firewall: Firewall::new(&args.state_dir, &args.run_dir, settings.node.as_ref().ok().copied()),
             ports: Ports::new(settings.host_name, args.run_dir.join("resolv.conf"), PORTS),
             roles: BTreeMap::new(),
             node: settings.node.ok(),
@@ -105,6 +108,7 @@ impl Service {
             let cores = [self.planner.poll_timeout(), self.wifi.stations.poll_timeout()];
             let timeouts =
                 cores.into_iter().chain([self.ap.poll_timeout(), clients, self.ports.poll_timeout()]);
+            let timeouts = timeouts.chain([self.firewall.poll_timeout()]);
             let deadline = timeouts.flatten().min();
             self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
@@ -142,6 +146,7 @@ impl Service {
             if let Some(clients) = &mut self.clients {
                 clients.handle_timeout(now, &mut self.nl, &self.poller);
             }
+            self.firewall.handle_timeout(now, self.planner.plan());
             let news = self.ports.handle_timeout(now, &mut self.nl, &self.poller);
             self.cables_changed(now, news);
         }
@@ -177,6 +182,7 @@ impl Service {
     /// Nothing that was made for clients stays.
     fn end(&mut self) {
         self.ports.end(clock::now(), &mut self.nl);
+        self.firewall.end();
         self.clients.iter_mut().for_each(Clients::end);
         self.ap.end();
         if let Some(clients) = self.clients.take()
@@ -333,6 +339,7 @@ impl Service {
                     self.note(&format!("interface {index}"), "can't be removed", done);
                 }
                 Output::PlanChanged => {
+                    self.firewall.follow(now, self.planner.plan());
                     self.release_access_point(now);
                     self.tell_watchers();
                     self.follow_ports(now);
@@ -451,7 +458,7 @@ impl Service {
     fn status(&self, now: Instant) -> ServiceStatus {
         let clients = self.clients.as_ref().map_or(&[][..], Clients::problems);
         let told = self.config_problems.iter().chain(&self.step_problem).chain(clients).cloned();
-        let told = told.chain(self.ports.problems());
+        let told = told.chain(self.ports.problems()).chain(self.firewall.problem().map(str::to_owned));
         ServiceStatus {
             service: NAME.into(),
             version: env!("CARGO_PKG_VERSION").into(),

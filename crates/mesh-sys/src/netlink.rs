@@ -10,11 +10,13 @@
 mod address;
 mod bridge;
 mod codec;
+mod firewall;
 mod link;
 mod monitor;
 mod namespace;
 mod nat;
 mod neighbor;
+mod nft;
 pub mod nl80211;
 mod route;
 mod rule;
@@ -29,6 +31,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 pub use address::Address;
+pub use firewall::{Filter, Open, Zone, filter};
 pub use link::Link;
 pub use monitor::{Event, Monitor, RouteEvent, RouteMonitor};
 pub use namespace::NetNamespace;

@@ -8,7 +8,7 @@
 //!
 //! [`Stations`], beside it, follows who is in reach of the mesh points.
 //!
-//! [`Port`] finds out what is on a cable.
+//! [`Port`] finds out what is on a cable; [`openings`] says which ports are open where.
 //!
 //! For an access point: [`Keeper`] says when its daemon is started again, [`dhcp`] gives its clients IPv4
 //! addresses, [`ra`] tells them their IPv6 prefix.
@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod dhcp;
 mod keeper;
+mod openings;
 mod planner;
 mod port;
 pub mod ra;
@@ -32,6 +33,7 @@ use alloc::vec::Vec;
 pub use keeper::{
     END_PATIENCE, FIRST_PAUSE, Keeper, KeeperInput, KeeperOutput, LONGEST_PAUSE, STABLE, START_PATIENCE,
 };
+pub use openings::{Opening, openings};
 pub use planner::{Config, Counters, Input, MAX_INTERFACES, MAX_PHYS, Output, Planner};
 pub use port::{Cable, Port, PortInput, PortOutput};
 pub use radios::{Assignment, Channel, Combination, RadioSettings, assign, channel_number, frequency};

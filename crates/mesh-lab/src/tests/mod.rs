@@ -21,6 +21,7 @@ mod records;
 mod restart;
 mod ring;
 mod routes;
+mod scan;
 
 use mesh_lab::lab::Lab;
 use mesh_lab::report::Report;
@@ -47,6 +48,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("gateways-steady", |lab, report| steady(lab, report, gateways::run)),
     ("flows", flows::run),
     ("cable", cable::run),
+    ("scan", scan::run),
     ("duplicate", duplicate::run),
     ("records", records::run),
     ("replayed", recorded::run),
