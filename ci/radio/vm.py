@@ -36,8 +36,9 @@ from debs import Apt  # noqa: E402
 PROGRAMS = ["mesh-lab", "mesh-mdns", "mesh-radio", "mesh-router", "mesh-store", "meshctl"]
 # Debian's: the access point's daemon, as the image has it, and a client's.
 TOOLS = ["hostapd", "wpa_supplicant"]
-# Loaded in this order, after what they need: radios, their ciphers, address translation.
-MODULES = ["mac80211_hwsim", "ccm", "cmac", "gcm", "crc32c_generic", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq"]
+# Loaded in this order, after what they need: radios, their ciphers, address translation, the packet filter.
+MODULES = ["mac80211_hwsim", "ccm", "cmac", "gcm", "crc32c_generic", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct",
+           "nft_fib_inet"]
 CONSOLE = TREE / "build/test-logs/radio-console.log"
 END = re.compile(r"^vm: exit (\d+)$")
 
