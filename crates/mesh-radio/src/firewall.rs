@@ -140,6 +140,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_images_services_offer_to_nodes_is_open_to_them() {
+        let text = include_str!("../../../overlays/rootfs/etc/p2pmesh/services.conf");
+        let ports =
+            text.split("listen [::]:").skip(1).filter_map(|t| t.split_whitespace().next()?.parse().ok());
+        let ports: Vec<u16> = ports.collect();
+        assert!(ports.len() >= 3, "{ports:?}");
+        let open = openings(Role::Mesh, false, &[]);
+        for port in ports {
+            assert!(open.iter().any(|o| o.tcp && o.port == port), "{port}");
+        }
+    }
+
+    #[test]
     fn released_interfaces_have_no_filter() {
         assert_eq!(wanted(&plan(&[("eth0", Role::Unused)]), None, true, &[]).interfaces, []);
     }

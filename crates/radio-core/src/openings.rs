@@ -19,8 +19,8 @@ pub struct Opening {
 const EVERYWHERE: [(bool, u16); 5] = [(false, 5353), (true, 80), (true, 8080), (true, 5201), (false, 5201)];
 /// DNS over UDP and TCP, and DHCP.
 const FOR_CLIENTS: [(bool, u16); 3] = [(false, 53), (true, 53), (false, 67)];
-/// The router's (RFC 5498).
-const FOR_NODES: [(bool, u16); 1] = [(false, 269)];
+/// The router's (RFC 5498), and blocks for other stores.
+const FOR_NODES: [(bool, u16); 2] = [(false, 269), (true, 4080)];
 const SSH: u16 = 22;
 
 /// The ports that are open on interfaces of that role. `ssh`: it runs. `announced`: what people announce, TCP or UDP; it
@@ -57,6 +57,7 @@ mod tests {
             (8080, true, true),
             (5353, true, true),
             (269, false, true),
+            (4080, false, true),
             (22, false, false),
             (445, false, false),
         ];

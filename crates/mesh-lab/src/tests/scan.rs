@@ -29,7 +29,7 @@ const HOME: usize = 2;
 const C: usize = 3;
 const PHONE: usize = 4;
 /// All that services of the image listen on but the routers' port, which mesh-radio has, and some that none does.
-const PORTS: [u16; 14] = [22, 53, 67, 80, 111, 123, 443, 445, 546, 5201, 5353, 8080, 8443, 40_000];
+const PORTS: [u16; 15] = [22, 53, 67, 80, 111, 123, 443, 445, 546, 4080, 5201, 5353, 8080, 8443, 40_000];
 /// Somebody is there, or nobody.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// What people announce on the first node.
@@ -168,7 +168,7 @@ fn only(from: &Node, to: IpAddr, scope: u32, want: &[(bool, u16)]) -> Result<()>
 
 fn of_mesh() -> Vec<(bool, u16)> {
     let own = [(true, 80), (true, 8080), (true, 5201), (false, 5201), (false, 5353)];
-    [&own[..], &[(true, ANNOUNCED)]].concat()
+    [&own[..], &[(true, 4080), (true, ANNOUNCED)]].concat()
 }
 
 fn start(lab: &mut Lab) -> Result<()> {
