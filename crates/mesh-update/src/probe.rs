@@ -179,25 +179,28 @@ fn neighbour(answer: &Response<RouterResponse>) -> Result<(), String> {
     }
 }
 
-/// Whether a process has the kernel's console (the last `console=` of its command line) as its terminal.
+/// Whether a process has one of the kernel's serial consoles as its terminal.
 fn console(root: &Path) -> Result<(), String> {
     let cmdline = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-    let mut consoles = cmdline.split_whitespace().filter_map(|w| w.strip_prefix("console="));
-    let Some(name) = consoles.next_back().and_then(|c| c.split(',').next()) else { return Ok(()) };
-    let Ok(device) = fs::read_to_string(root.join("sys/class/tty").join(name).join("dev")) else {
-        return Ok(());
-    };
-    let Some((major, minor)) = device.trim().split_once(':') else { return Ok(()) };
-    let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else { return Ok(()) };
-    // proc(5), tty_nr: minor in bits 31 to 20 and 7 to 0, major in bits 15 to 8.
-    let wanted = (major << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12);
+    let names = cmdline.split_whitespace().filter_map(|w| w.strip_prefix("console=")?.split(',').next());
+    let consoles: Vec<(&str, u32)> = names.filter_map(|name| Some((name, terminal(root, name)?))).collect();
+    let Some((name, _)) = consoles.last() else { return Ok(()) };
     let there = fs::read_dir(root.join("proc")).into_iter().flatten().flatten().any(|entry| {
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // The program's name stands in parentheses and may hold anything.
-        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).into_iter().flatten();
-        fields.into_iter().nth(4).and_then(|t| t.parse::<u32>().ok()) == Some(wanted)
+        let field = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(4)?.parse::<u32>().ok());
+        consoles.iter().any(|(_, device)| field == Some(*device))
     });
     if there { Ok(()) } else { Err(format!("nobody answers at {name}")) }
+}
+
+/// A serial console's number as proc(5) has it in tty_nr: minor in bits 31 to 20 and 7 to 0, major in bits 15 to 8.
+fn terminal(root: &Path, name: &str) -> Option<u32> {
+    name.strip_prefix("tty").filter(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))?;
+    let device = fs::read_to_string(root.join("sys/class/tty").join(name).join("dev")).ok()?;
+    let (major, minor) = device.trim().split_once(':')?;
+    let (major, minor) = (major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?);
+    Some((major << 8) | (minor & 0xff) | ((minor & 0xf_ff00) << 12))
 }
 
 fn explain(e: &io::Error) -> String {

@@ -8,11 +8,19 @@ mod common;
 mod bundles;
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use bundles::{public, sign, slot};
 use common::*;
+use mesh_ipc::store::{DATA_MAX, Entry, EntryKind, StoreRequest, StoreResponse};
 use mesh_ipc::update::{UpdateRequest, UpdateResponse};
 use mesh_ipc::{Request, Response};
+use mesh_sys::clock;
+use mesh_sys::control::{Client, Server, ServerEvent};
+use mesh_sys::poll::Poller;
 use update_core::make::{Choices, make};
 use update_core::{Slot, SlotHeader, test_keys};
 
@@ -173,4 +181,109 @@ fn an_installation_that_was_cut_off_goes_on_where_it_was() {
     assert!(done.contains("slot B"));
     assert!(first_chunk.unwrap() + 300_000 > most, "{first_chunk:?} of {most}");
     assert_eq!(lab.slot_bytes(Slot::B, new.len()), new);
+}
+
+/// A store with one file, until dropped.
+struct FakeStore {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl FakeStore {
+    fn start(dir: &Path, file: Vec<u8>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (dir, ends) = (dir.to_path_buf(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let poller = Poller::new().unwrap();
+            let mut server: Server<StoreRequest, StoreResponse> =
+                Server::bind(&dir, "mesh-store", &poller, 0).unwrap();
+            let mut events = Vec::new();
+            let mut given = 0;
+            while !ends.load(Ordering::Relaxed) {
+                poller.wait(Some(clock::now() + mesh_types::Duration::from_millis(20)), &mut events).unwrap();
+                for event in events.drain(..) {
+                    for what in server.handle(&poller, event) {
+                        let ServerEvent::Request(id, Request::Service(request)) = what else { continue };
+                        let mut send = |answer| assert!(server.send(&poller, id, &Response::Service(answer)));
+                        match request {
+                            StoreRequest::Resolve { path } => {
+                                let size = file.len() as u64;
+                                let kind = Some(EntryKind::File);
+                                let entry = Entry { name: String::new(), cid: path, size, kind };
+                                send(StoreResponse::Entries(vec![entry]));
+                            }
+                            StoreRequest::Cat { offset, length, .. } => {
+                                let rest = file.get(offset as usize..).unwrap_or_default();
+                                let rest = &rest[..rest.len().min(length.unwrap() as usize)];
+                                given += rest.len() as u64;
+                                for piece in rest.chunks(DATA_MAX) {
+                                    send(StoreResponse::Data(piece.to_vec()));
+                                }
+                                send(StoreResponse::Done);
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            given
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends it; how many bytes it gave.
+    fn given(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+#[test]
+fn a_bundle_out_of_the_store_takes_from_the_running_slot_what_that_has() {
+    let (lab, old) = lab("store");
+    // The same system with another few bytes in the middle of its root image.
+    let mut new = old.clone();
+    let header = SlotHeader::parse(old.first_chunk().unwrap()).unwrap();
+    let at = (header.image.offset * 512 + header.image.sectors * 256) as usize;
+    new[at..at + 16].copy_from_slice(b"a changed servic");
+    let changed =
+        make(&new, &Choices { boards: vec!["brcm,bcm2837".into()], release: Some(2), ..Choices::default() });
+    let bundle = sign(&changed.unwrap(), &[1, 2]);
+    let running = lab.start_on_card("A");
+    let fetch = |check_only| {
+        let mut client = running.connect();
+        client.send(&Request::Service(UpdateRequest::Fetch { path: "bafy/x".into(), check_only })).unwrap();
+        loop {
+            match client.receive().unwrap() {
+                Response::Service(UpdateResponse::Done(text)) => return Ok(text),
+                Response::Service(UpdateResponse::Progress(_)) => {}
+                Response::Error(e) => return Err(e),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert!(fetch(false).unwrap_err().contains("mesh-store is not running"));
+    let store = FakeStore::start(&lab.dir, bundle[..bundle.len() - 1].to_vec());
+    wait_for_store(&lab.dir);
+    assert!(fetch(false).unwrap_err().contains("truncated"));
+    store.given();
+    let store = FakeStore::start(&lab.dir, bundle.clone());
+    wait_for_store(&lab.dir);
+    assert!(fetch(true).unwrap().contains("would install it"));
+    assert!(store.given() >= bundle.len() as u64, "a check reads all");
+    let store = FakeStore::start(&lab.dir, bundle.clone());
+    wait_for_store(&lab.dir);
+    let done = fetch(false).unwrap();
+    assert!(done.contains("bytes came from the running slot"), "{done}");
+    assert_eq!(lab.slot_bytes(Slot::B, new.len())[512..], new[512..]);
+    let given = store.given();
+    assert!(given < bundle.len() as u64 + 600_000, "{given} of {}", bundle.len());
+}
+
+fn wait_for_store(dir: &Path) {
+    let end = std::time::Instant::now() + DEADLINE;
+    while Client::<StoreRequest, StoreResponse>::connect(dir, "mesh-store", DEADLINE).is_err() {
+        assert!(std::time::Instant::now() < end, "the store never came");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }

@@ -1,5 +1,5 @@
-//! Boot-state sectors, slot headers, the slot state machine, the health gate, update bundles and their installation,
-//! sans-IO (level 2).
+//! Boot-state sectors, slot headers, the slot state machine, the health gate, update bundles, their installation and whose turn
+//! it is, sans-IO (level 2).
 //!
 //! The card has two raw slots, A and B, and two one-sector copies of the boot state. The boot script
 //! (`board/raspberrypi/boot.cmd`) and the update service both read and write that state; this crate is
@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod bundle;
 mod chunk;
 mod crc32;
+mod fleet;
 mod gate;
 mod header;
 mod install;
@@ -33,6 +34,7 @@ mod state;
 
 pub use chunk::{Unpacker, cut, pack};
 pub use crc32::crc32;
+pub use fleet::{Fleet, FleetConfig, FleetInput, FleetOutput, MAX_NODES, Phase, Report};
 pub use gate::{Gate, GateConfig, Input, InputError, Output};
 pub use header::{Extent, Part, SlotHeader};
 pub use install::{Install, InstallConfig, InstallError, Next, Stage};
