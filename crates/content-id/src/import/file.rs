@@ -19,6 +19,8 @@ pub struct FileBuilder {
     buffer: Vec<u8>,
     /// Bytes of the chunk so far; what the buffer has behind them is of no meaning.
     filled: usize,
+    /// A whole chunk before that one, of which it is not known yet whether it is the last.
+    full: Option<Vec<u8>>,
     /// What stands before and after the bytes of a full leaf.
     head: Vec<u8>,
     tail: Vec<u8>,
@@ -40,13 +42,14 @@ impl FileBuilder {
             return Err(ImportError::BadProfile);
         }
         let (head, tail) = if profile.raw_leaves { Default::default() } else { leaf_frame(profile.chunk) };
-        let (buffer, filled, levels, ready) = Default::default();
-        Ok(Self { profile, meta, buffer, filled, head, tail, levels, ready })
+        let (buffer, filled, full, levels, ready) = Default::default();
+        Ok(Self { profile, meta, buffer, filled, full, head, tail, levels, ready })
     }
 
     /// Appends bytes. Drain [`FileBuilder::poll_block`] afterwards.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            self.goes_on();
             if self.filled == self.profile.chunk {
                 self.full_leaf();
             }
@@ -70,7 +73,7 @@ impl FileBuilder {
     /// how many there are. `memory` gives a buffer for a chunk that begins, perhaps an empty one.
     pub fn room(&mut self, memory: impl FnOnce() -> Vec<u8>) -> &mut [u8] {
         if self.filled == self.profile.chunk {
-            self.full_leaf();
+            self.full = Some(self.take());
         }
         let start = self.head.len();
         let end = start + self.profile.chunk;
@@ -91,7 +94,10 @@ impl FileBuilder {
     /// So many bytes are in the room that was given last. Drain [`FileBuilder::poll_block`] afterwards.
     pub fn advance(&mut self, bytes: usize) {
         let room = self.buffer.len().saturating_sub(self.head.len() + self.filled);
-        self.filled += bytes.min(room);
+        if bytes.min(room) > 0 {
+            self.goes_on();
+            self.filled += bytes.min(room);
+        }
     }
 
     /// The next finished block. The last chunk is kept back until more bytes come or the file ends.
@@ -101,6 +107,9 @@ impl FileBuilder {
 
     /// Ends the file and returns its root; blocks may still wait in the second value.
     pub fn finish(mut self) -> (Added, VecDeque<Block>) {
+        if let Some(full) = self.full.take() {
+            (self.buffer, self.filled) = (full, self.profile.chunk);
+        }
         if self.levels.is_empty() && self.meta != Meta::default() {
             let root = self.only_leaf();
             return (root, self.ready);
@@ -135,6 +144,13 @@ impl FileBuilder {
         (self.levels.iter().map(Vec::len).sum(), self.buffer.capacity(), self.ready.len())
     }
 
+    /// More bytes come: the chunk before is not the last one.
+    fn goes_on(&mut self) {
+        if let Some(data) = self.full.take() {
+            self.whole_leaf(data);
+        }
+    }
+
     /// Takes from the buffer what is of no meaning.
     fn trim(&mut self) {
         self.buffer.truncate(if self.filled > 0 { self.head.len() + self.filled } else { 0 });
@@ -149,7 +165,11 @@ impl FileBuilder {
 
     /// A leaf of a whole chunk: the buffer is its block.
     fn full_leaf(&mut self) {
-        let mut data = self.take();
+        let data = self.take();
+        self.whole_leaf(data);
+    }
+
+    fn whole_leaf(&mut self, mut data: Vec<u8>) {
         data.extend_from_slice(&self.tail);
         self.leaf(self.profile.chunk, data);
     }

@@ -16,7 +16,11 @@ fn keystream(seed: &str, length: usize) -> Vec<u8> {
 }
 
 fn import(profile: Profile, bytes: &[u8]) -> (Added, Vec<Block>) {
-    let mut file = FileBuilder::new(profile).unwrap();
+    import_with(profile, Meta::default(), bytes)
+}
+
+fn import_with(profile: Profile, meta: Meta, bytes: &[u8]) -> (Added, Vec<Block>) {
+    let mut file = FileBuilder::with_meta(profile, meta).unwrap();
     let mut blocks = Vec::new();
     for piece in bytes.chunks(100_003) {
         file.push(piece);
@@ -31,8 +35,8 @@ fn import(profile: Profile, bytes: &[u8]) -> (Added, Vec<Block>) {
 }
 
 /// As [`import`], read into the builder's room, now and then pushed.
-fn import_in_place(profile: Profile, mut bytes: &[u8], piece: usize) -> (Added, Vec<Block>) {
-    let mut file = FileBuilder::new(profile).unwrap();
+fn import_in_place(profile: Profile, meta: Meta, mut bytes: &[u8], piece: usize) -> (Added, Vec<Block>) {
+    let mut file = FileBuilder::with_meta(profile, meta).unwrap();
     let (mut blocks, mut turn) = (Vec::new(), 0);
     while !bytes.is_empty() {
         turn += 1;
@@ -56,6 +60,9 @@ fn import_in_place(profile: Profile, mut bytes: &[u8], piece: usize) -> (Added, 
             file.advance(0);
         }
     }
+    // there is nothing more to read, as is seen only then
+    assert!(!file.room(Vec::new).is_empty());
+    file.advance(0);
     let (added, rest) = file.finish();
     blocks.extend(rest);
     (added, blocks)
@@ -70,7 +77,10 @@ fn what_is_read_in_place_gives_the_same_blocks() {
             [(0, 1), (1, 1), (255, 7), (256, 256), (257, 300), (512, 100), (4999, 1), (5000, 250)]
         {
             let whole = &bytes[..length];
-            assert_eq!(import_in_place(profile, whole, piece), import(profile, whole), "{length} by {piece}");
+            for meta in [Meta::default(), Meta { mode: Some(0o644), mtime: None }] {
+                let expected = import_with(profile, meta, whole);
+                assert_eq!(import_in_place(profile, meta, whole, piece), expected, "{length} by {piece}");
+            }
         }
     }
 }
