@@ -313,6 +313,11 @@ impl Bench {
         Duration::from_secs(if self.quick { 10 } else { 60 })
     }
 
+    /// So long after the last change routers may still have something to tell.
+    const fn aftermath(&self) -> Duration {
+        Duration::from_secs(if self.quick { 0 } else { 20 })
+    }
+
     const fn loss_time(&self) -> Duration {
         Duration::from_secs(if self.quick { 20 } else { 90 })
     }

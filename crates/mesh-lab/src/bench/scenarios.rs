@@ -82,6 +82,7 @@ fn rest(bench: &Bench, field: &mut Field<'_>) -> Result<()> {
 
 fn idle(bench: &mut Bench, field: &mut Field<'_>) -> Result<()> {
     rest(bench, field)?;
+    field.observe(bench.aftermath())?;
     let time = bench.idle_time();
     let before = field.used()?;
     field.observe(time)?;

@@ -446,6 +446,60 @@ fn foreign_default_routes_are_heard_of() {
 }
 
 #[test]
+fn rfc4861_7_3_a_neighbour_that_is_sent_packets_is_watched_without_being_asked_for() {
+    if !own_namespace() {
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let mut monitor = Monitor::with_routes(99).unwrap();
+    monitor.hear_answers(false);
+    nl.add_veth("left", "right", other.as_fd()).unwrap();
+    let left = nl.link("left").unwrap().unwrap().index;
+    nl.set_up(left, true).unwrap();
+    let mut there = std::thread::scope(|s| {
+        s.spawn(|| {
+            other.enter().unwrap();
+            Rtnetlink::new().unwrap()
+        })
+        .join()
+        .unwrap()
+    });
+    let right = there.link("right").unwrap().unwrap().index;
+    there.set_up(right, true).unwrap();
+    let them: Ipv6Addr = "fe80::2".parse().unwrap();
+    nl.add_address(left, "fe80::1".parse().unwrap(), 64).unwrap();
+    there.add_address(right, them.into(), 64).unwrap();
+    let millis = mesh_types::Duration::from_millis;
+    let times = Detection { reachable: millis(200), delay: millis(20), retransmission: millis(50) };
+    nl.set_detection(left, true, &times).unwrap();
+    let socket = std::net::UdpSocket::bind("[::]:0").unwrap();
+    let news_within = |monitor: &mut Monitor, span: Duration| {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            let _ = socket.send_to(b"traffic", std::net::SocketAddrV6::new(them, 9, 0, left));
+            while let Some(event) = monitor.poll_event().unwrap() {
+                if let Event::Neighbor(n) = event
+                    && n.ip == IpAddr::from(them)
+                {
+                    return Some(n.reachable);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    };
+    // It answers, again and again, and nobody is told.
+    assert_eq!(news_within(&mut monitor, Duration::from_secs(1)), None);
+    there.remove_address(right, them.into(), 64).unwrap();
+    assert_eq!(news_within(&mut monitor, Duration::from_secs(2)), Some(false));
+    monitor.hear_answers(true);
+    there.add_address(right, them.into(), 64).unwrap();
+    assert_eq!(news_within(&mut monitor, Duration::from_secs(2)), Some(true));
+    nl.set_detection(left, true, &Detection::RFC4861).unwrap();
+}
+
+#[test]
 fn rfc4861_7_3_a_probe_finds_out_whether_a_neighbour_is_there() {
     if !own_namespace() {
         return;
