@@ -130,7 +130,7 @@ impl fmt::Display for Refusal {
             Self::Trailing { extra } => write!(f, "oversize: {extra} bytes follow the bundle's end"),
             Self::Table => f.write_str("damaged: the table of chunks is not the signed one; fetch it again"),
             Self::Chunk(n) => write!(f, "damaged: chunk {n} is not the signed one; fetch the bundle again"),
-            Self::Bomb(n) => write!(f, "chunk {n} unpacks to more than the manifest allows"),
+            Self::Bomb(n) => write!(f, "damaged: chunk {n} unpacks to more than was signed; fetch the bundle again"),
             Self::Part(kind) => write!(f, "the {} as a whole is not the signed one", kind.name()),
         }
     }
