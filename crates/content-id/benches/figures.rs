@@ -103,7 +103,7 @@ fn directories() {
         let start = Instant::now();
         let mut directory = DirectoryBuilder::new();
         for name in &names {
-            directory.insert(name, child.clone()).unwrap();
+            directory.insert(name, &child).unwrap();
         }
         let mut blocks = 0;
         directory.finish(&Profile::V0_2015, |_| blocks += 1).unwrap();

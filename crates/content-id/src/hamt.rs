@@ -1,84 +1,11 @@
 //! Sharded directories: a hash array mapped trie over the entries' names (the UnixFS specification).
 
 use alloc::format;
-use alloc::vec::Vec;
-
-use crate::dagpb::{Link, encode};
-use crate::import::Profile;
-use crate::unixfs::{Data, HAMT_HASH, Kind, Meta};
-use crate::{Block, Cid, Codec};
 
 /// Slots of a shard that is made here: one byte of the hash each.
 pub(crate) const FANOUT: u64 = 256;
 /// Bytes of the hash: the deepest a trie can get.
-const HASH_BYTES: usize = 8;
-
-/// A directory entry, until it is in its shard, and the hash of its name.
-struct Hashed {
-    hash: [u8; HASH_BYTES],
-    link: Option<Link>,
-}
-
-/// Builds the trie below `links` and hands out its blocks, children first. Returns the root's CID and
-/// total size; `None` if more names collide than the hash can tell apart.
-pub(crate) fn build(
-    links: impl Iterator<Item = Link>,
-    meta: Meta,
-    profile: &Profile,
-    out: &mut impl FnMut(Block),
-) -> Option<(Cid, u64)> {
-    let mut entries: Vec<Hashed> = links
-        .map(|link| Hashed { hash: name_hash(link.name.as_deref().unwrap_or_default()), link: Some(link) })
-        .collect();
-    // in the order of the hash, each shard's entries stand together
-    entries.sort_unstable_by_key(|entry| entry.hash);
-    shard(&mut entries, 0, meta, profile, out)
-}
-
-/// Builds the shard of `entries`, whose hashes agree in the first `depth` bytes.
-fn shard(
-    entries: &mut [Hashed],
-    depth: usize,
-    meta: Meta,
-    profile: &Profile,
-    out: &mut impl FnMut(Block),
-) -> Option<(Cid, u64)> {
-    if depth >= HASH_BYTES {
-        return None;
-    }
-    let slot_of = |entry: &Hashed| entry.hash.get(depth).copied().unwrap_or_default();
-    let mut bits = [0u8; (FANOUT / 8) as usize];
-    let mut links = Vec::new();
-    for group in entries.chunk_by_mut(|a, b| slot_of(a) == slot_of(b)) {
-        let slot = group.first().map(slot_of)?;
-        // the field is one big-endian number: slot 0 is the lowest bit of the last byte
-        if let Some(byte) = bits.iter_mut().rev().nth(usize::from(slot / 8)) {
-            *byte |= 1 << (slot % 8);
-        }
-        let prefix = format!("{slot:02X}");
-        if let [entry] = group {
-            links.extend(entry.link.take().map(|link| {
-                let name = format!("{prefix}{}", link.name.as_deref().unwrap_or_default());
-                Link { name: Some(name), ..link }
-            }));
-        } else {
-            let (cid, size) = shard(group, depth + 1, Meta::default(), profile, out)?;
-            links.push(Link { cid, name: Some(prefix), tsize: Some(size) });
-        }
-    }
-    let significant: Vec<u8> = bits.into_iter().skip_while(|b| *b == 0).collect();
-    let data = Data {
-        data: Some(significant),
-        hash_type: Some(HAMT_HASH),
-        fanout: Some(FANOUT),
-        ..Data::with_meta(Kind::HamtShard, meta)
-    };
-    let bytes = encode(&links, Some(&data.encode()));
-    let size = links.iter().fold(bytes.len() as u64, |sum, l| sum.saturating_add(l.tsize.unwrap_or(0)));
-    let cid = Cid::of(profile.version, Codec::DAG_PB, &bytes);
-    out(Block { cid: cid.clone(), data: bytes });
-    Some((cid, size))
-}
+pub(crate) const HASH_BYTES: usize = 8;
 
 /// The hash of a name as the trie consumes it: murmur3-x64-64, most significant byte first.
 pub(crate) fn name_hash(name: &str) -> [u8; HASH_BYTES] {

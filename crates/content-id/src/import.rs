@@ -3,17 +3,19 @@
 //! [`FileBuilder`] is fed bytes and hands out blocks; it holds one chunk and one row of links per
 //! level, whatever the file's size. [`TreeBuilder`] nests directories, files and symlinks the way a walk over a folder meets them.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::dagpb::{Link, encode, field_length, link_length};
+use crate::dagpb::{Link, encode};
 use crate::unixfs::{Data, Kind, Meta};
-use crate::{Block, Cid, Codec, Version, hamt};
+use crate::{Block, Cid, Codec, Version};
 
+mod directory;
 mod file;
 
+pub use directory::{Closing, DirectoryBuilder};
 pub use file::FileBuilder;
 
 /// The most entries one directory may have.
@@ -24,8 +26,6 @@ pub const MAX_NESTING: usize = 128;
 pub const MAX_TARGET: usize = 4096;
 /// Chunk sizes that are accepted, in bytes.
 pub const CHUNK_RANGE: core::ops::RangeInclusive<usize> = 1..=1024 * 1024;
-
-const SHARD_THRESHOLD: usize = 256 * 1024;
 
 /// How a directory's size is measured against the sharding threshold of 256 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,71 +150,6 @@ pub fn symlink(profile: &Profile, target: &str, meta: Meta) -> Result<(Added, Bl
     Ok((Added { cid: cid.clone(), size: 0, tsize: data.len() as u64 }, Block { cid, data }))
 }
 
-/// Builds one directory; entries may come in any order.
-#[derive(Debug, Default)]
-pub struct DirectoryBuilder {
-    meta: Meta,
-    entries: BTreeMap<String, Added>,
-}
-
-impl DirectoryBuilder {
-    /// An empty directory.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// An empty directory with mode and time of the last change.
-    pub fn with_meta(meta: Meta) -> Result<Self, ImportError> {
-        if meta.is_valid() { Ok(Self { meta, ..Self::default() }) } else { Err(ImportError::BadProfile) }
-    }
-
-    /// Adds an entry.
-    pub fn insert(&mut self, name: &str, child: Added) -> Result<(), ImportError> {
-        if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) || name.len() > MAX_TARGET {
-            return Err(ImportError::BadName);
-        }
-        if self.entries.len() >= MAX_ENTRIES {
-            return Err(ImportError::TooManyEntries);
-        }
-        match self.entries.insert(name.into(), child) {
-            Some(_) => Err(ImportError::DuplicateName),
-            None => Ok(()),
-        }
-    }
-
-    /// Ends the directory; its blocks go to `out`, the root last.
-    pub fn finish(self, profile: &Profile, mut out: impl FnMut(Block)) -> Result<Added, ImportError> {
-        let data = Data::with_meta(Kind::Directory, self.meta).encode();
-        let must_shard = self.must_shard(profile, data.len());
-        let links = self.entries.into_iter().map(|(name, child)| child.link(name));
-        if must_shard {
-            let (cid, tsize) =
-                hamt::build(links, self.meta, profile, &mut out).ok_or(ImportError::TooManyEntries)?;
-            return Ok(Added { cid, size: 0, tsize });
-        }
-        let links: Vec<Link> = links.collect();
-        let data = encode(&links, Some(&data));
-        let tsize = links.iter().fold(data.len() as u64, |sum, l| sum.saturating_add(l.tsize.unwrap_or(0)));
-        let cid = Cid::of(profile.version, Codec::DAG_PB, &data);
-        out(Block { cid: cid.clone(), data });
-        Ok(Added { cid, size: 0, tsize })
-    }
-
-    fn must_shard(&self, profile: &Profile, data: usize) -> bool {
-        let entries = self.entries.iter();
-        let size: usize = match profile.shard_by {
-            ShardBy::LinkBytes => entries.map(|(name, child)| name.len() + child.cid.byte_length()).sum(),
-            ShardBy::BlockBytes => {
-                let links: usize = entries
-                    .map(|(name, c)| link_length(c.cid.byte_length(), Some(name.len()), Some(c.tsize)))
-                    .sum();
-                links + field_length(data)
-            }
-        };
-        size > SHARD_THRESHOLD
-    }
-}
-
 /// What a walk over a folder meets, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TreeItem<'a> {
@@ -246,6 +181,8 @@ pub struct TreeBuilder {
     /// Of the entry that begins next.
     meta: Meta,
     ready: VecDeque<Block>,
+    /// The directory that was closed last: its name, and its blocks that were not polled yet.
+    closing: Option<(String, Closing)>,
 }
 
 impl TreeBuilder {
@@ -262,13 +199,20 @@ impl TreeBuilder {
             file: None,
             meta: Meta::default(),
             ready: VecDeque::new(),
+            closing: None,
         })
     }
 
-    /// Takes the next item. Returns what it completed: a file, a directory or a symlink, as it is
-    /// entered into its directory. What has no name is entered under its CID.
-    /// Drain [`TreeBuilder::poll_block`] afterwards.
+    /// Takes the next item. Returns what it completed: a file or a symlink, as it is entered into its directory. What
+    /// has no name is entered under its CID.
+    /// Drain [`TreeBuilder::poll_block`] afterwards; then [`TreeBuilder::poll_directory`] has the directory that it
+    /// completed.
     pub fn handle(&mut self, item: TreeItem<'_>) -> Result<Option<Added>, ImportError> {
+        // blocks that nobody polled
+        while let Some(block) = self.poll_closing() {
+            self.ready.push_back(block);
+        }
+        self.poll_directory()?;
         let meta = match item {
             TreeItem::Meta(meta) => {
                 self.meta = meta;
@@ -301,8 +245,8 @@ impl TreeBuilder {
             (TreeItem::OpenDirectory(_), None) => Err(ImportError::TooDeep),
             (TreeItem::CloseDirectory, None) if self.stack.len() > 1 => {
                 let Some((name, directory)) = self.stack.pop() else { return Err(ImportError::Unbalanced) };
-                let added = directory.finish(&self.profile, |block| self.ready.push_back(block))?;
-                self.enter(&name, added).map(Some)
+                self.closing = Some((name, directory.close(&self.profile)?));
+                Ok(None)
             }
             (TreeItem::Symlink(name, target), None) => {
                 let (added, block) = symlink(&self.profile, target, meta)?;
@@ -338,18 +282,33 @@ impl TreeBuilder {
         let (_, directory) = self.stack.last_mut().ok_or(ImportError::Unbalanced)?;
         if self.wrap || !at_top {
             let nameless = if name.is_empty() { Some(added.cid.to_string()) } else { None };
-            directory.insert(nameless.as_deref().unwrap_or(name), added.clone())?;
+            directory.insert(nameless.as_deref().unwrap_or(name), &added)?;
         }
         Ok(added)
     }
 
     /// The next finished block.
     pub fn poll_block(&mut self) -> Option<Block> {
-        self.ready.pop_front()
+        self.ready.pop_front().or_else(|| self.poll_closing())
+    }
+
+    fn poll_closing(&mut self) -> Option<Block> {
+        self.closing.as_mut()?.1.poll_block()
+    }
+
+    /// The directory that the last item closed, once its blocks are polled: it is entered into its own directory now.
+    pub fn poll_directory(&mut self) -> Result<Option<Added>, ImportError> {
+        let Some((name, closing)) = self.closing.take() else { return Ok(None) };
+        let added = closing.added().ok_or(ImportError::Unbalanced)?;
+        self.enter(&name, added).map(Some)
     }
 
     /// Ends the tree: the top directory, if there is one, and the blocks not polled yet.
     pub fn finish(mut self) -> Result<(Option<Added>, VecDeque<Block>), ImportError> {
+        while let Some(block) = self.poll_closing() {
+            self.ready.push_back(block);
+        }
+        self.poll_directory()?;
         match (self.file, self.stack.pop()) {
             (None, Some(_)) if self.stack.is_empty() && !self.wrap => Ok((None, self.ready)),
             (None, Some((_, top))) if self.stack.is_empty() => {

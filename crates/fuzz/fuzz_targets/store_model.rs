@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use content_id::{Cid, Codec, Version};
 use libfuzzer_sys::fuzz_target;
-use store_core::{Config, Disk, DiskError, Pin, Store};
+use store_core::{Config, Disk, DiskError, Extent, Pin, Store};
 
 #[derive(Clone, Default)]
 struct Memory(Rc<RefCell<BTreeMap<u32, Vec<u8>>>>);
@@ -91,8 +91,17 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
             5 => {
-                if store.collect().is_ok() {
-                    blocks.retain(|cid, _| pins.contains_key(cid));
+                let down = Extent::Down { bytes: u64::from(argument) << 12, blocks: usize::from(argument) / 2 };
+                let due = || store.collection_due(argument & 8 != 0);
+                let extent = [Some(Extent::All), Some(Extent::Compact), Some(down)];
+                let Some(extent) = extent.get(usize::from(argument % 4)).copied().unwrap_or_else(due) else {
+                    continue;
+                };
+                let done = store.collect(extent).is_ok();
+                match extent {
+                    Extent::All if done => blocks.retain(|cid, _| pins.contains_key(cid)),
+                    Extent::Compact => {}
+                    _ => blocks.retain(|cid, _| pins.contains_key(cid) || store.has(cid)),
                 }
             }
             6 => {

@@ -203,7 +203,7 @@ impl Add {
         while let Some(block) = self.tree.poll_block() {
             self.store(block).await?;
         }
-        if let Some(added) = added {
+        if let Some(added) = added.or(self.tree.poll_directory().map_err(wrong)?) {
             if !path.contains('/') {
                 self.roots.push(added.cid.clone());
             }

@@ -481,7 +481,8 @@ impl Catalogs {
         let (full, wanted) = {
             let mut inner = self.lock();
             let held: u64 = inner.replicas.held().map(|(.., size)| size).sum();
-            let free = (stat.quota / 10 * 9).saturating_sub(stat.bytes);
+            // what no pin holds makes room
+            let free = (stat.quota / 10 * 9).saturating_sub(stat.kept);
             let room = (stat.quota / 2).saturating_sub(held).min(free);
             inner.replicas.handle_input(clock::now(), Input::Room(room));
             let full = inner.own.full;

@@ -329,36 +329,40 @@ impl Control {
         }
     }
 
+    /// Each link, and what is below it before the next one.
     async fn refs(&self, frames: &mut Frames, path: &str, recursive: bool, unique: bool) -> Result<(), End> {
         let (_, root) = self.resolve(path).await?;
         let mut seen = BTreeSet::new();
-        let mut open = vec![root.clone()];
+        let mut open = self.children(&root, &root).await?;
         let mut found = Vec::new();
-        let mut more = true;
-        while let (Some(cid), true) = (open.pop(), more) {
-            let block = self.node.block_of(&root, &cid, Scope::Mesh).await?;
-            let children = links(cid.codec(), &block).map_err(NodeError::from)?;
-            for child in children.iter().rev().filter(|_| recursive) {
-                if !unique || !seen.contains(child) {
-                    open.push(child.clone());
-                }
+        while let Some(cid) = open.pop() {
+            if unique && !seen.insert(cid.clone()) {
+                continue;
+            }
+            found.push(cid.to_string());
+            if recursive {
+                let children = self.children(&root, &cid).await?;
+                open.extend(children.into_iter().filter(|child| !unique || !seen.contains(child)));
             }
             if open.len() > MAX_OPEN {
                 return Err(End::Failed("too many links to list; ask for unique ones (-u)".into()));
             }
-            for child in children {
-                if !unique || seen.insert(child.clone()) {
-                    found.push(child.to_string());
-                }
-            }
             if found.len() >= LIST_MAX {
-                for part in std::mem::take(&mut found).chunks(LIST_MAX) {
-                    send(frames, StoreResponse::Refs(part.to_vec())).await?;
-                }
+                send(frames, StoreResponse::Refs(std::mem::take(&mut found))).await?;
             }
-            more = recursive;
         }
         send(frames, StoreResponse::Refs(found)).await
+    }
+
+    /// What a block links to, the first link last. A raw block has none and is not fetched for that.
+    async fn children(&self, root: &Cid, cid: &Cid) -> Result<Vec<Cid>, End> {
+        if cid.codec() == content_id::Codec::RAW {
+            return Ok(Vec::new());
+        }
+        let block = self.node.block_of(root, cid, Scope::Mesh).await?;
+        let mut children = links(cid.codec(), &block).map_err(NodeError::from)?;
+        children.reverse();
+        Ok(children)
     }
 
     async fn pin(&self, frames: &mut Frames, path: &str, recursive: bool) -> Result<(), End> {
@@ -471,8 +475,10 @@ impl Control {
         if read_only {
             problems.push(store_core::StoreError::ReadOnly.to_string());
         }
-        if stat.quota > 0 && stat.bytes > stat.quota / 10 * 9 {
-            problems.push("the store is more than 90 % full; remove pins and run meshctl gc".into());
+        if stat.quota > 0 && stat.kept > stat.quota / 10 * 9 {
+            problems.push(
+                "what is pinned fills more than 90 % of the store; remove pins, or raise store.quota".into(),
+            );
         }
         if stat.corrupt > 0 {
             problems.push(format!(
@@ -492,6 +498,7 @@ impl Control {
                 counter("blocks", stat.blocks),
                 counter("bytes", stat.bytes),
                 counter("quota_bytes", stat.quota),
+                counter("kept_bytes", stat.kept),
                 counter("pins", stat.pins),
                 counter("corrupt_blocks", stat.corrupt),
                 counter("http_requests", load(&counters.requests)),

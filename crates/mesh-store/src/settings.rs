@@ -155,7 +155,8 @@ impl Settings {
                 Err(_) => FALLBACK_QUOTA,
             }
         });
-        store_core::Config { quota, segment_size: SEGMENT, max_blocks: MAX_BLOCKS }
+        // room is made in segments: a small store has small ones
+        store_core::Config { quota, segment_size: SEGMENT.min(quota / 8), max_blocks: MAX_BLOCKS }
     }
 
     pub(crate) fn control_socket(&self) -> PathBuf {

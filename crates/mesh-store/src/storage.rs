@@ -1,14 +1,15 @@
 //! The store on a thread of its own, so that a slow medium never stops the network.
 //!
 //! Commits that wait at the same time share one sync (group commit). What was cached without a
-//! commit is synced when the store has been idle for a while.
+//! commit is synced when the store has been idle for a while. Garbage is collected when it is time for that
+//! ([`Store::collection_due`]): a step after each group of jobs, and one after the other when there are none.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use content_id::{Block, Cid};
-use store_core::{Collected, Store, StoreError};
+use store_core::{Collected, Extent, Store, StoreError};
 use tokio::sync::{Mutex, oneshot};
 
 use crate::disk::FileDisk;
@@ -92,7 +93,7 @@ impl Storage {
 
     /// Writes blocks; they are durable after a [`Storage::commit`].
     pub(crate) async fn put(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
-        self.call(move |store| store.put_all(&blocks)).await?
+        self.call(move |store| put(store, &blocks)).await?
     }
 
     /// As [`Storage::put`], of one block: whether it was written, and its bytes back.
@@ -104,7 +105,7 @@ impl Storage {
     pub(crate) fn begin_put(&self, blocks: Vec<Block>) -> Answered {
         let (send, receive) = oneshot::channel();
         let job = Box::new(move |store: &mut Blocks| {
-            let _ = send.send(store.put_all(&blocks));
+            let _ = send.send(put(store, &blocks));
             // the next blocks are made in their memory
             blocks.into_iter().for_each(|block| pool::give(block.data));
         });
@@ -119,11 +120,11 @@ impl Storage {
         Protection(self.jobs.clone())
     }
 
-    /// Collects garbage; others get their turn meanwhile.
+    /// Drops all that no pin holds; others get their turn meanwhile.
     pub(crate) async fn collect(&self) -> Result<Collected, StoreError> {
         let _turn = self.collecting.lock().await;
         loop {
-            if let Some(done) = self.call(|store| store.collect_step()).await?? {
+            if let Some(done) = self.call(|store| store.collect_step(Extent::All)).await?? {
                 return Ok(done);
             }
         }
@@ -139,13 +140,19 @@ impl Storage {
 
 fn work(mut store: Blocks, queue: &Receiver<Job>) {
     let mut idle = true;
+    let mut tidying = None;
     loop {
-        let first = if idle {
+        let next = if tidying.is_some() {
+            queue.try_recv().map_err(|e| match e {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            })
+        } else if idle {
             queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             queue.recv_timeout(IDLE)
         };
-        match first {
+        match next {
             Ok(job) => {
                 let waiting = group(&mut store, job, queue);
                 idle = !waiting.is_empty();
@@ -155,17 +162,50 @@ fn work(mut store: Blocks, queue: &Receiver<Job>) {
                         let _ = answer.send(result);
                     }
                 }
+                tidying = tidying.or_else(|| store.collection_due(false));
             }
-            Err(RecvTimeoutError::Timeout) => {
+            Err(RecvTimeoutError::Timeout) if tidying.is_none() => {
                 let _ = commit(&mut store);
                 idle = true;
             }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 let _ = commit(&mut store);
                 return;
             }
         }
+        tidying = tidying.filter(|extent| tidy(&mut store, *extent));
     }
+}
+
+/// Does a step of a collection that is due by itself; `false`: it is over.
+fn tidy(store: &mut Blocks, extent: Extent) -> bool {
+    match store.collect_step(extent) {
+        Ok(None) => true,
+        Ok(Some(done)) => {
+            log::info!(
+                target: "store",
+                "made room: {} blocks dropped, {} bytes given back, {} bytes written for that",
+                done.blocks, done.bytes, done.moved
+            );
+            false
+        }
+        Err(e) => {
+            log::warn!(target: "store", "room could not be made: {e}");
+            false
+        }
+    }
+}
+
+/// Writes blocks. Where there is no room for them, the oldest ones that no pin holds make some.
+fn put(store: &mut Blocks, blocks: &[Block]) -> Result<(), StoreError> {
+    let result = store.put_all(blocks);
+    if !result.is_err_and(|e| e.is_lack_of_room()) {
+        return result;
+    }
+    let Some(extent) = store.collection_due(true) else { return result };
+    while tidy(store, extent) {}
+    store.put_all(blocks)
 }
 
 /// Does the jobs that are there; returns the commits among them.

@@ -130,7 +130,7 @@ const COMMANDS: &[Command] = &[
         name: "swarm peers",
         operands: "",
         help: "list the stores in reach",
-        flags: &[],
+        flags: info::PEERS_FLAGS,
         run: info::peers,
     },
     Command {

@@ -1,5 +1,5 @@
 //! Garbage collection: what no pin holds is dropped, and sparse segments are rewritten. In steps, so that others get
-//! their turn.
+//! their turn. [`Store::collection_due`] says when it is time for one without being asked.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -23,6 +23,27 @@ const HEAD: usize = 36;
 /// Missing blocks that are told apart.
 const MAX_MISSING: usize = 10_000;
 
+/// Thousandths of the quota above which the oldest blocks without a pin make room,
+const HIGH: u64 = 900;
+/// and down to which they do.
+const LOW: u64 = 750;
+
+/// How far a collection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All that no pin holds is dropped.
+    All,
+    /// Of what no pin holds the oldest is dropped, until no more than this is left.
+    Down {
+        /// Bytes of all segments.
+        bytes: u64,
+        /// Blocks held.
+        blocks: usize,
+    },
+    /// Nothing is dropped; segments that are mostly gaps and dropped blocks are rewritten.
+    Compact,
+}
+
 /// What a collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -39,6 +60,7 @@ pub struct Collected {
 /// A collection under way.
 #[derive(Debug)]
 pub(crate) struct Collection {
+    extent: Extent,
     work: Work,
     /// Bytes of all segments when it began.
     bytes: u64,
@@ -59,42 +81,83 @@ enum Work {
 }
 
 impl<D: Disk> Store<D> {
-    /// Drops every block that no pin holds, and gives back the space of segments that are mostly
+    /// Drops blocks that no pin holds, as `extent` says, and gives back the space of segments that are mostly
     /// dropped blocks. What was put or read under [`Store::begin_use`] stays.
     ///
     /// # Errors
     /// The medium failed or is too full to move blocks; pinned blocks are all still there.
-    pub fn collect(&mut self) -> Result<Collected, StoreError> {
+    pub fn collect(&mut self, extent: Extent) -> Result<Collected, StoreError> {
         loop {
-            if let Some(result) = self.collect_step()? {
+            if let Some(result) = self.collect_step(extent)? {
                 return Ok(result);
             }
         }
     }
 
+    /// The collection that is due by itself: when the quota or the index is nearly used up, or when much room is
+    /// lost in sparse segments. With `pressed` something could not be put a moment ago; little room is made then, but
+    /// at once. `None` also where a collection did not help a moment ago.
+    pub fn collection_due(&mut self, pressed: bool) -> Option<Extent> {
+        let (bytes, blocks) = (self.bytes(), self.index.len());
+        let of = |all: u64, thousandths: u64| (u128::from(all) * u128::from(thousandths) / 1000) as u64;
+        let (quota, most) = (self.config.quota, self.config.max_blocks as u64);
+        if self.read_only || bytes < self.quiet_until {
+            return None;
+        }
+        if pressed {
+            let room = (2 * self.config.segment_size).min(quota / 20).max(quota / 100);
+            // a medium that is full is smaller than the quota
+            let bytes = bytes.min(quota).saturating_sub(room);
+            return Some(Extent::Down { bytes, blocks: blocks.saturating_sub(blocks / 20) });
+        }
+        // the first time earlier: then it is known what pins hold
+        let high = if self.kept.is_some() { HIGH } else { LOW };
+        if bytes > of(quota, high) || blocks as u64 > of(most, HIGH) {
+            return Some(Extent::Down { bytes: of(quota, LOW), blocks: of(most, LOW) as usize });
+        }
+        if bytes < self.looked_at.saturating_add(self.config.segment_size / 4) {
+            return None;
+        }
+        self.looked_at = bytes;
+        let last = self.segments.last_key_value().map(|(number, _)| *number);
+        let live = self.live_bytes();
+        let sparse =
+            self.segments.iter().filter(|(n, size)| Some(**n) != last && is_sparse(&live, **n, **size));
+        let lost: u64 = sparse.map(|(n, size)| size - used(&live, *n)).sum();
+        (lost >= self.config.segment_size.max(bytes / 8)).then_some(Extent::Compact)
+    }
+
     /// Does a part of a collection, about a megabyte of reading or writing, and begins one if none is
-    /// under way. Between steps the store may be used as always. `Some`: it is done.
+    /// under way. Between steps the store may be used as always. `Some`: it is done. One of another extent that is
+    /// under way is ended first.
     ///
     /// # Errors
     /// As [`Store::collect`]; the collection is then over.
-    pub fn collect_step(&mut self) -> Result<Option<Collected>, StoreError> {
+    pub fn collect_step(&mut self, extent: Extent) -> Result<Option<Collected>, StoreError> {
         let mut collection = match self.collection.take() {
             Some(collection) => collection,
-            None => self.begin_collection()?,
+            None => self.begin_collection(extent)?,
         };
-        let Collection { work, missing, result, bytes } = &mut collection;
+        let Collection { extent: begun, work, missing, result, bytes } = &mut collection;
         match work {
             Work::Mark(open) => {
                 if !self.mark(open, missing)? {
                     result.missing = missing.len() as u64;
-                    result.blocks = self.sweep();
+                    result.blocks = self.sweep(*begun);
                     *work = Work::Compact { segments: self.sparse_segments()?, held: Vec::new() };
                 }
             }
             Work::Compact { segments, held } => {
                 if !self.compact(segments, held, &mut result.moved)? {
-                    result.bytes = bytes.saturating_sub(self.stat().bytes);
-                    return Ok(Some(*result));
+                    let left = self.bytes();
+                    result.bytes = bytes.saturating_sub(left);
+                    self.looked_at = left;
+                    if let Extent::Down { bytes, .. } = *begun {
+                        // where pins hold the rest, nothing changes until they do or more has come
+                        let more = left.saturating_add(self.config.quota / 64);
+                        self.quiet_until = if left > bytes { more } else { 0 };
+                    }
+                    return Ok((*begun == extent).then_some(*result));
                 }
             }
         }
@@ -102,18 +165,23 @@ impl<D: Disk> Store<D> {
         Ok(None)
     }
 
-    fn begin_collection(&mut self) -> Result<Collection, StoreError> {
+    fn begin_collection(&mut self, extent: Extent) -> Result<Collection, StoreError> {
         self.commit()?;
         let stale = if self.has_users() { MARKS } else { MARKS | USED };
         self.index.values_mut().for_each(|place| place.clear(stale));
         let recursive = self.pins.iter().filter(|(_, pin)| **pin == Pin::Recursive);
         let roots: Vec<Cid> = recursive.map(|(cid, _)| cid.clone()).collect();
         let mut begun = Collection {
+            extent,
             work: Work::Mark(Vec::new()),
-            bytes: self.stat().bytes,
+            bytes: self.bytes(),
             missing: BTreeSet::new(),
             result: Collected::default(),
         };
+        if extent == Extent::Compact {
+            begun.work = Work::Compact { segments: self.sparse_segments()?, held: Vec::new() };
+            return Ok(begun);
+        }
         for root in roots {
             self.meet(root, &mut begun);
         }
@@ -211,33 +279,68 @@ impl<D: Disk> Store<D> {
         false
     }
 
-    /// Drops what is neither marked nor in use; how many blocks that are.
-    fn sweep(&mut self) -> u64 {
+    /// Drops what is neither marked nor in use, as `extent` says; how many blocks that are.
+    fn sweep(&mut self, extent: Extent) -> u64 {
         for key in self.pins.keys().filter_map(key_of) {
             if let Some(place) = self.index.get_mut(&key) {
                 place.set(LIVE);
             }
         }
         let before = self.index.len();
-        self.index.retain(|_, place| place.has(LIVE | USED));
+        let mut loose: BTreeMap<u32, (u64, usize)> = BTreeMap::new();
+        let mut kept = 0;
+        for place in self.index.values() {
+            let bytes = length(HEAD, place.length() as usize);
+            if place.has(LIVE | USED) {
+                kept += bytes;
+            } else {
+                let entry = loose.entry(place.segment).or_default();
+                *entry = (entry.0 + bytes, entry.1 + 1);
+            }
+        }
+        (self.kept, self.put_for_pins) = (Some(kept), 0);
+        if let Extent::Down { bytes, blocks } = extent {
+            self.keep_young(&mut loose, bytes, blocks);
+        }
+        self.index.retain(|_, place| place.has(LIVE | USED) || !loose.contains_key(&place.segment));
         (before - self.index.len()) as u64
+    }
+
+    /// Leaves in `loose` the oldest segments of which enough is dropped to come down to these limits. One of which
+    /// little would be dropped is not worth its rewriting.
+    fn keep_young(&self, loose: &mut BTreeMap<u32, (u64, usize)>, most_bytes: u64, most_blocks: usize) {
+        let (mut bytes, mut blocks) = (self.bytes(), self.index.len());
+        let live = self.live_bytes();
+        loose.retain(|number, (dropped, count)| {
+            let size = self.segments.get(number).copied().unwrap_or(0);
+            let gives = size.saturating_sub(used(&live, *number)) + *dropped;
+            let wanted = (bytes > most_bytes && gives > size / 4) || blocks > most_blocks;
+            if wanted {
+                bytes = bytes.saturating_sub(gives);
+                blocks = blocks.saturating_sub(*count);
+            }
+            wanted
+        });
+    }
+
+    /// Bytes of the records of indexed blocks in each segment.
+    fn live_bytes(&self) -> BTreeMap<u32, u64> {
+        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
+        for place in self.index.values() {
+            *live.entry(place.segment).or_default() += length(HEAD, place.length() as usize);
+        }
+        live
     }
 
     /// Removes segments without a block that is held, and lists those of which less than three quarters are held
     /// blocks, if that is worth a rewrite. None of them is the last one.
     fn sparse_segments(&mut self) -> Result<Vec<u32>, StoreError> {
-        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-        for place in self.index.values() {
-            *live.entry(place.segment).or_default() += length(HEAD, place.length() as usize);
-        }
-        let used = |number: &u32| live.get(number).copied().unwrap_or(0);
-        let sparse = |(number, size): (&u32, &u64)| {
-            (used(number) < size / 4 * 3 && size - used(number) > WORTH_IT).then_some(*number)
-        };
+        let live = self.live_bytes();
+        let sparse = |(number, size): (&u32, &u64)| is_sparse(&live, *number, *size).then_some(*number);
         let mut segments: Vec<u32> = self.segments.iter().filter_map(sparse).collect();
         let last = self.segments.last_key_value().map(|(number, _)| *number);
         // a full medium gets room before anything is written
-        for number in segments.extract_if(.., |n| used(n) == 0 && Some(*n) != last) {
+        for number in segments.extract_if(.., |n| used(&live, *n) == 0 && Some(*n) != last) {
             self.remove_segment(number)?;
         }
         if last.is_some_and(|last| segments.contains(&last)) {
@@ -319,4 +422,15 @@ impl<D: Disk> Store<D> {
         self.segments.remove(&segment);
         Ok(())
     }
+}
+
+/// Bytes of a segment that held blocks take.
+fn used(live: &BTreeMap<u32, u64>, segment: u32) -> u64 {
+    live.get(&segment).copied().unwrap_or(0)
+}
+
+/// Whether less than three quarters of a segment are held blocks, and a rewrite gives enough back.
+fn is_sparse(live: &BTreeMap<u32, u64>, segment: u32, size: u64) -> bool {
+    let used = used(live, segment);
+    used < size / 4 * 3 && size - used > WORTH_IT
 }

@@ -35,5 +35,5 @@ mod scan;
 mod store;
 
 pub use disk::{Disk, DiskError};
-pub use gc::Collected;
+pub use gc::{Collected, Extent};
 pub use store::{Config, MAX_PINS, Pin, Recovery, Stat, Store, StoreError};

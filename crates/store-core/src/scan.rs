@@ -156,7 +156,7 @@ impl<'a, D: Disk> Walk<'a, D> {
         index: &mut Index,
         pins: &mut BTreeMap<Cid, Pin>,
     ) -> Result<Walked, DiskError> {
-        let mut walked = Walked { end: 0, damaged: 0, blocks: 0, has_all_pins: false };
+        let mut walked = Walked { end: SEGMENT_START, damaged: 0, blocks: 0, has_all_pins: false };
         let mut offset = SEGMENT_START;
         loop {
             let head = match self.at(offset)? {
@@ -168,6 +168,11 @@ impl<'a, D: Disk> Walk<'a, D> {
                 Found::Damage if offset < durable => {
                     walked.damaged += 1;
                     offset = self.resync(offset)?;
+                    if offset > durable.next_multiple_of(PAGE) {
+                        // the first record behind what was synced is not whole
+                        walked.end = durable;
+                        break;
+                    }
                     continue;
                 }
                 Found::Damage | Found::End => break,
@@ -196,8 +201,10 @@ impl<'a, D: Disk> Walk<'a, D> {
                 walked.damaged += 1;
             }
             offset += head.record_length();
+            // not behind a gap that nothing whole follows: the next commit's end would look like damage
+            walked.end = offset;
         }
-        walked.end = offset.min(self.size);
+        walked.end = walked.end.max(durable).min(self.size);
         Ok(walked)
     }
 

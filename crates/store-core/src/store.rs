@@ -45,6 +45,8 @@ pub struct Stat {
     pub bytes: u64,
     /// Bytes they may take.
     pub quota: u64,
+    /// Bytes of blocks that pins hold, as far as is known; the rest makes room when room is needed.
+    pub kept: u64,
     /// Pins set.
     pub pins: u64,
     /// Blocks that did not hash to their CID when read, and were dropped.
@@ -123,6 +125,14 @@ impl fmt::Display for StoreError {
 
 impl core::error::Error for StoreError {}
 
+impl StoreError {
+    /// Whether a collection might help.
+    #[must_use]
+    pub const fn is_lack_of_room(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::QuotaExceeded { .. } | Self::TooManyBlocks)
+    }
+}
+
 impl From<DiskError> for StoreError {
     fn from(e: DiskError) -> Self {
         match e {
@@ -156,6 +166,14 @@ pub struct Store<D> {
     /// Where blocks were that have been moved since the last commit.
     pub(crate) moved: Vec<(Key, Place)>,
     pub(crate) collection: Option<Collection>,
+    /// Bytes of the blocks that pins held when the last collection looked,
+    pub(crate) kept: Option<u64>,
+    /// and of what was put since then by those who will pin it.
+    pub(crate) put_for_pins: u64,
+    /// A collection would not help while the segments have fewer bytes.
+    pub(crate) quiet_until: u64,
+    /// Bytes of the segments when sparse ones were looked for last.
+    pub(crate) looked_at: u64,
     /// Those who asked that what they put and read is kept.
     users: usize,
     pub(crate) scratch: Vec<u8>,
@@ -181,6 +199,10 @@ impl<D: Disk> Store<D> {
             corrupt: 0,
             moved: Vec::new(),
             collection: None,
+            kept: None,
+            put_for_pins: 0,
+            quiet_until: 0,
+            looked_at: 0,
             users: 0,
             scratch: Vec::new(),
         }
@@ -297,8 +319,13 @@ impl<D: Disk> Store<D> {
             }
         }
         let quota = self.config.quota;
-        let mut budget = Budget { left: quota.saturating_sub(self.bytes()), quota };
-        self.append_blocks(blocks, &mut budget)
+        let room = quota.saturating_sub(self.bytes());
+        let mut budget = Budget { left: room, quota };
+        let result = self.append_blocks(blocks, &mut budget);
+        if self.has_users() {
+            self.put_for_pins = self.put_for_pins.saturating_add(room - budget.left);
+        }
+        result
     }
 
     /// What is put or read from here on survives collections until [`Store::end_use`], pinned or not: a
@@ -356,6 +383,7 @@ impl<D: Disk> Store<D> {
         }
         self.append(Kind::Unpin, Some(cid), &[])?;
         self.pins.remove(cid);
+        self.quiet_until = 0;
         self.pin_bytes -= pin_length(cid).min(self.pin_bytes);
         Ok(true)
     }
@@ -376,6 +404,9 @@ impl<D: Disk> Store<D> {
             blocks: self.index.len() as u64,
             bytes: self.bytes(),
             quota: self.config.quota,
+            kept: self
+                .kept
+                .map_or(self.bytes(), |kept| kept.saturating_add(self.put_for_pins).min(self.bytes())),
             pins: self.pins.len() as u64,
             corrupt: self.corrupt,
         }
@@ -387,7 +418,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Bytes of all segments.
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.segments.values().sum()
     }
 }

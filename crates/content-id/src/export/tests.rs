@@ -114,7 +114,7 @@ fn directory(count: usize) -> (Cid, Blocks) {
     for index in 0..count {
         let bytes = format!("file {index}");
         let file = import(Profile::V0_2015, bytes.as_bytes(), &mut blocks);
-        directory.insert(&format!("{index:08}-a-name-that-is-rather-long"), file).unwrap();
+        directory.insert(&format!("{index:08}-a-name-that-is-rather-long"), &file).unwrap();
     }
     let root = directory
         .finish(&Profile::V0_2015, |b: Block| {

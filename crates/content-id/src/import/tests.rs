@@ -3,6 +3,7 @@
 use super::*;
 use crate::sha256;
 use crate::unixfs::Mtime;
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
@@ -149,7 +150,7 @@ fn directory(profile: Profile, seed: &str, count: usize, length: usize, last: us
         let name = &letters[index * length..end];
         let name: alloc::string::String =
             name.iter().map(|b| char::from(LETTERS[usize::from(*b) % 39])).collect();
-        directory.insert(&name, file.clone()).unwrap();
+        directory.insert(&name, &file).unwrap();
     }
     directory.finish(&profile, |_| {}).unwrap()
 }
@@ -219,12 +220,49 @@ fn mode_and_time_stand_in_the_root() {
     tree.handle(TreeItem::OpenFile("f")).unwrap();
     tree.handle(TreeItem::Bytes(b"x")).unwrap();
     tree.handle(TreeItem::CloseFile).unwrap();
-    let added = tree.handle(TreeItem::CloseDirectory).unwrap().unwrap();
+    assert_eq!(tree.handle(TreeItem::CloseDirectory).unwrap(), None);
+    while tree.poll_block().is_some() {}
+    let added = tree.poll_directory().unwrap().unwrap();
     assert_eq!(added.cid.to_string(), "QmXHB7fpeAsraMCf8RrvJnuMyC1peBUgmpC7eydGjADFN3");
     let wrong = Meta { mode: None, mtime: Some(Mtime { seconds: 0, nanos: 1_000_000_000 }) };
     assert!(FileBuilder::with_meta(Profile::V0_2015, wrong).is_err());
     assert!(DirectoryBuilder::with_meta(wrong).is_err());
     assert!(symlink(&Profile::V0_2015, "x", wrong).is_err());
+}
+
+/// A directory takes little more memory than its names and CIDs, and hands out one shard at a time.
+#[test]
+fn a_wide_directory_takes_little_memory() {
+    let (file, _) = import(Profile::V0_2015, b"x");
+    let mut directory = DirectoryBuilder::new();
+    for index in 0..MAX_ENTRIES {
+        directory.insert(&format!("entry number {index}"), &file).unwrap();
+    }
+    assert_eq!(directory.insert("one more", &file), Err(ImportError::TooManyEntries));
+    let held = directory.held();
+    std::println!("{MAX_ENTRIES} entries: {held} bytes held, {} each", held / MAX_ENTRIES);
+    assert!(held < 30 << 20, "{held}");
+    let mut closing = directory.close(&Profile::V0_2015).unwrap();
+    let (mut blocks, mut bytes) = (0, 0);
+    while let Some(block) = closing.poll_block() {
+        (blocks, bytes) = (blocks + 1, bytes + block.data.len());
+        assert!(block.data.len() < 32 << 10, "a shard of {} bytes", block.data.len());
+    }
+    std::println!("{blocks} shards, {bytes} bytes");
+    assert!(blocks > 256 && closing.added().is_some());
+}
+
+#[test]
+fn one_name_twice_is_told_at_the_end() {
+    let (file, _) = import(Profile::V0_2015, b"x");
+    for count in [2, 10_000] {
+        let mut directory = DirectoryBuilder::new();
+        for index in 0..count {
+            directory.insert(&format!("entry number {index:030}"), &file).unwrap();
+        }
+        directory.insert(&format!("entry number {:030}", 1), &file).unwrap();
+        assert_eq!(directory.finish(&Profile::V0_2015, |_| {}), Err(ImportError::DuplicateName));
+    }
 }
 
 /// What a builder holds does not grow with the file.
@@ -257,11 +295,11 @@ fn trees_nest_or_say_so() {
     tree.handle(TreeItem::Bytes(b"x")).unwrap();
     let file = tree.handle(TreeItem::CloseFile).unwrap().unwrap();
     assert_eq!(file.size, 1);
-    assert_eq!(tree.handle(TreeItem::Symlink("f", "elsewhere")), Err(ImportError::DuplicateName));
     assert_eq!(tree.handle(TreeItem::Symlink("..", "elsewhere")), Err(ImportError::BadName));
     tree.handle(TreeItem::Symlink("l", "f")).unwrap().unwrap();
     assert!(!tree.is_balanced());
-    tree.handle(TreeItem::CloseDirectory).unwrap().unwrap();
+    // its blocks are polled, or come with what follows
+    assert_eq!(tree.handle(TreeItem::CloseDirectory).unwrap(), None);
     let (root, blocks) = tree.finish().unwrap();
     assert_eq!(blocks.back().unwrap().cid, root.unwrap().cid);
 }

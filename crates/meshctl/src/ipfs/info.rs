@@ -22,14 +22,27 @@ pub(super) const GC_FLAGS: &[Flag] = &[
     Flag { name: "quiet", short: "q", value: None, help: "print less" },
     Flag { name: "silent", short: "", value: None, help: "print nothing" },
 ];
-pub(super) const VERSION_FLAGS: &[Flag] =
-    &[Flag { name: "number", short: "n", value: None, help: "the number only" }];
+pub(super) const VERSION_FLAGS: &[Flag] = &[
+    Flag { name: "number", short: "n", value: None, help: "the number only" },
+    Flag { name: "all", short: "", value: None, help: "all versions" },
+    Flag { name: "repo", short: "", value: None, help: "the version of the store's format" },
+    Flag { name: "commit", short: "", value: None, help: "accepted" },
+];
+pub(super) const PEERS_FLAGS: &[Flag] = &[
+    Flag { name: "verbose", short: "v", value: None, help: "accepted" },
+    Flag { name: "streams", short: "", value: None, help: "accepted" },
+    Flag { name: "latency", short: "", value: None, help: "accepted" },
+    Flag { name: "direction", short: "", value: None, help: "accepted" },
+    Flag { name: "identify", short: "", value: None, help: "accepted" },
+];
 pub(super) const ANY_FLAGS: &[Flag] = &[
     Flag { name: "all", short: "", value: None, help: "accepted" },
     Flag { name: "default", short: "", value: None, help: "accepted" },
 ];
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Of the format of the store's segments.
+const REPO: &str = "2";
 
 pub(super) fn id(context: &mut Context) -> Result<(), Failure> {
     let mut store = context.store()?;
@@ -75,7 +88,7 @@ pub(super) fn stat(context: &mut Context) -> Result<(), Failure> {
     if !context.args.on("size-only") {
         rows.insert(0, row("NumObjects:", stat.blocks.to_string()));
         rows.push(row("RepoPath:", stat.path));
-        rows.push(row("Version:", format!("p2pmesh-segments@{}", 1)));
+        rows.push(row("Version:", format!("p2pmesh-segments@{REPO}")));
     }
     context.out.text(&columns(&rows))
 }
@@ -118,6 +131,15 @@ pub(super) fn ready(context: &mut Context) -> Result<(), Failure> {
 pub(super) fn version(context: &mut Context) -> Result<(), Failure> {
     if context.args.on("number") {
         return context.out.line(VERSION);
+    }
+    let system = format!("{}/{}", std::env::consts::ARCH, std::env::consts::OS);
+    if context.args.on("all") {
+        return context
+            .out
+            .text(&format!("p2pmesh version: {VERSION}\nRepo version: {REPO}\nSystem version: {system}\n"));
+    }
+    if context.args.on("repo") {
+        return context.out.line(REPO);
     }
     context.out.line(&format!("ipfs version {VERSION}"))
 }

@@ -1,5 +1,6 @@
 //! `ipfs cat`, `get`, `ls`, `refs`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -30,10 +31,20 @@ pub(super) const LS_FLAGS: &[Flag] = &[
 pub(super) const REFS_FLAGS: &[Flag] = &[
     Flag { name: "recursive", short: "r", value: None, help: "also what is below" },
     Flag { name: "unique", short: "u", value: None, help: "each CID once" },
+    Flag { name: "edges", short: "e", value: None, help: "print '<from> -> <to>'" },
+    Flag {
+        name: "format",
+        short: "",
+        value: Some("TEXT"),
+        help: "print TEXT with <src>, <dst> and <linkname>",
+    },
+    Flag { name: "max-depth", short: "", value: Some("N"), help: "so many levels below at most, with -r" },
 ];
 
 /// Folders nest no deeper.
 const MAX_DEPTH: usize = 100;
+/// Links that wait to be followed while references are listed.
+const MAX_OPEN: usize = 200_000;
 
 pub(super) fn cat(context: &mut Context) -> Result<(), Failure> {
     let paths = context.args.some_operands("ipfs-path")?;
@@ -190,15 +201,75 @@ pub(super) fn ls(context: &mut Context) -> Result<(), Failure> {
 pub(super) fn refs(context: &mut Context) -> Result<(), Failure> {
     let paths = context.args.some_operands("ipfs-path")?;
     let mut store = context.store()?;
+    let edges = context.args.on("edges").then_some("<src> -> <dst>");
+    let format = context.args.text("format").or(edges).map(str::to_owned);
+    if format.as_ref().is_some_and(|format| format.contains("<linkname>")) {
+        return Err(Failure::Usage("<linkname> is not known here; use <src> and <dst>".into()));
+    }
+    let (recursive, unique) = (context.args.on("recursive"), context.args.on("unique"));
+    let levels = match (recursive, context.args.number("max-depth")?) {
+        (false, _) => 1,
+        (true, levels) => levels.unwrap_or(u64::MAX),
+    };
     for path in paths {
-        let (recursive, unique) = (context.args.on("recursive"), context.args.on("unique"));
-        store.send(StoreRequest::Refs { path, recursive, unique })?;
-        loop {
-            match store.receive()? {
-                StoreResponse::Refs(cids) => cids.iter().try_for_each(|cid| context.out.line(cid))?,
-                StoreResponse::Done => break,
-                _ => return Err(store.odd()),
+        if format.is_some() || (recursive && levels != u64::MAX) {
+            let format = format.as_deref().unwrap_or("<dst>");
+            walk(context, &mut store, &path, (format, levels, unique))?;
+        } else {
+            links(&mut store, path, recursive, unique, &mut |cid| context.out.line(&cid))?;
+        }
+    }
+    Ok(())
+}
+
+/// Links of a block and, if `recursive`, of all below it.
+fn links(
+    store: &mut Store,
+    path: String,
+    recursive: bool,
+    unique: bool,
+    take: &mut dyn FnMut(String) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    store.send(StoreRequest::Refs { path, recursive, unique })?;
+    loop {
+        match store.receive()? {
+            StoreResponse::Refs(cids) => cids.into_iter().try_for_each(&mut *take)?,
+            StoreResponse::Done => return Ok(()),
+            _ => return Err(store.odd()),
+        }
+    }
+}
+
+/// Block by block: where the store's own list says too little.
+fn walk(
+    context: &mut Context,
+    store: &mut Store,
+    path: &str,
+    (format, levels, unique): (&str, u64, bool),
+) -> Result<(), Failure> {
+    let StoreResponse::Entries(root) = store.request(StoreRequest::Resolve { path: path.to_owned() })? else {
+        return Err(store.odd());
+    };
+    let root = root.into_iter().next().ok_or_else(|| store.odd())?.cid;
+    let mut seen = BTreeSet::new();
+    let mut open = vec![(String::new(), root, 0)];
+    while let Some((from, cid, level)) = open.pop() {
+        if level > 0 {
+            if unique && !seen.insert(cid.clone()) {
+                continue;
             }
+            context.out.line(&format.replace("<src>", &from).replace("<dst>", &cid))?;
+        }
+        if level < levels {
+            let mut below = Vec::new();
+            links(store, cid.clone(), false, false, &mut |child| {
+                below.push((cid.clone(), child, level + 1));
+                Ok(())
+            })?;
+            if open.len() + below.len() > MAX_OPEN {
+                return Err(Failure::new("too many links to list; ask for unique ones (-u)"));
+            }
+            open.extend(below.into_iter().rev());
         }
     }
     Ok(())

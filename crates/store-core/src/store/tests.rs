@@ -5,7 +5,7 @@ mod figures;
 mod sim;
 
 use super::*;
-use crate::gc::Collected;
+use crate::gc::{Collected, Extent};
 use crate::record;
 use alloc::vec::Vec;
 use content_id::import::{DirectoryBuilder, FileBuilder, Profile};
@@ -42,7 +42,7 @@ fn tree(rng: &mut Rng) -> (Cid, Vec<Block>) {
     let (file, rest) = file.finish();
     blocks.extend(rest);
     let mut directory = DirectoryBuilder::new();
-    directory.insert("file", file).unwrap();
+    directory.insert("file", &file).unwrap();
     let root = directory.finish(&profile, |b| blocks.push(b)).unwrap();
     (root.cid, blocks)
 }
@@ -182,7 +182,7 @@ fn collection_keeps_what_pins_hold() {
         store.put(&block.cid, &block.data).unwrap();
     }
     store.commit().unwrap();
-    let Collected { blocks: dropped, bytes, missing, .. } = store.collect().unwrap();
+    let Collected { blocks: dropped, bytes, missing, .. } = store.collect(Extent::All).unwrap();
     assert!(dropped >= 299 && bytes > 1_000_000 && missing == 0, "{dropped} {bytes} {missing}");
     for mut store in [store, open(&disk).0] {
         for block in blocks.iter().chain([&direct]) {

@@ -283,7 +283,7 @@ fn cars_of_sharded_directories() {
         let cid = Cid::of(Version::V1, Codec::RAW, name.as_bytes());
         let size = name.len() as u64;
         fixture.blocks.insert(cid.clone(), name.clone().into_bytes());
-        folder.insert(name, Added { cid, size, tsize: size }).unwrap();
+        folder.insert(name, &Added { cid, size, tsize: size }).unwrap();
     }
     let added =
         folder.finish(&Profile::V1_2025, |block: Block| drop(fixture.blocks.insert(block.cid, block.data)));

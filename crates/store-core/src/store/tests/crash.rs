@@ -8,7 +8,7 @@ use content_id::{Block, Cid};
 
 use super::sim::{Rng, SimDisk};
 use super::{CONFIG, random_block, tree};
-use crate::{Config, DiskError, Pin, Recovery, Store, StoreError};
+use crate::{Config, DiskError, Extent, Pin, Recovery, Store, StoreError};
 
 /// Cut points: [`SEEDS`] stores, each cut off so often.
 const CUTS: u64 = 25;
@@ -30,10 +30,24 @@ struct Model {
     /// An add under way: its root and the blocks it still has to put.
     adding: Option<(Cid, Vec<Block>)>,
     /// A collection is under way.
-    collecting: bool,
+    collecting: Option<Extent>,
 }
 
 impl Model {
+    /// A collection begins: from then on only what pins or adds hold is promised, if it drops anything.
+    fn begin_collection(&mut self, extent: Extent) {
+        if self.collecting.is_none() && extent != Extent::Compact {
+            let held = self.held();
+            self.blocks.retain(|cid, _| held.contains(cid));
+        }
+        self.collecting = self.collecting.or(Some(extent));
+    }
+
+    /// Whether one is under way that drops blocks.
+    fn is_dropping(&self) -> bool {
+        self.collecting.is_some_and(|extent| extent != Extent::Compact)
+    }
+
     fn acknowledge(&mut self) {
         for cid in core::mem::take(&mut self.fresh) {
             let data = self.all[&cid].clone();
@@ -168,21 +182,30 @@ fn step(store: &mut Store<SimDisk>, model: &mut Model, rng: &mut Rng) -> Result<
             assert!(store.unpin(&cid)?);
             model.pins.remove(&cid);
             // a collection under way may drop it already
-            if model.collecting && !model.held().contains(&cid) {
+            if model.is_dropping() && !model.held().contains(&cid) {
                 model.blocks.remove(&cid);
             }
         }
         _ => {
-            if !model.collecting {
-                // it commits first; from then on only what pins or adds hold is promised
+            let extent = match (model.collecting, rng.below(4)) {
+                (Some(extent), _) => extent,
+                (None, 0) => Extent::All,
+                (None, 1) => Extent::Compact,
+                (None, 2) => Extent::Down { bytes: rng.below(300_000), blocks: rng.below(200) as usize },
+                // what is due by itself, if anything
+                _ => match store.collection_due(rng.below(2) == 0) {
+                    Some(extent) => extent,
+                    None => return Ok(()),
+                },
+            };
+            if model.collecting.is_none() {
+                // it commits first
                 store.commit()?;
                 model.acknowledge();
-                let held = model.held();
-                model.blocks.retain(|cid, _| held.contains(cid));
-                model.collecting = true;
             }
-            let done = store.collect_step();
-            model.collecting = matches!(done, Ok(None));
+            model.begin_collection(extent);
+            let done = store.collect_step(extent);
+            model.collecting = model.collecting.filter(|_| matches!(done, Ok(None)));
             done?;
         }
     }
@@ -206,7 +229,7 @@ fn cut_off(seed: u64, cuts: u64) -> u64 {
         let (mut store, recovery) = open(&disk, CONFIG);
         torn += u64::from(recovery.torn_bytes > 0);
         model.adding = None;
-        model.collecting = false;
+        model.collecting = None;
         check(&mut store, &mut model, &std::format!("seed {seed} cut {cut}"));
         model.fresh.clear();
         disk.0.borrow_mut().power = Some(rng.below(60));
@@ -231,6 +254,19 @@ fn power_cuts_lose_nothing_acknowledged() {
     assert!(first.is_some() || torn > CUTS * SEEDS / 10, "{torn}: hardly anything was torn");
 }
 
+/// Makes room, also when the medium fails meanwhile.
+fn pressed(store: &mut Store<SimDisk>, model: &mut Model, extent: Extent) {
+    if store.commit().is_err() {
+        return;
+    }
+    model.acknowledge();
+    // one that is under way ends, and the next one begins
+    model.collecting = None;
+    model.begin_collection(Extent::All);
+    model.collecting = None;
+    let _ = store.collect(extent);
+}
+
 /// Goes on after every error; nothing acknowledged is lost, and the store works again.
 fn limits(seed: u64, quota: u64, full: bool) -> u64 {
     let mut rng = Rng(seed);
@@ -245,7 +281,15 @@ fn limits(seed: u64, quota: u64, full: bool) -> u64 {
         }
         match step(&mut store, &mut model, &mut rng) {
             Ok(()) => {}
-            Err(StoreError::DiskFull | StoreError::QuotaExceeded { .. }) => refused += 1,
+            Err(StoreError::DiskFull | StoreError::QuotaExceeded { .. }) => {
+                refused += 1;
+                // as a service does: room is made at once, by another collection's end if need be
+                if rng.below(2) == 0
+                    && let Some(extent) = store.collection_due(true)
+                {
+                    pressed(&mut store, &mut model, extent);
+                }
+            }
             Err(e) => panic!("seed {seed} round {round}: {e}"),
         }
         if round % 50 == 49 {
@@ -258,7 +302,7 @@ fn limits(seed: u64, quota: u64, full: bool) -> u64 {
                 disk.cut_power(&mut rng);
                 store = open(&disk, config).0;
                 model.adding = None;
-                model.collecting = false;
+                model.collecting = None;
                 check(&mut store, &mut model, &std::format!("seed {seed} round {round}, opened again"));
             }
         }
@@ -337,7 +381,7 @@ fn a_failed_sync_drops_only_what_it_should_have_saved() {
         let held = model.held();
         for (cid, data) in &model.blocks {
             // moved blocks are still where they were
-            if held.contains(cid) || !model.collecting {
+            if held.contains(cid) || !model.is_dropping() {
                 assert_eq!(store.get(cid).unwrap().as_ref(), Some(data), "seed {seed}");
             }
         }
