@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,8 @@ pub enum RadioRequest {
     /// A [`RadioResponse::Stations`] now, at once when a peer comes or is lost, and every few seconds with
     /// new figures, until the connection ends.
     WatchStations,
+    /// One [`RadioResponse::Clients`].
+    Clients,
 }
 
 /// What the radio service answers.
@@ -27,6 +30,21 @@ pub enum RadioResponse {
     /// All stations of all mesh points there are now; the access point's only in the answer to
     /// [`RadioRequest::Stations`].
     Stations(Vec<Station>),
+    /// The access point's clients that have an address from this node, by address.
+    Clients(Vec<Client>),
+}
+
+/// A client of the access point, as the node's DHCP server knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The address it was given.
+    pub address: Ipv4Addr,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// What it calls itself: visible ASCII; anybody can call themselves anything.
+    pub name: Option<String>,
+    /// Seconds until the address is free again, if it is not renewed.
+    pub remaining_s: u64,
 }
 
 /// The most stations in a [`RadioResponse::Stations`].

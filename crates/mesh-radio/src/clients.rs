@@ -67,6 +67,17 @@ impl Clients {
         &self.problems
     }
 
+    /// Who has an address.
+    pub(crate) fn list(&self, now: Instant) -> Vec<mesh_ipc::radio::Client> {
+        let each = self.server.clients().map(|c| mesh_ipc::radio::Client {
+            address: c.address,
+            mac: c.mac,
+            name: c.name.map(str::to_owned),
+            remaining_s: c.until.saturating_since(now).as_secs(),
+        });
+        each.collect()
+    }
+
     pub(crate) fn leases(&self) -> usize {
         self.server.leases().count()
     }

@@ -430,6 +430,9 @@ impl Service {
                 }
                 RadioResponse::Plan(report::plan(self.planner.plan(), &self.ap))
             }
+            RadioRequest::Clients => {
+                RadioResponse::Clients(self.clients.as_ref().map(|c| c.list(now)).unwrap_or_default())
+            }
             RadioRequest::Stations | RadioRequest::WatchStations => {
                 self.wifi.refresh_stations(now);
                 self.drain_stations(now);

@@ -7,7 +7,9 @@ mod common;
 use common::Node;
 use mesh_ipc::Response;
 use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
-use mesh_ipc::radio::{AccessPoint, Interface, Phy, Plan, RadioRequest, RadioResponse, Role, Station};
+use mesh_ipc::radio::{
+    AccessPoint, Client, Interface, Phy, Plan, RadioRequest, RadioResponse, Role, Station,
+};
 use mesh_ipc::router::{
     Edge, LinkState, MessageTraffic, Neighbor, Route, RouterRequest, RouterResponse, Traffic,
 };
@@ -184,6 +186,18 @@ fn the_plan_of_the_radios() {
             };
             return vec![Response::Service(RadioResponse::Stations(vec![on("mesh0", 255), on("ap0", 7)]))];
         }
+        if request == RadioRequest::Clients {
+            let client = |last, name: Option<&str>| Client {
+                address: [10, 0, 0, last].into(),
+                mac: [2, 0, 0, 0, 10, last],
+                name: name.map(str::to_owned),
+                remaining_s: 3500,
+            };
+            return vec![Response::Service(RadioResponse::Clients(vec![
+                client(7, Some("phone")),
+                client(9, None),
+            ]))];
+        }
         vec![Response::Service(RadioResponse::Plan(Plan {
             interfaces: vec![Interface {
                 name: "eth0".into(),
@@ -213,6 +227,9 @@ fn the_plan_of_the_radios() {
         "INTERFACE  ROLE  LINK  WHY\neth0       mesh  up    wired\n\n\
          RADIO  BANDS (GHz)  CAN DO          PLAN\nphy0   2.4 5        AP, mesh point  both\n\n\
          access point \"bloor\" on ap0: on the air, channel 6, 2437 MHz, 1 client of 10 at the most\n\n\
+         CLIENT  ADDRESS   MAC                LEASE\n\
+         phone   10.0.0.7  02:00:00:00:0a:07  58 min\n\
+         -       10.0.0.9  02:00:00:00:0a:09  58 min\n\n\
          STATION            INTERFACE  LINK    SIGNAL   RATE IN     RATE OUT   HEARD\n\
          02:00:00:00:0a:ff  mesh0      peer    -61 dBm  6.5 Mbit/s  54 Mbit/s  312 ms ago\n\
          02:00:00:00:0a:07  ap0        client  -61 dBm  6.5 Mbit/s  54 Mbit/s  312 ms ago\n"

@@ -15,6 +15,7 @@ mod packet;
 mod wire;
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
@@ -99,8 +100,22 @@ enum State {
 struct Entry {
     client: Vec<u8>,
     mac: Mac,
+    name: Option<String>,
     state: State,
     until: Instant,
+}
+
+/// A client that has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServedClient<'a> {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// What it calls itself; anybody can call themselves anything.
+    pub name: Option<&'a str>,
+    /// When the address is free again, if it does not renew.
+    pub until: Instant,
 }
 
 /// The server.
@@ -169,6 +184,15 @@ impl Server {
         bound.map(|(ip, e)| (Ipv4Addr::from_bits(*ip), e.mac))
     }
 
+    /// The same with what the clients call themselves, and how long each has its address.
+    pub fn clients(&self) -> impl Iterator<Item = ServedClient<'_>> {
+        let bound = self.entries.iter().filter(|(_, e)| e.state == State::Bound);
+        bound.map(|(ip, e)| {
+            let (address, name) = (Ipv4Addr::from_bits(*ip), e.name.as_deref());
+            ServedClient { address, mac: e.mac, name, until: e.until }
+        })
+    }
+
     /// Counts since the start.
     pub const fn counters(&self) -> &Counters {
         &self.counters
@@ -226,7 +250,8 @@ impl Server {
             return;
         };
         if !bound {
-            self.entries.insert(ip, Entry { client, mac: m.mac, state: State::Offered, until: now + OFFER });
+            let (mac, name, until) = (m.mac, m.host_name.map(String::from), now + OFFER);
+            self.entries.insert(ip, Entry { client, mac, name, state: State::Offered, until });
         }
         self.answer(m, Kind::Offer, Ipv4Addr::from_bits(ip), Some(self.lease()));
     }
@@ -246,7 +271,8 @@ impl Server {
         // One address each.
         self.entries.retain(|at, e| *at == bits || e.client != client || e.state == State::Declined);
         let until = now + self.config.lease;
-        self.entries.insert(bits, Entry { client, mac: m.mac, state: State::Bound, until });
+        let (mac, name) = (m.mac, m.host_name.map(String::from));
+        self.entries.insert(bits, Entry { client, mac, name, state: State::Bound, until });
         self.answer(m, Kind::Ack, ip, Some(self.lease()));
     }
 

@@ -3,7 +3,7 @@
 //! fetches a file from it. Needs a machine with such radios, see `ci/radio`.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -31,12 +31,13 @@ const PASSWORD: &str = "correct horse";
 const AP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 8] = [
+    let steps: [(&str, Step); 9] = [
         ("an_access_point_comes_up_without_being_asked", start),
         ("a_phone_joins_with_the_password", joins),
         ("it_gets_an_ipv4_address_by_dhcp", dhcp),
         ("it_gets_an_ipv6_address_and_a_router", router),
         ("it_finds_a_node_three_hops_away_and_fetches_a_file", fetches),
+        ("what_is_not_for_clients_is_closed_to_them", closed),
         ("meshctl_shows_access_point_and_client", shown),
         ("a_killed_hostapd_is_back_and_so_is_the_phone", killed),
         ("hostapd_ends_with_mesh_radio_and_addresses_last", radio_dies),
@@ -247,12 +248,26 @@ fn fetches(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+fn closed(lab: &mut Lab) -> Result<()> {
+    let (a, phone) = (lab.at(A)?, lab.at(PHONE)?);
+    // Nobody's port, though somebody is there.
+    let somebody =
+        a.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 9999)))?.map_err(told("listener"))?;
+    let open = |port| {
+        let to = SocketAddr::new(AP.into(), port);
+        phone.inside(move || TcpStream::connect_timeout(&to, secs(1)).is_ok())
+    };
+    let found = (open(8080)?, open(9999)?);
+    drop(somebody);
+    if found == (true, false) { Ok(()) } else { Err(format!("8080 and 9999 are open: {found:?}")) }
+}
+
 fn shown(lab: &mut Lab) -> Result<()> {
     let node = lab.at(A)?;
     let run_dir = node.run_dir().display().to_string();
     let text = node.run("meshctl", &["--run-dir", &run_dir, "radio"], b"")?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    for wanted in ["access point \"a\"", "channel 6", "1 client", "ap0"] {
+    for wanted in ["access point \"a\"", "channel 6", "1 client", "ap0", "LEASE", "10.0.0."] {
         if !text.contains(wanted) {
             return Err(format!("{wanted:?} is missing in:\n{text}"));
         }

@@ -67,7 +67,7 @@ impl Service {
                             self.look_for_uplinks(now);
                         }
                         Response::Error(e) => log::warn!("mesh-radio: {e}"),
-                        Response::Status(_) => {}
+                        Response::Status(_) | Response::Service(RadioResponse::Clients(_)) => {}
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mesh_ipc::names::{Name, NamesRequest, NamesResponse, Source};
-use mesh_ipc::radio::{AccessPoint, Plan, RadioRequest, RadioResponse, Role, Station};
+use mesh_ipc::radio::{AccessPoint, Client, Plan, RadioRequest, RadioResponse, Role, Station};
 use mesh_ipc::router::{Edge, LinkState, Neighbor, Route, RouterRequest, RouterResponse};
 
 use crate::cli::{Args, Context};
@@ -280,8 +280,11 @@ pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
     let RadioResponse::Stations(stations) = service.request(RadioRequest::Stations)? else {
         return Err(service.odd());
     };
+    let RadioResponse::Clients(leases) = service.request(RadioRequest::Clients)? else {
+        return Err(service.odd());
+    };
     if ctx.json {
-        return out.line(&plan_json(&plan, &stations).to_string());
+        return out.line(&plan_json(&plan, &stations, &leases).to_string());
     }
     let mut table = Table::new(&["INTERFACE", "ROLE", "LINK", "WHY"]);
     for i in &plan.interfaces {
@@ -301,6 +304,14 @@ pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
     out.text(&format!("\n{}", table.lines("")))?;
     if let Some(ap) = &plan.access_point {
         out.text(&format!("\n{}\n", access_point(ap, clients(ap, &stations))))?;
+    }
+    if !leases.is_empty() {
+        let mut table = Table::new(&["CLIENT", "ADDRESS", "MAC", "LEASE"]);
+        for c in &leases {
+            let name = c.name.as_deref().map_or("-".into(), clean);
+            table.row([name, c.address.to_string(), mac(c.mac), span(c.remaining_s.saturating_mul(1000))]);
+        }
+        out.text(&format!("\n{}", table.lines("")))?;
     }
     if stations.is_empty() {
         return Ok(());
@@ -351,8 +362,11 @@ fn mac(address: [u8; 6]) -> String {
     address.map(|b| format!("{b:02x}")).join(":")
 }
 
-fn plan_json(plan: &Plan, stations: &[Station]) -> Json {
+fn plan_json(plan: &Plan, stations: &[Station], leases: &[Client]) -> Json {
     object! {
+        "leases" => Json::list(leases, |c| object! {
+            "address" => c.address.to_string(), "mac" => mac(c.mac), "name" => c.name.as_deref(), "remaining_s" => c.remaining_s,
+        }),
         "interfaces" => Json::list(&plan.interfaces, |i| object! {
             "name" => &i.name, "index" => i.index, "role" => role(i.role), "running" => i.running, "reason" => &i.reason,
         }),

@@ -207,3 +207,16 @@ fn identifiers_tell_clients_apart_and_nonsense_is_counted() {
     assert_eq!(s.handle_input(at(0), Input::Datagram(&vec![0; 400])), Err(WireError::Foreign));
     assert_eq!(s.counters().dropped, 1);
 }
+
+#[test]
+fn rfc2132_3_14_what_clients_call_themselves_is_known_with_their_leases() {
+    let mut s = server();
+    let ip = discover(&mut s, at(0), 1).unwrap().octets();
+    let options: [(u8, &[u8]); 3] = [(50, &ip), (54, &[10, 0, 0, 1]), (12, b"phone-7")];
+    assert!(ask(&mut s, at(1), &message(Kind::Request, mac(1), &options)).is_some());
+    let got: Vec<_> = s.clients().collect();
+    assert_eq!(
+        got,
+        [ServedClient { address: ip.into(), mac: mac(1), name: Some("phone-7"), until: at(1) + LEASE }]
+    );
+}

@@ -23,6 +23,9 @@ const LONGEST: u16 = 1500;
 /// Of how many name servers a client takes note.
 const MAX_NAME_SERVERS: usize = 3;
 
+/// As a label of DNS.
+const MAX_HOST_NAME: usize = 63;
+
 /// A longer client identifier is none.
 pub const MAX_CLIENT_ID: usize = 64;
 
@@ -143,6 +146,8 @@ pub struct Message<'a> {
     pub server: Option<Ipv4Addr>,
     /// Option 61, 2 to [`MAX_CLIENT_ID`] bytes.
     pub client_id: Option<&'a [u8]>,
+    /// Option 12: what the client calls itself, up to 63 visible ASCII characters.
+    pub host_name: Option<&'a str>,
 }
 
 impl<'a> Message<'a> {
@@ -162,6 +167,7 @@ impl<'a> Message<'a> {
             requested: None,
             server: None,
             client_id: None,
+            host_name: None,
         };
         let mut kind = None;
         for option in options(bytes) {
@@ -181,6 +187,9 @@ impl<'a> Message<'a> {
             }
             REQUESTED => self.requested = Some(whole_address(value).ok_or(bad)?),
             SERVER => self.server = Some(whole_address(value).ok_or(bad)?),
+            HOST_NAME if value.len() <= MAX_HOST_NAME && value.iter().all(u8::is_ascii_graphic) => {
+                self.host_name = str::from_utf8(value).ok().filter(|name| !name.is_empty());
+            }
             CLIENT_ID if value.len() >= 2 && value.len() <= MAX_CLIENT_ID => self.client_id = Some(value),
             _ => {}
         }
@@ -456,6 +465,7 @@ mod tests {
                 (REQUESTED, &[10, 0, 0, 9]),
                 (SERVER, &[10, 0, 0, 1]),
                 (CLIENT_ID, &id),
+                (HOST_NAME, b"phone-7"),
                 (55, &[1, 3, 6]),
                 (PAD, &[]),
             ],
@@ -472,6 +482,7 @@ mod tests {
             requested: Some(Ipv4Addr::new(10, 0, 0, 9)),
             server: Some(Ipv4Addr::new(10, 0, 0, 1)),
             client_id: Some(&id),
+            host_name: Some("phone-7"),
         };
         assert_eq!(Message::parse(&bytes), Ok(want));
         for cut in 0..bytes.len() {
@@ -500,6 +511,10 @@ mod tests {
         let long = [7u8; MAX_CLIENT_ID + 1];
         let long = sample::message(Kind::Discover, MAC, &[(CLIENT_ID, &long)]);
         assert_eq!(Message::parse(&long).map(|m| m.client_id), Ok(None));
+        for name in [&b"a b"[..], b"a\x1b[2J", b"", &[b'a'; 64], "é".as_bytes()] {
+            let odd = sample::message(Kind::Discover, MAC, &[(HOST_NAME, name)]);
+            assert_eq!(Message::parse(&odd).map(|m| m.host_name), Ok(None), "{name:?}");
+        }
         assert_eq!(parse(&with(242, 77)), Ok(Kind::Unknown(77)));
     }
 
