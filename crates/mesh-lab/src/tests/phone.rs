@@ -250,16 +250,19 @@ fn fetches(lab: &mut Lab) -> Result<()> {
 
 fn closed(lab: &mut Lab) -> Result<()> {
     let (a, phone) = (lab.at(A)?, lab.at(PHONE)?);
-    // Nobody's port, though somebody is there.
-    let somebody =
-        a.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 9999)))?.map_err(told("listener"))?;
-    let open = |port| {
+    // Somebody is at both ports; one is for clients.
+    let listen =
+        |port| a.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?.map_err(told("listener"));
+    let (open, closed) = (listen(8080)?, listen(9999)?);
+    let answers = |listener: &TcpListener| {
+        let port = listener.local_addr().map_err(told("port"))?.port();
         let to = SocketAddr::new(AP.into(), port);
         phone.inside(move || TcpStream::connect_timeout(&to, secs(1)).is_ok())
     };
-    let found = (open(8080)?, open(9999)?);
-    drop(somebody);
-    if found == (true, false) { Ok(()) } else { Err(format!("8080 and 9999 are open: {found:?}")) }
+    match (answers(&open)?, answers(&closed)?) {
+        (true, false) => Ok(()),
+        found => Err(format!("8080 and 9999 answer: {found:?}")),
+    }
 }
 
 fn shown(lab: &mut Lab) -> Result<()> {
