@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use mesh_types::NodeId;
 use serde::{Deserialize, Serialize};
 
 /// What can be asked of the update service.
@@ -34,6 +35,8 @@ pub enum UpdateRequest {
         /// Only verify it; nothing is changed.
         check_only: bool,
     },
+    /// Goes on with a release that failed somewhere in the mesh; one [`UpdateResponse::Done`].
+    Resume,
 }
 
 /// What the update service answers.
@@ -88,6 +91,23 @@ pub struct Slots {
     pub installing: Option<Progress>,
     /// Why the node went back to an older system, and how the last installation ended, for people.
     pub notes: Vec<String>,
+    /// What the nodes of the mesh say, this one first; empty with `update.auto = "off"`.
+    pub fleet: Vec<Node>,
+}
+
+/// A node of the mesh, as it says itself. Releases are 0 where there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Which.
+    pub node: NodeId,
+    /// The release that runs and is confirmed.
+    pub running: u64,
+    /// The release it is taking, or took last.
+    pub target: u64,
+    /// The newest release it knows to have failed somewhere.
+    pub failed: u64,
+    /// What it is doing, for people.
+    pub phase: String,
 }
 
 /// One slot.

@@ -128,6 +128,11 @@ impl Card {
         self.header(self.running).map_or((0, 0), |h| (h.release, h.floor))
     }
 
+    /// Release in the other slot; 0 without one.
+    pub(crate) fn other_release(&self) -> u64 {
+        self.header(self.running.other()).map_or(0, |h| h.release)
+    }
+
     /// Version of the running system.
     pub(crate) fn version(&self) -> String {
         self.header(self.running).map(|h| h.version).unwrap_or_default()

@@ -2,7 +2,7 @@
 //!
 //! Rules are in `update-core`; here are the card (`disk.rs`, `card.rs`), the questions to the other services
 //! (`probe.rs`), installations under way (`job.rs`), their bytes from the store (`fetch.rs`), what is kept from boot to
-//! boot (`notes.rs`), and the driver loop.
+//! boot (`notes.rs`), what the other nodes say (`turns.rs`), and the driver loop.
 //!
 //! Rights: the service runs as the user `mesh-update` without capabilities. It must read the card's first
 //! sector and the slots, and write the slot that does not run and the two boot-state sectors; the latter
@@ -16,6 +16,7 @@ mod job;
 mod notes;
 mod probe;
 mod service;
+mod turns;
 
 use std::process::ExitCode;
 

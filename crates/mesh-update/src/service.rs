@@ -4,17 +4,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mesh_config::Config;
+use mesh_config::{Config, UpdateAuto};
 use mesh_ipc::supervisor::{SupervisorRequest, SupervisorResponse};
 use mesh_ipc::update::{Slots, UpdateRequest, UpdateResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
-use mesh_sys::clock;
 use mesh_sys::control::{Client, ClientId, Server, ServerEvent};
 use mesh_sys::poll::Poller;
 use mesh_sys::service::Args;
 use mesh_sys::signal::{Signal, Signals};
+use mesh_sys::{clock, identity};
 use mesh_types::{Duration, Instant};
-use update_core::{Gate, GateConfig, Input, Install, InstallConfig, Output, Policy, Slot, test_keys};
+use update_core::{
+    FleetInput, Gate, GateConfig, Input, Install, InstallConfig, Output, Policy, Slot, test_keys,
+};
 
 use crate::card::Card;
 use crate::disk;
@@ -22,6 +24,7 @@ use crate::fetch::Fetch;
 use crate::job::{Job, LEFT, Source, Step};
 use crate::notes::{Notes, Trial};
 use crate::probe::{ACCESS_POINT, CONSOLE, NEIGHBOUR, Probes, Report, STORE as STORE_READS};
+use crate::turns::Turns;
 
 /// The services that must answer, unless others are named.
 const GATE: &[&str] = &[
@@ -47,6 +50,7 @@ const RETRY: Duration = Duration::from_secs(30);
 // Tokens below are the probes' places in their list.
 const SIGNALS: u64 = 100;
 const STORE: u64 = 101;
+const ROUTER: u64 = 102;
 const CONTROL: u64 = 1000;
 
 /// What the command line and the kernel say.
@@ -56,6 +60,7 @@ pub(crate) struct Options {
     disk: Option<PathBuf>,
     gate: GateConfig,
     policy: Policy,
+    auto: UpdateAuto,
     /// How long a new system may take until the gate opens.
     patience: Duration,
     run_dir: PathBuf,
@@ -86,6 +91,7 @@ impl Options {
             disk: args.one("--disk").map(PathBuf::from),
             gate,
             policy: policy(&loaded.config, args.all("--board")),
+            auto: loaded.config.update.auto,
             patience: Duration::from_secs(patience),
             run_dir: args.run_dir.clone(),
             state_dir: args.state_dir.clone(),
@@ -112,6 +118,10 @@ struct Service {
     run_dir: PathBuf,
     policy: Policy,
     notes: Notes,
+    /// `None` with `update.auto = "off"`.
+    turns: Option<Turns>,
+    /// What the other nodes are to be told next.
+    news: Option<FleetInput<'static>>,
     job: Option<Job>,
     /// How the last installation ended.
     last: Option<String>,
@@ -138,7 +148,9 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
     poller.add(&signals, SIGNALS, false)?;
     let mut server: Server<UpdateRequest, UpdateResponse> =
         Server::bind(run_dir, crate::NAME, &poller, CONTROL)?;
+    let (auto, state_dir) = (options.auto, options.state_dir.clone());
     let mut service = Service::new(run_dir, options, clock::now());
+    service.join(&poller, auto, &state_dir, clock::now());
     let mut events = Vec::new();
     loop {
         service.advance(&poller, clock::now());
@@ -162,6 +174,10 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
                         }
                         ServerEvent::Gone(client) => service.gone(client),
                     }
+                }
+            } else if event.token == ROUTER {
+                if let Some(turns) = &mut service.turns {
+                    turns.handle(&poller, event, clock::now());
                 }
             } else if event.token == STORE {
                 let failed = service.job.as_mut().and_then(|job| job.handle(&poller, event).err());
@@ -187,6 +203,8 @@ impl Service {
             run_dir: options.run_dir,
             policy: options.policy,
             notes,
+            turns: None,
+            news: None,
             job: None,
             last: None,
             neighbour: false,
@@ -238,14 +256,58 @@ impl Service {
         service
     }
 
+    /// Begins to talk with the other nodes about updates, where that is wanted and there are slots.
+    fn join(&mut self, poller: &Poller, auto: UpdateAuto, state_dir: &Path, now: Instant) {
+        let Some(card) = self.card.as_ref().filter(|_| auto != UpdateAuto::Off) else { return };
+        let me = match identity::load_or_create(state_dir) {
+            Ok(identity) => identity.node_id(),
+            Err(e) => {
+                log::warn!("this node does not tell others of its updates: {e}");
+                return;
+            }
+        };
+        let mut turns = Turns::new(&self.run_dir, me, auto == UpdateAuto::Staged, ROUTER, now);
+        let (confirmed, release, other) = (card.confirmed(), card.release().0, card.other_release());
+        let on_trial = self.notes.trial().is_some_and(|t| t.slot == card.running());
+        if confirmed || !on_trial {
+            turns.input(poller, now, FleetInput::Confirmed(release));
+        } else {
+            turns.input(poller, now, FleetInput::OnTrial(release));
+        }
+        if self.failed_trial().is_some() {
+            turns.input(poller, now, FleetInput::WentBack(other));
+        }
+        self.turns = Some(turns);
+    }
+
+    /// Tells the others what changed here; restarts when it is this node's turn.
+    fn take_turn(&mut self, poller: &Poller, now: Instant) {
+        if let Some(input) = std::mem::take(&mut self.news) {
+            self.tell(poller, now, input);
+        }
+        let Some(turns) = &mut self.turns else { return };
+        if turns.advance(poller, now) {
+            log::info!("it is this node's turn: it starts again into the new system");
+            self.restart();
+        }
+    }
+
+    fn tell(&mut self, poller: &Poller, now: Instant, input: FleetInput<'_>) {
+        if let Some(turns) = &mut self.turns {
+            turns.input(poller, now, input);
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
+        let turns = self.turns.as_ref().and_then(Turns::deadline);
         let gate = self.gate.as_ref().and_then(Gate::poll_timeout);
         let give_up = self.give_up_at.filter(|_| self.gate.is_some());
-        [self.retry_at, gate, give_up].into_iter().flatten().min()
+        [self.retry_at, gate, give_up, turns].into_iter().flatten().min()
     }
 
     /// Lets time pass for the gate and does what it asks for.
     fn advance(&mut self, poller: &Poller, now: Instant) {
+        self.take_turn(poller, now);
         if self.retry_at.is_some_and(|at| now >= at) {
             self.confirm(now, "the health gate is open");
         }
@@ -290,6 +352,10 @@ impl Service {
         log::error!(
             "the health gate did not open in time: the node starts again; slot {other} is the fallback"
         );
+        self.restart();
+    }
+
+    fn restart(&self) {
         let asked = Client::<SupervisorRequest, SupervisorResponse>::connect(
             &self.run_dir,
             "mesh-supervisor",
@@ -320,8 +386,9 @@ impl Service {
                 self.probes.close();
                 self.retry_at = None;
                 self.trouble = None;
-                let floor = card.release().1;
+                let (release, floor) = card.release();
                 let running = card.running();
+                self.news = Some(FleetInput::Confirmed(release));
                 if let Err(e) = self.notes.raise_floor(floor) {
                     log::warn!("the floor of {floor} can't be kept: {e}");
                 }
@@ -387,6 +454,15 @@ impl Service {
         Some(match request {
             UpdateRequest::Slots => Response::Service(UpdateResponse::Slots(self.slots(now))),
             UpdateRequest::Confirm => self.confirm(now, "asked for"),
+            UpdateRequest::Resume => match self.turns.as_ref().and_then(Turns::stopped_by) {
+                Some(release) => {
+                    self.tell(poller, now, FleetInput::Resume(release));
+                    Response::Service(UpdateResponse::Done(format!(
+                        "this node goes on with release {release}"
+                    )))
+                }
+                None => Response::Error("no release that this node waits with has failed in the mesh".into()),
+            },
             UpdateRequest::Rollback if self.job.is_some() => Response::Error(BUSY.into()),
             UpdateRequest::Rollback => self.rollback(),
             UpdateRequest::Offer { size, check_only } => {
@@ -491,6 +567,7 @@ impl Service {
         match &result {
             Ok(done) if !job.check_only() => {
                 log::info!("{done}");
+                self.news = Some(FleetInput::Installed(job.install().header().release));
                 let version = job.install().header().version.clone();
                 let neighbour = self.neighbour;
                 let trial =
@@ -554,7 +631,8 @@ impl Service {
             .notes
             .floor()
             .max(self.card.as_ref().map_or(0, |c| if c.confirmed() { c.release().1 } else { 0 }));
-        Slots { waiting_for, floor, installing: self.job.as_ref().map(Job::progress), notes, ..slots }
+        let fleet = self.turns.as_ref().map(Turns::nodes).unwrap_or_default();
+        Slots { fleet, waiting_for, floor, installing: self.job.as_ref().map(Job::progress), notes, ..slots }
     }
 
     fn status(&self, now: Instant) -> ServiceStatus {

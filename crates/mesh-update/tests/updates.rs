@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use bundles::{public, sign, slot};
 use common::*;
+use mesh_ipc::router::{Record, RouterRequest, RouterResponse};
 use mesh_ipc::store::{DATA_MAX, Entry, EntryKind, StoreRequest, StoreResponse};
 use mesh_ipc::update::{UpdateRequest, UpdateResponse};
 use mesh_ipc::{Request, Response};
@@ -22,7 +23,7 @@ use mesh_sys::clock;
 use mesh_sys::control::{Client, Server, ServerEvent};
 use mesh_sys::poll::Poller;
 use update_core::make::{Choices, make};
-use update_core::{Slot, SlotHeader, test_keys};
+use update_core::{Phase, Report, Slot, SlotHeader, test_keys};
 
 /// A system of some `len` bytes.
 fn slot_image(release: u64, len: usize) -> Vec<u8> {
@@ -286,4 +287,64 @@ fn wait_for_store(dir: &Path) {
         assert!(std::time::Instant::now() < end, "the store never came");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// With a router that has another node's report: this node tells its own, shows both, and claims its turn.
+#[test]
+fn the_fleet_is_shown_and_a_staged_node_claims_its_turn() {
+    let (lab, _) = lab("fleet");
+    let config = fs::read_to_string(lab.dir.join("p2pmesh.toml")).unwrap();
+    fs::write(lab.dir.join("p2pmesh.toml"), config + "update.auto = \"staged\"\n").unwrap();
+    let other = mesh_types::NodeId::from_digest([7; 32]);
+    let report = Report { phase: Phase::Idle, running: 1, target: 1, failed: 0 };
+    let stop = Arc::new(AtomicBool::new(false));
+    let (dir, ends) = (lab.dir.clone(), stop.clone());
+    let router = std::thread::spawn(move || {
+        let poller = Poller::new().unwrap();
+        let mut server: Server<RouterRequest, RouterResponse> =
+            Server::bind(&dir, "mesh-router", &poller, 0).unwrap();
+        let (mut events, mut published) = (Vec::new(), Vec::new());
+        while !ends.load(Ordering::Relaxed) {
+            poller.wait(Some(clock::now() + mesh_types::Duration::from_millis(20)), &mut events).unwrap();
+            for event in events.drain(..) {
+                for what in server.handle(&poller, event) {
+                    let ServerEvent::Request(id, Request::Service(request)) = what else { continue };
+                    let answer = match request {
+                        RouterRequest::Publish { kind, payload, .. } => {
+                            assert_eq!(kind, 3);
+                            published.push(Report::parse(&payload).unwrap());
+                            RouterResponse::Published
+                        }
+                        RouterRequest::Subscribe { .. } => {
+                            let payload = report.encode().to_vec();
+                            let r = Record { node: other, kind: 3, seq: 1, hops: 1, valid_ms: 9000, payload };
+                            RouterResponse::Record(r)
+                        }
+                        RouterRequest::Topology => RouterResponse::Topology(Vec::new()),
+                        _ => RouterResponse::Neighbors(Vec::new()),
+                    };
+                    server.send(&poller, id, &Response::Service(answer));
+                }
+            }
+        }
+        published
+    });
+    let end = std::time::Instant::now() + DEADLINE;
+    while !lab.dir.join("mesh-router.sock").exists() {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let running = lab.start_on_card("A");
+    let slots = running.slots_when("the other node", |s| s.fleet.len() == 2);
+    assert_eq!((slots.fleet[1].node, slots.fleet[1].running), (other, 1));
+    let new = slot_image(2, 100_000);
+    offer(&running, &signed(&new, &[1, 2]), false).unwrap();
+    // Nobody is in the way: it claims its turn at once. (The restart follows when the claim has stood for 20 s.)
+    running.slots_when("the claim", |s| s.fleet[0].phase == "is about to restart" && s.fleet[0].target == 2);
+    assert!(matches!(running.ask(&Request::Service(UpdateRequest::Resume)), Response::Error(_)));
+    running.stop();
+    stop.store(true, Ordering::Relaxed);
+    let published = router.join().unwrap();
+    assert_eq!(published.first().unwrap().running, 1);
+    assert_eq!(published.last().unwrap().phase, Phase::Claim);
 }

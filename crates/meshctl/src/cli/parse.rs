@@ -173,7 +173,10 @@ mod tests {
             ("get", "get needs more; usage: meshctl get CID"),
             ("get x -o", "--output needs a FILE"),
             ("status --json=1", "--json takes no value"),
-            ("update now", "update does not know \"now\"; it knows status, apply, check, confirm, rollback"),
+            (
+                "update now",
+                "update does not know \"now\"; it knows status, apply, check, confirm, rollback, resume",
+            ),
             ("logs mesh-nope", "it knows mesh-supervisor"),
         ] {
             match words(line) {

@@ -33,6 +33,7 @@ pub(crate) fn update(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Fa
         ("apply" | "check", Some(what)) => install(ctx, Path::new(what), word == "check")?,
         ("confirm", _) => change(ctx, UpdateRequest::Confirm)?,
         ("rollback", _) => change(ctx, UpdateRequest::Rollback)?,
+        ("resume", _) => change(ctx, UpdateRequest::Resume)?,
         _ => {
             let slots = fetch(ctx)?;
             return if ctx.json {
@@ -126,6 +127,9 @@ fn to_json(s: &Slots) -> Json {
             "version" => &p.version, "slot" => &p.slot, "stage" => &p.stage, "done" => p.done, "total" => p.total,
         }),
         "notes" => s.notes.as_slice(),
+        "fleet" => Json::list(&s.fleet, |n| object! {
+            "node" => n.node, "running" => n.running, "target" => n.target, "failed" => n.failed, "phase" => &n.phase,
+        }),
     }
 }
 
@@ -166,6 +170,16 @@ fn to_text(s: &Slots) -> String {
             p.slot,
             clean(&p.stage)
         ));
+    }
+    if s.fleet.len() > 1 {
+        let mut table = Table::new(&["NODE", "RELEASE", "TAKES", "FAILED", ""]);
+        let number = |n: u64| if n == 0 { "-".to_owned() } else { n.to_string() };
+        for n in &s.fleet {
+            let id = n.node.to_string().chars().take(12).collect::<String>();
+            table.row([id, number(n.running), number(n.target), number(n.failed), clean(&n.phase)]);
+        }
+        text.push('\n');
+        text.push_str(&table.lines(""));
     }
     if !s.notes.is_empty() {
         text.push('\n');
