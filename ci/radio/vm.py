@@ -34,10 +34,10 @@ from common import BuildError  # noqa: E402
 from debs import Apt  # noqa: E402
 
 PROGRAMS = ["mesh-lab", "mesh-mdns", "mesh-radio", "mesh-router", "mesh-store", "meshctl"]
-# Debian's: the access point's daemon, as the image has it, and a client's.
-TOOLS = ["hostapd", "wpa_supplicant"]
-# Loaded in this order, after what they need: radios, their ciphers, address translation, the packet filter.
-MODULES = ["mac80211_hwsim", "ccm", "cmac", "gcm", "crc32c_generic", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct",
+# Debian's, as the image has them: the access point's daemon, the secured mesh's (and a client's), people's.
+TOOLS = ["hostapd", "iw", "wpa_supplicant"]
+# Loaded in this order, after what they need: cables, radios, their ciphers, address translation, the packet filter.
+MODULES = ["veth", "mac80211_hwsim", "ccm", "cmac", "gcm", "crc32c_generic", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct",
            "nft_fib_inet"]
 CONSOLE = TREE / "build/test-logs/radio-console.log"
 END = re.compile(r"^vm: exit (\d+)$")
@@ -102,7 +102,7 @@ def install_tool(name: str, tools: pathlib.Path, root: pathlib.Path) -> None:
     (root / "bin" / name).chmod(0o755)
 
 
-def initramfs(work: pathlib.Path, kernel: pathlib.Path, busybox: pathlib.Path, radios: int, command: list[str]) -> pathlib.Path:
+def initramfs(work: pathlib.Path, kernel: pathlib.Path, busybox: pathlib.Path, regdb: pathlib.Path, radios: int, command: list[str]) -> pathlib.Path:
     """The file system of the virtual machine, packed."""
     root = work / "root"
     for folder in ("bin", "proc", "sys", "tmp", "lib64", "dev"):
@@ -116,6 +116,10 @@ def initramfs(work: pathlib.Path, kernel: pathlib.Path, busybox: pathlib.Path, r
     tools = private.install("wireless")
     for name in TOOLS:
         install_tool(name, tools, root)
+    # Where which country lets radios send; signed, and the kernel knows the key.
+    (root / "lib/firmware").mkdir(parents=True)
+    for name in ("regulatory.db", "regulatory.db.p7s"):
+        shutil.copy(next(regdb.rglob(f"{name}-upstream")), root / "lib/firmware" / name)
     tree = kmods.ModuleTree(kernel)
     names = tree.closure([(name, 0) for name in MODULES], "vm.py")
     base = tree.install(names, root)
@@ -171,7 +175,7 @@ def run(radios: int, seconds: int, command: list[str], steady: bool = False, kee
     CONSOLE.write_bytes(b"")
     work = pathlib.Path(tempfile.mkdtemp(prefix="p2pmesh-vm-"))
     try:
-        packed = initramfs(work, kernel, folders["busybox-static"], radios, command)
+        packed = initramfs(work, kernel, folders["busybox-static"], folders["wireless-regdb"], radios, command)
         line = [qemu(), "-M", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "1", "-m", "512",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-kernel", str(next((kernel / "boot").glob("vmlinuz-*"))), "-initrd", str(packed),
@@ -201,9 +205,9 @@ def run(radios: int, seconds: int, command: list[str], steady: bool = False, kee
 
 
 def apt_packages(apt: Apt) -> list[str]:
-    """The kernel behind its meta package, and busybox."""
+    """The kernel behind its meta package, busybox, and the rules of countries."""
     apt.update()
-    return [*apt.follow("linux-image-amd64", r"linux-image-[0-9].*"), "busybox-static"]
+    return [*apt.follow("linux-image-amd64", r"linux-image-[0-9].*"), "busybox-static", "wireless-regdb"]
 
 
 def main() -> int:

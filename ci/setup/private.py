@@ -39,8 +39,8 @@ SETS: dict[str, dict] = {
         "extra_arguments": {"qemu-system-x86_64": "-L {root}/usr/share/qemu -L {root}/usr/share/seabios"},
         "environment": {"QEMU_MODULE_DIR": "{root}/usr/lib/{triplet}/qemu"},
     },
-    # An access point's daemon, as the image has it, and a client's, in that virtual machine.
-    "wireless": {"packages": ["hostapd", "wpasupplicant"], "commands": ["hostapd", "wpa_supplicant"]},
+    # An access point's daemon, as the image has it, a client's, and what people type, in that virtual machine.
+    "wireless": {"packages": ["hostapd", "iw", "wpasupplicant"], "commands": ["hostapd", "iw", "wpa_supplicant"]},
     # Measured beside mesh-router by `./build.sh bench router`; unpacked, so that none of them runs as a service here.
     "routers": {"packages": ["babeld", "bird2"], "commands": ["babeld", "bird"]},
     # Other mDNS and DNS-SD implementations, which `./build.sh test namespaces` puts on a link with ours. libc-bin is for

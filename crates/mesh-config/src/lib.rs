@@ -12,6 +12,7 @@ mod parse;
 mod problem;
 pub mod services;
 mod types;
+pub mod workshop;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};

@@ -20,6 +20,11 @@ pub enum RadioRequest {
     WatchStations,
     /// One [`RadioResponse::Clients`].
     Clients,
+    /// Hands radios and interfaces to people, or takes them back; one [`RadioResponse::Plan`] when that is done.
+    Workshop {
+        /// To people.
+        manual: bool,
+    },
 }
 
 /// What the radio service answers.
@@ -82,6 +87,8 @@ pub struct Plan {
     pub phys: Vec<Phy>,
     /// The access point, where there is one.
     pub access_point: Option<AccessPoint>,
+    /// People drive radios and interfaces.
+    pub manual: bool,
 }
 
 /// The node's access point.
@@ -97,6 +104,8 @@ pub struct AccessPoint {
     pub channel: Option<u8>,
     /// Clients can join.
     pub serving: bool,
+    /// It offers WPA3 (SAE) beside WPA2.
+    pub wpa3: bool,
     /// The most clients the radio can have; `None`: it does not say.
     pub most_clients: Option<u32>,
 }

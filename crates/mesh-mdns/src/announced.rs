@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mesh_config::Workshop;
+use mesh_config::{Workshop, workshop};
 use names::Service;
 
 /// At most so many entries of the folder are looked at.
@@ -22,6 +22,8 @@ pub(crate) struct Announced {
     folder: PathBuf,
     config: PathBuf,
     last_good: PathBuf,
+    /// What was said while the node runs is there.
+    run_dir: PathBuf,
     seen: Vec<Stamp>,
     pub(crate) services: Vec<Service>,
     /// What is wrong with the files, for people: with file, line and key.
@@ -30,11 +32,12 @@ pub(crate) struct Announced {
 
 impl Announced {
     /// Reads the files.
-    pub(crate) fn new(config: &Path, state_dir: &Path) -> Self {
+    pub(crate) fn new(config: &Path, state_dir: &Path, run_dir: &Path) -> Self {
         let mut this = Self {
             folder: state_dir.join("services"),
             config: config.to_path_buf(),
             last_good: state_dir.join("p2pmesh.toml"),
+            run_dir: run_dir.to_path_buf(),
             seen: Vec::new(),
             services: Vec::new(),
             problems: Vec::new(),
@@ -68,6 +71,8 @@ impl Announced {
         let mut all: Vec<Stamp> = entries.map(|e| stamp(e.file_name(), &e.path())).collect();
         all.sort();
         all.push(stamp(self.config.clone().into(), &self.config));
+        let chosen = workshop::file(&self.run_dir);
+        all.push(stamp(chosen.clone().into(), &chosen));
         all
     }
 
@@ -84,7 +89,7 @@ impl Announced {
             title: f.title,
             text: f.text,
         });
-        let manual = loaded.config.workshop == Workshop::Manual;
+        let manual = workshop::in_force(&self.run_dir, loaded.config.workshop) == Workshop::Manual;
         let own = [
             Service::new("_http", true, 80),
             Service::new("_ipfs-gateway", true, 8080),
@@ -119,7 +124,7 @@ mod tests {
     fn files_that_come_change_and_go_are_followed() {
         let dir = folder("files");
         let config = dir.join("p2pmesh.toml");
-        let mut a = Announced::new(&config, &dir);
+        let mut a = Announced::new(&config, &dir, &dir);
         assert_eq!(kinds(&a), OWN);
         assert!(!a.refresh());
         let file = dir.join("services/books.toml");
@@ -141,7 +146,7 @@ mod tests {
     fn a_manual_workshop_has_the_web_ports_for_itself_and_gives_them_back() {
         let dir = folder("manual");
         let config = dir.join("p2pmesh.toml");
-        let mut a = Announced::new(&config, &dir);
+        let mut a = Announced::new(&config, &dir, &dir);
         std::fs::write(&config, "workshop = \"manual\"\n").unwrap();
         assert!(a.refresh());
         assert_eq!(kinds(&a), OWN[2..]);
@@ -153,6 +158,9 @@ mod tests {
         std::fs::write(&config, "workshop = \"auto\"\n").unwrap();
         assert!(a.refresh());
         assert_eq!(kinds(&a), OWN);
+        workshop::choose(&dir, Workshop::Manual).unwrap();
+        assert!(a.refresh());
+        assert_eq!(kinds(&a), OWN[2..]);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -74,7 +74,7 @@ impl Settings {
             flagged("--interface", Role::Mesh).chain(flagged("--access-point", Role::AccessPoint)).collect();
         let interfaces = Some(interfaces).filter(|i| !i.is_empty());
         let (run_dir, state_dir) = (args.run_dir.clone(), args.state_dir.clone());
-        let announced = Announced::new(&args.config, &state_dir);
+        let announced = Announced::new(&args.config, &state_dir, &args.run_dir);
         Ok(Self { interfaces, name, node, state_dir, announced, dns, run_dir, problems })
     }
 }

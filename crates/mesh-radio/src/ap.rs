@@ -1,18 +1,13 @@
-//! The access point: hostapd, its configuration, and what it says.
+//! The access point: hostapd and its configuration.
 
-use std::io;
 use std::path::PathBuf;
 
 use mesh_sys::poll::Poller;
-use mesh_sys::process::{self, Child, Spec};
-use mesh_sys::{clock, file};
 use mesh_types::Instant;
-use radio_core::{Keeper, KeeperInput, KeeperOutput, Role, Work, channel_number};
+use radio_core::{Role, Work, channel_number};
 
+use crate::daemon::{Daemon, Job, Meaning};
 use crate::settings::ApSettings;
-
-/// A longer line of hostapd's is cut.
-const MAX_LINE: usize = 1024;
 
 /// Where it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,36 +21,15 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct AccessPoint {
     pub(crate) settings: ApSettings,
-    config_file: PathBuf,
-    /// Poller tokens: its end, its output.
-    tokens: [u64; 2],
-    keeper: Keeper,
+    daemon: Daemon,
     target: Option<Target>,
-    process: Option<Child>,
-    /// The beginning of a line.
-    heard: Vec<u8>,
-    /// The first line that sounds like a reason.
-    complaint: Option<String>,
-    /// Why it does not serve, for people.
-    problem: Option<String>,
-    /// When it was last to begin.
-    since: Instant,
+    /// With WPA3 it did not start; so it is tried without.
+    only_wpa2: bool,
 }
 
 impl AccessPoint {
     pub(crate) fn new(settings: ApSettings, config_file: PathBuf, tokens: [u64; 2]) -> Self {
-        Self {
-            settings,
-            config_file,
-            tokens,
-            keeper: Keeper::default(),
-            target: None,
-            process: None,
-            heard: Vec::new(),
-            complaint: None,
-            problem: None,
-            since: clock::now(),
-        }
+        Self { settings, daemon: Daemon::new(config_file, tokens), target: None, only_wpa2: false }
     }
 
     pub(crate) const fn target(&self) -> Option<&Target> {
@@ -64,24 +38,28 @@ impl AccessPoint {
 
     /// Clients can join.
     pub(crate) const fn serves(&self) -> bool {
-        self.keeper.serves()
+        self.daemon.serves()
+    }
+
+    /// It is to offer SAE beside WPA2.
+    pub(crate) fn offers_sae(&self) -> bool {
+        !self.only_wpa2 && self.target.as_ref().is_some_and(|t| t.work.sae)
     }
 
     pub(crate) const fn restarts(&self) -> u64 {
-        self.keeper.restarts()
+        self.daemon.restarts()
     }
 
     pub(crate) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+        self.daemon.problem()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.keeper.poll_timeout()
+        self.daemon.poll_timeout()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, poller: &Poller) {
-        self.keeper.handle_timeout(now);
-        self.drain(now, poller);
+        self.daemon.handle_timeout(now, poller);
     }
 
     /// Serves there from now on; `None`: nowhere.
@@ -89,138 +67,60 @@ impl AccessPoint {
         if self.target == target {
             return;
         }
+        self.only_wpa2 = false;
         self.target = target;
-        self.problem = None;
-        self.since = now;
-        let input = if self.target.is_some() { KeeperInput::Wanted } else { KeeperInput::Unwanted };
-        self.keeper.handle_input(now, input);
-        self.drain(now, poller);
+        let job = self.job();
+        self.daemon.set_job(now, poller, job);
     }
 
-    fn drain(&mut self, now: Instant, poller: &Poller) {
-        // Bounded: a start that fails is followed by a pause.
-        while let Some(output) = self.keeper.poll_output() {
-            match output {
-                KeeperOutput::Start => {
-                    if let Err(e) = self.start(poller) {
-                        self.complain(format!("the access point can't be started: hostapd: {e}"));
-                        self.process = None;
-                        self.keeper.handle_input(now, KeeperInput::Ended);
-                    }
-                }
-                KeeperOutput::Terminate => self.process.iter().for_each(Child::terminate),
-                KeeperOutput::Kill => {
-                    log::warn!("hostapd does not do what it is told to; it is killed");
-                    self.process.iter().for_each(Child::kill);
-                }
-            }
-        }
-    }
-
-    fn start(&mut self, poller: &Poller) -> io::Result<()> {
-        let target = self.target.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let text = configuration(&self.settings, target);
-        // Another's umask or an old file decides nothing: it holds the password.
-        file::write_atomic(&self.config_file, text.as_bytes(), 0o600)?;
-        (self.complaint, self.heard) = (None, Vec::new());
-        let args = vec![self.config_file.clone().into_os_string()];
-        let child = Child::spawn(&Spec { program: "hostapd".into(), args, ..Spec::default() })?;
-        let [end, output] = self.tokens;
-        poller.add(&child, end, false)?;
-        poller.add(child.output(), output, false)?;
-        self.process = Some(child);
-        Ok(())
+    fn job(&self) -> Option<Job> {
+        let target = self.target.as_ref()?;
+        Some(Job {
+            program: "hostapd",
+            what: "the access point".into(),
+            arguments: Vec::new(),
+            configuration: configuration(&self.settings, target, self.offers_sae()),
+        })
     }
 
     /// It printed something, or ended. True if it serves now and did not, or the other way round.
     pub(crate) fn hear(&mut self, now: Instant, poller: &Poller) -> bool {
         let before = self.serves();
-        let Some(child) = &mut self.process else { return false };
-        let mut bytes = Vec::new();
-        if !child.read_output(&mut bytes).unwrap_or(false) {
-            let _ = poller.remove(child.output()); // it would only report its end for ever
-        }
-        let ending = child.try_wait();
-        self.heard.append(&mut bytes);
-        while let Some(end) = self.heard.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.heard.drain(..=end).collect();
-            self.line(now, &String::from_utf8_lossy(line.trim_ascii_end()));
-        }
-        self.heard.truncate(MAX_LINE);
-        match ending {
-            Ok(None) => {}
-            Ok(Some(how)) => {
-                let wanted = self.keeper_wants();
-                self.process = None;
-                if wanted {
-                    let why = self.complaint.take().map_or_else(String::new, |c| format!(": {c}"));
-                    self.complain(format!(
-                        "the access point is off: hostapd {how}{why}; it is started again"
-                    ));
-                }
-                self.keeper.handle_input(now, KeeperInput::Ended);
-                self.drain(now, poller);
+        let (since, sae) = (self.daemon.since(), self.offers_sae());
+        let (settings, target) = (&self.settings, &self.target);
+        let failed = self.daemon.hear(now, poller, |line| {
+            let (true, Some(target)) = (line.ends_with("AP-ENABLED"), target) else { return Meaning::Other };
+            if !before {
+                log::info!(
+                    "{}: access point {:?} on {} MHz, {}, {} ms after it was wanted",
+                    target.interface,
+                    settings.ssid,
+                    target.work.channel.frequency,
+                    if sae { "WPA2 and WPA3" } else { "WPA2" },
+                    now.saturating_since(since).as_millis()
+                );
             }
-            Err(e) => log::warn!("waiting for hostapd: {e}"),
+            Meaning::Serves
+        });
+        if failed && sae {
+            log::warn!("the access point did not start with WPA3; it is tried with WPA2 only");
+            self.only_wpa2 = true;
+            let job = self.job();
+            self.daemon.set_job(now, poller, job);
         }
         before != self.serves()
-    }
-
-    /// Its end now would be a failure.
-    fn keeper_wants(&self) -> bool {
-        self.target.is_some()
-    }
-
-    fn line(&mut self, now: Instant, line: &str) {
-        log::debug!("hostapd: {line}");
-        let Some(target) = &self.target else { return };
-        if line.ends_with("AP-ENABLED") && !self.serves() {
-            self.keeper.handle_input(now, KeeperInput::Serves);
-            self.problem = None;
-            log::info!(
-                "{}: access point {:?} on {} MHz, {} ms after it was wanted",
-                target.interface,
-                self.settings.ssid,
-                target.work.channel.frequency,
-                now.saturating_since(self.since).as_millis()
-            );
-        } else if self.complaint.is_none() && sounds_like_a_reason(line) {
-            self.complaint = Some(line.to_owned());
-        }
-    }
-
-    fn complain(&mut self, text: String) {
-        if self.problem.as_ref() != Some(&text) {
-            log::warn!("{text}");
-        }
-        self.problem = Some(text);
-        self.since = clock::now();
     }
 
     /// Ends hostapd and waits for that.
     pub(crate) fn end(&mut self) {
         self.target = None;
-        if let Some(mut child) = self.process.take() {
-            match process::end_and_wait(child.pid(), std::time::Duration::from_secs(2)) {
-                Ok(true) => {}
-                _ => child.kill(),
-            }
-            let _ = child.try_wait();
-        }
-        let _ = std::fs::remove_file(&self.config_file);
+        self.daemon.end();
     }
-}
-
-/// hostapd says much; its first complaint is mostly the cause of the others. Without a device for the
-/// radio's switch it works as well.
-fn sounds_like_a_reason(line: &str) -> bool {
-    let words = ["rror", "ailed", "ould not", "not allowed", "not found", "nable to", "nvalid", "denied"];
-    !line.starts_with("rfkill") && words.iter().any(|w| line.contains(w))
 }
 
 /// hostapd.conf(5). The name is given in hexadecimal digits, so that it can be anything; the password is
 /// printable ASCII in one line (mesh-config sees to that).
-fn configuration(settings: &ApSettings, target: &Target) -> String {
+fn configuration(settings: &ApSettings, target: &Target, sae: bool) -> String {
     let ssid: String = settings.ssid.bytes().map(|b| format!("{b:02x}")).collect();
     let channel = target.work.channel;
     let mode = if channel.frequency < 3000 { "g" } else { "a" };
@@ -244,12 +144,23 @@ fn configuration(settings: &ApSettings, target: &Target) -> String {
     lines.extend([
         "auth_algs=1".into(),
         "wpa=2".into(),
-        "wpa_key_mgmt=WPA-PSK".into(),
         "rsn_pairwise=CCMP".into(),
         format!("wpa_passphrase={}", settings.password.expose()),
         // Clients may talk to each other.
         "ap_isolate=0".into(),
     ]);
+    if sae {
+        // WPA3-Personal transition mode: management frames are protected with those that can, and with all that
+        // use SAE; elements of the password are found by both methods.
+        lines.extend([
+            "wpa_key_mgmt=WPA-PSK SAE".into(),
+            "ieee80211w=1".into(),
+            "sae_require_mfp=1".into(),
+            "sae_pwe=2".into(),
+        ]);
+    } else {
+        lines.push("wpa_key_mgmt=WPA-PSK".into());
+    }
     lines.iter().map(|l| format!("{l}\n")).collect()
 }
 
@@ -264,13 +175,13 @@ mod tests {
     }
 
     fn target(frequency: u32, ht: bool) -> Target {
-        let work = Work { channel: Channel { frequency, ht }, shared: false };
+        let work = Work { channel: Channel { frequency, ht }, shared: false, sae: true };
         Target { index: 5, interface: "ap0".into(), work }
     }
 
     #[test]
     fn the_configuration_says_what_was_asked_for() {
-        let text = configuration(&settings(), &target(2437, true));
+        let text = configuration(&settings(), &target(2437, true), false);
         for line in [
             "interface=ap0",
             "ssid2=626c6f226f72",
@@ -279,24 +190,17 @@ mod tests {
             "beacon_int=100",
             "ieee80211n=1",
             "wpa=2",
+            "wpa_key_mgmt=WPA-PSK",
             "wpa_passphrase=pass word #1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
-        assert!(!text.contains("country"));
+        assert!(!text.contains("country") && !text.contains("sae"));
         let abroad = ApSettings { country: Some("CA".into()), ..settings() };
-        let text = configuration(&abroad, &target(5180, false));
+        let text = configuration(&abroad, &target(5180, false), false);
         assert!(text.contains("country_code=CA\n") && text.contains("hw_mode=a\nchannel=36\n"), "{text}");
         assert!(!text.contains("ieee80211n"));
-    }
-
-    #[test]
-    fn hostapds_first_complaint_is_the_reason() {
-        assert!(sounds_like_a_reason(
-            "ap0: IEEE 802.11 Configured channel (14) not found from the channel list"
-        ));
-        assert!(sounds_like_a_reason("nl80211: Could not configure driver mode"));
-        assert!(!sounds_like_a_reason("rfkill: Cannot open RFKILL control device (not found)"));
-        assert!(!sounds_like_a_reason("ap0: interface state UNINITIALIZED->ENABLED"));
+        let text = configuration(&settings(), &target(2437, true), true);
+        assert!(text.contains("wpa_key_mgmt=WPA-PSK SAE\nieee80211w=1\n"), "{text}");
     }
 }

@@ -2,18 +2,21 @@
 //! phones, and tells whoever watches (level 4). The rules are in `radio-core`.
 //!
 //! Where to look: `service` the driver loop · `kernel` from the kernel's words to the planner's and back ·
-//! `wifi` radios and stations · `ap` hostapd · `clients` what the access point's clients get · `ports` what is on
-//! cables, and what a network there gives · `firewall` what is open where · `report` the words of the control socket.
+//! `wifi` radios and stations · `daemon` programs that are kept running · `ap` hostapd · `secured` wpa_supplicant ·
+//! `clients` what the access point's clients get · `ports` what is on cables, and what a network there gives ·
+//! `firewall` what is open where · `report` the words of the control socket.
 //!
 //! Needs `CAP_NET_ADMIN`; for cables and an access point also `CAP_NET_RAW` (hostapd, router advertisements, DHCP
 //! before there is an address) and `CAP_NET_BIND_SERVICE` (DHCP, HELLOs).
 
 mod ap;
 mod clients;
+mod daemon;
 mod firewall;
 mod kernel;
 mod ports;
 mod report;
+mod secured;
 mod service;
 mod settings;
 mod wifi;

@@ -1,13 +1,16 @@
 //! What the service knows, in the words of the control socket.
 
 use mesh_ipc::radio::{AccessPoint, Interface, MAX_STATIONS, Phy, Plan, Role, Station};
-use radio_core::{Planner, Stations, channel_number};
+use mesh_types::Instant;
+use radio_core::{Planner, channel_number};
 
 use crate::ap;
 use crate::clients::Clients;
-use crate::ports::Ports;
+use crate::secured::Secured;
+use crate::service::Service;
 
-pub(crate) fn plan(plan: &radio_core::Plan, ap: &ap::AccessPoint) -> Plan {
+pub(crate) fn plan(now: Instant, planner: &Planner, ap: &ap::AccessPoint, secured: &Secured) -> Plan {
+    let plan = planner.plan();
     let interfaces = plan.interfaces.iter().map(|i| Interface {
         name: i.name.clone(),
         index: i.index,
@@ -19,7 +22,9 @@ pub(crate) fn plan(plan: &radio_core::Plan, ap: &ap::AccessPoint) -> Plan {
             radio_core::Role::Unused => Role::Unused,
         },
         running: i.running,
-        reason: i.reason.clone(),
+        reason: secured.strangers(now, i.index).fold(i.reason.clone(), |why, mac| {
+            format!("{why}; no link with {}: another mesh.password", crate::wifi::text(*mac))
+        }),
     });
     let phys = plan.phys.iter().map(|p| Phy {
         name: p.phy.name.clone(),
@@ -34,9 +39,39 @@ pub(crate) fn plan(plan: &radio_core::Plan, ap: &ap::AccessPoint) -> Plan {
         frequency: t.work.channel.frequency,
         channel: channel_number(t.work.channel.frequency),
         serving: ap.serves(),
+        wpa3: ap.offers_sae(),
         most_clients: serving.and_then(|p| p.phy.most_clients),
     });
-    Plan { interfaces: interfaces.collect(), phys: phys.collect(), access_point }
+    Plan { interfaces: interfaces.collect(), phys: phys.collect(), access_point, manual: planner.released() }
+}
+
+/// What is planned otherwise now, each with its reason; carrier alone is no plan.
+pub(crate) fn changes(before: &radio_core::Plan, now: &radio_core::Plan) -> Vec<String> {
+    let mut list = Vec::new();
+    for p in &now.phys {
+        let old = before.phys.iter().find(|o| o.phy.index == p.phy.index && o.phy.name == p.phy.name);
+        if old.is_none_or(|o| o.reason != p.reason) {
+            list.push(format!("{}: {}", p.phy.name, p.reason));
+        }
+    }
+    let gone = |o: &&radio_core::PlannedPhy| now.phys.iter().all(|p| p.phy.name != o.phy.name);
+    list.extend(before.phys.iter().filter(gone).map(|o| format!("{}: the radio is gone", o.phy.name)));
+    for i in &now.interfaces {
+        let old = before.interfaces.iter().find(|o| o.index == i.index && o.name == i.name);
+        if old.is_none_or(|o| (o.role, &o.reason) != (i.role, &i.reason)) {
+            list.push(format!("{}: {:?}: {}", i.name, i.role, i.reason));
+        }
+    }
+    let gone = |o: &&radio_core::PlannedInterface| {
+        now.interfaces.iter().all(|i| i.index != o.index || i.name != o.name)
+    };
+    list.extend(before.interfaces.iter().filter(gone).map(|o| format!("{}: the interface is gone", o.name)));
+    list
+}
+
+/// The radios that are switched off, for people.
+pub(crate) fn switched_off(plan: &radio_core::Plan) -> impl Iterator<Item = String> + '_ {
+    plan.phys.iter().filter(|p| p.phy.off.is_some()).map(|p| format!("radio {}: {}", p.phy.name, p.reason))
 }
 
 pub(crate) fn stations<'a>(
@@ -58,16 +93,12 @@ pub(crate) fn stations<'a>(
     each.take(MAX_STATIONS).collect()
 }
 
-pub(crate) fn counters(
-    planner: &Planner,
-    stations: &Stations,
-    ap: &ap::AccessPoint,
-    clients: Option<&Clients>,
-    ports: &Ports,
-) -> Vec<(String, u64)> {
+pub(crate) fn counters(service: &Service) -> Vec<(String, u64)> {
+    let (planner, stations, ap) = (&service.planner, &service.wifi.stations, &service.ap);
+    let clients = service.clients.as_ref();
     let (c, s) = (planner.counters(), stations.counters());
     let dhcp = clients.map(|c| *c.counters()).unwrap_or_default();
-    let (leases, client) = ports.counters();
+    let (leases, client) = service.ports.counters();
     let plan = planner.plan();
     let running = plan.interfaces.iter().filter(|i| i.running && i.role == radio_core::Role::Mesh);
     let counters = [
@@ -86,6 +117,7 @@ pub(crate) fn counters(
         ("stations_too_many", s.too_many),
         ("ap_serving", ap.serves().into()),
         ("ap_restarts", ap.restarts()),
+        ("secured_restarts", service.secured.restarts()),
         ("dhcp_leases", clients.map_or(0, Clients::leases) as u64),
         ("dhcp_messages", dhcp.messages),
         ("dhcp_dropped", dhcp.dropped),
@@ -101,4 +133,46 @@ pub(crate) fn counters(
         ("uplink_dhcp_naks", client.naks),
     ];
     counters.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use radio_core::{PlannedInterface, PlannedPhy};
+
+    #[test]
+    fn a_change_is_told_once_with_its_reason() {
+        let phy = |name: &str| radio_core::Phy {
+            index: 0,
+            name: name.into(),
+            modes: vec![],
+            bands: vec![],
+            channels: vec![],
+            combinations: vec![],
+            most_clients: None,
+            sae_ap: false,
+            sae_mesh: false,
+            off: None,
+        };
+        let phy =
+            |name, reason: &str| PlannedPhy { phy: phy(name), access_point: false, reason: reason.into() };
+        let interface = |role, running, reason: &str| PlannedInterface {
+            index: 3,
+            name: "mesh0".into(),
+            role,
+            running,
+            asks: false,
+            reason: reason.into(),
+        };
+        let plan = |phys, interfaces| radio_core::Plan { phys, interfaces };
+        let none = plan(vec![], vec![]);
+        let first =
+            plan(vec![phy("phy0", "spare")], vec![interface(radio_core::Role::Mesh, false, "2412 MHz")]);
+        assert_eq!(changes(&none, &first), ["phy0: spare", "mesh0: Mesh: 2412 MHz"]);
+        let up = plan(first.phys.clone(), vec![interface(radio_core::Role::Mesh, true, "2412 MHz")]);
+        assert_eq!(changes(&first, &up), [""; 0]);
+        let other = plan(vec![phy("phy1", "spare")], up.interfaces.clone());
+        assert_eq!(changes(&up, &other), ["phy1: spare", "phy0: the radio is gone"]);
+        assert_eq!(changes(&up, &none), ["phy0: the radio is gone", "mesh0: the interface is gone"]);
+    }
 }

@@ -1,7 +1,9 @@
 //! The driver: waits, tells the planner, carries out what it says, answers on the control socket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use mesh_config::{Workshop, workshop};
 use mesh_ipc::radio::{RadioRequest, RadioResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
 use mesh_sys::clock;
@@ -10,15 +12,17 @@ use mesh_sys::netlink::{self, Monitor, Rtnetlink};
 use mesh_sys::poll::{self, Poller};
 use mesh_sys::service::Args;
 use mesh_sys::signal::{Signal, Signals};
+use mesh_sys::uevent::Uevents;
 use mesh_types::{Instant, NodeId};
-use radio_core::{Input, Output, Planner, Role, Station, StationInput, Work};
+use radio_core::{Input, Mode, Output, Plan, Planner, Role, Station, StationInput, Work};
 
 use crate::ap::{AccessPoint, Target};
 use crate::clients::Clients;
 use crate::firewall::Firewall;
-use crate::ports::{News, Ports};
+use crate::ports::{self, Ports};
+use crate::secured::{News, Secured};
 use crate::settings::Settings;
-use crate::wifi::Wifi;
+use crate::wifi::{Heard, Wifi};
 use crate::{kernel, report};
 
 pub(crate) const NAME: &str = "mesh-radio";
@@ -29,6 +33,9 @@ const WIFI: u64 = 2;
 const HOSTAPD: [u64; 2] = [3, 4];
 const DHCP: u64 = 5;
 const SOLICITATIONS: u64 = 6;
+const UEVENTS: u64 = 7;
+/// Two for each secured mesh point.
+const SUPPLICANTS: u64 = 8;
 /// Four for each interface index.
 const PORTS: u64 = 16;
 const CONTROL: u64 = 1 << 48;
@@ -42,19 +49,23 @@ pub(crate) struct Service {
     deaf: bool,
     nl: Rtnetlink,
     control: Server<RadioRequest, RadioResponse>,
-    planner: Planner,
-    wifi: Wifi,
-    ap: AccessPoint,
+    pub(crate) planner: Planner,
+    pub(crate) wifi: Wifi,
+    /// Switches of radios; without it they are only seen with other changes.
+    uevents: Option<Uevents>,
+    pub(crate) ap: AccessPoint,
+    pub(crate) secured: Secured,
     /// Of the access point's interface, while it has that role.
-    clients: Option<Clients>,
-    ports: Ports,
+    pub(crate) clients: Option<Clients>,
+    pub(crate) ports: Ports,
     firewall: Firewall,
-    /// What was last told of each wired port's role.
-    roles: BTreeMap<u32, (Role, String)>,
     node: Option<NodeId>,
     watchers: BTreeSet<ClientId>,
     station_watchers: BTreeSet<ClientId>,
     mesh_id: String,
+    run_dir: PathBuf,
+    /// What the log says of the plan.
+    told: Plan,
     config_problems: Vec<String>,
     /// The last step that failed, until one succeeds.
     step_problem: Option<String>,
@@ -74,6 +85,11 @@ impl Service {
             Server::bind(&args.run_dir, NAME, &poller, CONTROL).map_err(|e| say("control socket")(&e))?;
         poller.add(&signals, SIGNALS, false).map_err(|e| say("poller")(&e))?;
         poller.add(&monitor, MONITOR, false).map_err(|e| say("poller")(&e))?;
+        let uevents = Uevents::open().map_err(|e| log::warn!("switches of radios: {e}")).ok();
+        if let Some(uevents) = &uevents {
+            poller.add(uevents, UEVENTS, false).map_err(|e| say("poller")(&e))?;
+        }
+        let wifi = Wifi::new(settings.country);
         Ok(Self {
             poller,
             signals,
@@ -82,12 +98,15 @@ impl Service {
             nl,
             control,
             planner: Planner::new(settings.plan),
-            wifi: Wifi::default(),
+            wifi,
+            uevents,
+            secured: Secured::new(settings.mesh_secret, args.run_dir.clone(), SUPPLICANTS),
+            run_dir: args.run_dir.clone(),
+            told: Plan::default(),
             ap: AccessPoint::new(settings.ap, args.run_dir.join("hostapd.conf"), HOSTAPD),
             clients: None,
             firewall: Firewall::new(&args.state_dir, &args.run_dir, settings.node.as_ref().ok().copied()),
             ports: Ports::new(settings.host_name, args.run_dir.join("resolv.conf"), PORTS),
-            roles: BTreeMap::new(),
             node: settings.node.ok(),
             watchers: BTreeSet::new(),
             station_watchers: BTreeSet::new(),
@@ -107,8 +126,8 @@ impl Service {
             let clients = self.clients.as_ref().and_then(Clients::poll_timeout);
             let cores = [self.planner.poll_timeout(), self.wifi.stations.poll_timeout()];
             let timeouts =
-                cores.into_iter().chain([self.ap.poll_timeout(), clients, self.ports.poll_timeout()]);
-            let timeouts = timeouts.chain([self.firewall.poll_timeout()]);
+                cores.into_iter().chain([self.ap.poll_timeout(), self.secured.poll_timeout(), clients]);
+            let timeouts = timeouts.chain([self.ports.poll_timeout(), self.firewall.poll_timeout()]);
             let deadline = timeouts.flatten().min();
             self.poller.wait(deadline, &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
@@ -123,6 +142,8 @@ impl Service {
                     WIFI => self.hear_radios(now),
                     token if HOSTAPD.contains(&token) => self.hear_hostapd(now),
                     DHCP => self.hear_dhcp(now),
+                    UEVENTS => self.hear_switches(now),
+                    SUPPLICANTS..PORTS => self.hear_supplicant(now, event.token),
                     SOLICITATIONS => self.clients.iter_mut().for_each(|c| c.hear_solicitations(now)),
                     token if self.ports.owns(token) => {
                         let news = self.ports.hear(now, token, &mut self.nl);
@@ -143,6 +164,7 @@ impl Service {
                 self.drain_stations(now);
             }
             self.ap.handle_timeout(now, &self.poller);
+            self.secured.handle_timeout(now, &self.poller);
             if let Some(clients) = &mut self.clients {
                 clients.handle_timeout(now, &mut self.nl, &self.poller);
             }
@@ -153,7 +175,7 @@ impl Service {
     }
 
     /// What was found out about cables is planned for.
-    fn cables_changed(&mut self, now: Instant, news: News) {
+    fn cables_changed(&mut self, now: Instant, news: ports::News) {
         if news.is_empty() {
             return;
         }
@@ -163,18 +185,10 @@ impl Service {
         self.drain(now);
     }
 
-    /// Each change of a wired port's role is told once, with its reason; then is looked for what is on the cables.
+    /// Looks for what is on the cables.
     fn follow_ports(&mut self, now: Instant) {
         let plan = self.planner.plan();
         let serves = plan.interfaces.iter().any(|i| i.role == Role::AccessPoint);
-        let before = std::mem::take(&mut self.roles);
-        for i in plan.interfaces.iter().filter(|i| i.asks) {
-            let now = (i.role, i.reason.clone());
-            if before.get(&i.index) != Some(&now) {
-                log::info!("{}: {:?}: {}", i.name, i.role, i.reason);
-            }
-            self.roles.insert(i.index, now);
-        }
         let news = self.ports.follow(now, plan, serves, &mut self.nl, &self.poller);
         self.cables_changed(now, news);
     }
@@ -185,6 +199,7 @@ impl Service {
         self.firewall.end();
         self.clients.iter_mut().for_each(Clients::end);
         self.ap.end();
+        self.secured.end();
         if let Some(clients) = self.clients.take()
             && let Err(e) = self.wifi.remove(clients.index())
         {
@@ -272,13 +287,52 @@ impl Service {
 
     fn hear_radios(&mut self, now: Instant) {
         let mut changed = false;
-        while let Some(change) = self.wifi.hear(now, &self.poller) {
-            changed |= change;
+        while let Some(heard) = self.wifi.hear(now, &self.poller) {
+            changed |= heard == Heard::Changed;
+            if let Heard::Looked(index) = heard {
+                self.looked(now, index);
+            }
             self.drain_stations(now);
         }
         if changed {
             self.reload(now);
         }
+    }
+
+    /// Somebody switched radios on or off.
+    fn hear_switches(&mut self, now: Instant) {
+        let heard = std::iter::from_fn(|| self.uevents.as_ref()?.next());
+        if heard.filter(|e| e.subsystem == "rfkill").count() > 0 {
+            self.reload(now);
+        }
+    }
+
+    fn look(&mut self, now: Instant, index: u32, frequencies: &[u32]) {
+        let Ok(Some(link)) = self.nl.links().map(|all| all.into_iter().find(|l| l.index == index)) else {
+            return; // gone again; the monitor tells
+        };
+        let link = kernel::link(&link, &self.wifi.interfaces);
+        let begun = kernel::prepare(&mut self.nl, &link, Role::Mesh)
+            .and_then(|()| self.wifi.look(index, frequencies, &self.mesh_id));
+        if let Err(e) = begun {
+            log::info!("{}: can't look for the mesh: {e}", link.name);
+            self.planner.handle_input(now, Input::Looked { index, heard: &[] });
+        }
+    }
+
+    fn looked(&mut self, now: Instant, index: u32) {
+        let heard = self.wifi.heard(index, &self.mesh_id);
+        self.planner.handle_input(now, Input::Looked { index, heard: &heard });
+        self.drain(now);
+    }
+
+    /// Mesh points without peers look for the mesh again; as long as nobody wants to know of peers, none is one.
+    fn note_lonely(&mut self, now: Instant) {
+        let stations = &self.wifi.stations;
+        let lonely = |index: &u32| stations.iter().all(|s| s.interface != *index || !s.peer);
+        let points = self.wifi.stations.mesh_points().iter().copied().filter(lonely);
+        let points: Vec<u32> = points.filter(|_| !self.station_watchers.is_empty()).collect();
+        self.planner.handle_input(now, Input::Alone(&points));
     }
 
     fn drain_stations(&mut self, now: Instant) {
@@ -288,6 +342,7 @@ impl Service {
             self.station_watchers.retain(|client| control.send(poller, *client, &answer));
             self.watch_stations(now);
         }
+        self.note_lonely(now);
     }
 
     /// Somebody more or less wants to know of stations.
@@ -313,7 +368,14 @@ impl Service {
             if let Some(clients) = &mut self.clients {
                 clients.ensure(now, &mut self.nl, &self.poller);
             }
-            self.tell_watchers();
+            self.tell_watchers(now);
+        }
+    }
+
+    fn hear_supplicant(&mut self, now: Instant, token: u64) {
+        if let News::Joined(index) = self.secured.hear(now, &self.poller, token) {
+            let done = self.wifi.configure_mesh(index);
+            self.note(&format!("interface {index}"), "the mesh can't be told not to forward", done);
         }
     }
 
@@ -334,14 +396,15 @@ impl Service {
                         self.planner.handle_input(now, Input::PhyFailed { phy });
                     }
                 }
+                Output::Look { index, frequencies } => self.look(now, index, &frequencies),
                 Output::Remove { index } => {
                     let done = self.wifi.remove(index);
                     self.note(&format!("interface {index}"), "can't be removed", done);
                 }
                 Output::PlanChanged => {
                     self.firewall.follow(now, self.planner.plan());
-                    self.release_access_point(now);
-                    self.tell_watchers();
+                    self.release(now);
+                    self.tell_watchers(now);
                     self.follow_ports(now);
                 }
             }
@@ -349,8 +412,9 @@ impl Service {
     }
 
     /// The interface is gone, or for something else now.
-    fn release_access_point(&mut self, now: Instant) {
+    fn release(&mut self, now: Instant) {
         let plan = self.planner.plan();
+        self.secured.keep(|index| plan.interfaces.iter().any(|i| i.index == index && i.role == Role::Mesh));
         let serves =
             |index: u32| plan.interfaces.iter().any(|i| i.index == index && i.role == Role::AccessPoint);
         if self.ap.target().is_some_and(|t| !serves(t.index)) {
@@ -378,8 +442,13 @@ impl Service {
             _ => return, // gone again; the monitor tells
         };
         let (nl, wifi, id) = (&mut self.nl, &mut self.wifi, &self.mesh_id);
+        let (secured, poller) = (&mut self.secured, &self.poller);
         let done =
             kernel::prepare(nl, &link, role).and_then(|()| match work.filter(|_| role == Role::Mesh) {
+                Some(work) if secured.wanted() => {
+                    secured.join(now, poller, index, &link.name, work);
+                    Ok(())
+                }
                 Some(work) => wifi.join(index, id, work),
                 None => Ok(()),
             });
@@ -398,8 +467,11 @@ impl Service {
 
     /// Keeps what went wrong for people; true if nothing did.
     fn note(&mut self, name: &str, what: &str, done: Result<(), netlink::Error>) -> bool {
-        self.step_problem = done.err().map(|e| format!("{name}: {what}: {e}"));
-        self.step_problem.iter().for_each(|text| log::warn!("{text}; mesh-radio needs CAP_NET_ADMIN"));
+        self.step_problem = done.err().map(|e| {
+            let advice = if e.is_permission() { "; mesh-radio needs CAP_NET_ADMIN" } else { "" };
+            format!("{name}: {what}: {e}{advice}")
+        });
+        self.step_problem.iter().for_each(|text| log::warn!("{text}"));
         self.step_problem.is_none()
     }
 
@@ -428,11 +500,18 @@ impl Service {
                 if *request == RadioRequest::Watch {
                     self.watchers.insert(client);
                 }
-                RadioResponse::Plan(report::plan(self.planner.plan(), &self.ap))
+                RadioResponse::Plan(report::plan(now, &self.planner, &self.ap, &self.secured))
             }
             RadioRequest::Clients => {
                 RadioResponse::Clients(self.clients.as_ref().map(|c| c.list(now)).unwrap_or_default())
             }
+            RadioRequest::Workshop { manual } => match self.set_workshop(now, *manual) {
+                Ok(()) => RadioResponse::Plan(report::plan(now, &self.planner, &self.ap, &self.secured)),
+                Err(why) => {
+                    self.control.send(&self.poller, client, &Response::Error(why));
+                    return;
+                }
+            },
             RadioRequest::Stations | RadioRequest::WatchStations => {
                 self.wifi.refresh_stations(now);
                 self.drain_stations(now);
@@ -448,32 +527,66 @@ impl Service {
         self.control.send(&self.poller, client, &Response::Service(answer));
     }
 
-    fn tell_watchers(&mut self) {
-        let plan = report::plan(self.planner.plan(), &self.ap);
-        for i in &plan.interfaces {
-            log::debug!("{}: {:?}, running: {}, {}", i.name, i.role, i.running, i.reason);
+    /// Hands the interfaces to people, or takes them back. The other services read the file.
+    fn set_workshop(&mut self, now: Instant, manual: bool) -> Result<(), String> {
+        let chosen = if manual { Workshop::Manual } else { Workshop::Auto };
+        workshop::choose(&self.run_dir, chosen).map_err(|e| format!("workshop: {e}"))?;
+        if manual != self.planner.released() {
+            let who = if manual {
+                "people drive radios and interfaces"
+            } else {
+                "the node drives its radios again"
+            };
+            log::info!("workshop: {who}");
         }
+        if self.planner.released() && !manual {
+            self.clear_radios();
+            self.reload(now);
+        }
+        self.planner.handle_input(now, Input::Released(manual));
+        self.drain(now);
+        self.reload(now);
+        Ok(())
+    }
+
+    /// What people made of radios is ended: it would keep them on other channels.
+    fn clear_radios(&mut self) {
+        for i in &self.planner.plan().interfaces {
+            let Some(wifi) = self.wifi.interfaces.get(&i.index).filter(|w| w.mode != Mode::Station) else {
+                continue;
+            };
+            log::info!("{}: taken back, it was {}", i.name, wifi.mode.name());
+            let done = self.nl.set_up(i.index, false).and_then(|()| self.wifi.make_station(i.index));
+            if let Err(e) = done {
+                log::warn!("{}: {e}", i.name);
+            }
+        }
+    }
+
+    fn tell_watchers(&mut self, now: Instant) {
+        for text in report::changes(&self.told, self.planner.plan()) {
+            log::info!("{text}");
+        }
+        self.told = self.planner.plan().clone();
+        let plan = report::plan(now, &self.planner, &self.ap, &self.secured);
         let answer = Response::Service(RadioResponse::Plan(plan));
         let (control, poller) = (&mut self.control, &self.poller);
         self.watchers.retain(|client| control.send(poller, *client, &answer));
     }
 
-    fn status(&self, now: Instant) -> ServiceStatus {
+    fn status(&mut self, now: Instant) -> ServiceStatus {
         let clients = self.clients.as_ref().map_or(&[][..], Clients::problems);
         let told = self.config_problems.iter().chain(&self.step_problem).chain(clients).cloned();
         let told = told.chain(self.ports.problems()).chain(self.firewall.problem().map(str::to_owned));
+        let told = told.chain(self.ap.problem().map(str::to_owned)).chain(self.secured.problems(now));
+        let told = told.chain(report::switched_off(self.planner.plan()));
+        let problems: Vec<String> = told.chain(self.wifi.country_problem()).collect();
         ServiceStatus {
             service: NAME.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: now.saturating_since(self.started).as_millis(),
-            problems: told.chain(self.ap.problem().map(str::to_owned)).collect(),
-            counters: report::counters(
-                &self.planner,
-                &self.wifi.stations,
-                &self.ap,
-                self.clients.as_ref(),
-                &self.ports,
-            ),
+            problems,
+            counters: report::counters(self),
         }
     }
 }

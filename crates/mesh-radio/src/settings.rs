@@ -1,10 +1,12 @@
 //! The configuration and the node's identity, as one set of decisions.
 
-use mesh_config::{EthernetRole, Secret, Workshop};
+use mesh_config::{EthernetRole, Secret, Workshop, workshop};
 use mesh_sys::identity;
 use mesh_sys::service::Args;
 use mesh_types::NodeId;
 use radio_core::{Config, RadioSettings, WiredRole};
+
+use crate::secured::MeshSecret;
 
 /// IEEE 802.11-2020 §9.4.2.2
 const MAX_SSID: usize = 32;
@@ -15,6 +17,10 @@ pub(crate) struct Settings {
     pub(crate) plan: Config,
     pub(crate) mesh_id: String,
     pub(crate) host_name: String,
+    /// With `mesh.password`.
+    pub(crate) mesh_secret: Option<MeshSecret>,
+    /// Two letters.
+    pub(crate) country: Option<[u8; 2]>,
     pub(crate) ap: ApSettings,
     /// Or why it is not known.
     pub(crate) node: Result<NodeId, String>,
@@ -35,6 +41,8 @@ impl Settings {
     pub(crate) fn new(args: &Args) -> Self {
         let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
         let mut problems = loaded.problem_lines(&args.config);
+        let locked =
+            loaded.config.mesh.password.is_none() && loaded.problems.iter().any(|p| p.key == "mesh.password");
         let config = loaded.config;
         let frequency = |c: mesh_config::Channel| radio_core::frequency(c.number());
         let plan = Config {
@@ -47,9 +55,10 @@ impl Settings {
             radios: RadioSettings {
                 mesh_frequency: config.mesh.channel.and_then(frequency),
                 secured: config.mesh.password.is_some(),
+                locked,
                 ap_frequency: config.ap.channel.and_then(frequency),
             },
-            released: matches!(config.workshop, Workshop::Manual),
+            released: workshop::in_force(&args.run_dir, config.workshop) == Workshop::Manual,
         };
         let hostname = config.hostname.map_or_else(mesh_sys::process::hostname, |h| h.as_str().to_owned());
         let ssid = ssid(config.ap.ssid.unwrap_or_else(|| hostname.clone()), &mut problems);
@@ -57,15 +66,16 @@ impl Settings {
             format!("{e}; until it can be read clients of the access point get no IPv6 addresses")
         });
         problems.extend(node.as_ref().err().cloned());
+        let country = config.country.map(|c| c.to_string());
+        let mesh_id = config.mesh.id;
+        let secret = |password| MeshSecret { id: mesh_id.clone(), password, country: country.clone() };
         Self {
             plan,
-            mesh_id: config.mesh.id,
             host_name: hostname,
-            ap: ApSettings {
-                ssid,
-                password: config.ap.password,
-                country: config.country.map(|c| c.to_string()),
-            },
+            mesh_secret: config.mesh.password.map(secret),
+            mesh_id,
+            country: config.country.map(|c| c.as_bytes()),
+            ap: ApSettings { ssid, password: config.ap.password, country },
             node,
             problems,
         }

@@ -6,14 +6,18 @@ use std::path::Path;
 use mesh_sys::netlink::Error;
 use mesh_sys::netlink::nl80211::{self, Event, MeshSetup, Nl80211, PeerLink};
 use mesh_sys::poll::Poller;
+use mesh_sys::rfkill::{self, Block};
 use mesh_types::Instant;
 use radio_core::{
-    Band, Channel, Combination, Mode, Phy, Role, Station, StationInput, StationOutput, Stations,
-    Wifi as Interface, Work,
+    Band, Channel, Combination, HeardMesh, Mode, Off, Phy, Role, Station, StationInput, StationOutput,
+    Stations, Wifi as Interface, Work,
 };
 
 /// A peer that was not heard for so many seconds is removed; it beacons every second.
 const PEER_TIMEOUT: u32 = 10;
+/// No peer link is opened with who is heard with less, in dBm: it would carry the lowest rate, if any, and every
+/// broadcast is sent at that rate.
+pub(crate) const RSSI_THRESHOLD: i32 = -87;
 
 /// What the kernel's Wi-Fi stack knows, and the sockets to it.
 #[derive(Debug, Default)]
@@ -27,9 +31,28 @@ pub(crate) struct Wifi {
     pub(crate) stations: Stations,
     /// How the interfaces in a mesh were joined to it.
     joined: BTreeMap<u32, Work>,
+    /// Whose rules to ask for, as soon as there is a Wi-Fi stack; then to have.
+    country: Option<[u8; 2]>,
+    country_asked: bool,
+}
+
+/// What the radios told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing that the planner has to know.
+    Other,
+    /// Radios or interfaces have changed; list them.
+    Changed,
+    /// A mesh point has looked round.
+    Looked(u32),
 }
 
 impl Wifi {
+    /// `country`: two capital letters; `None` leaves what is in force, the world's rules at the start.
+    pub(crate) fn new(country: Option<[u8; 2]>) -> Self {
+        Self { country, ..Self::default() }
+    }
+
     /// The radios there are; also takes in what their interfaces are. None if there is no Wi-Fi in this
     /// kernel. `token` is for the notifications.
     pub(crate) fn list(&mut self, now: Instant, poller: &Poller, token: u64) -> Result<Vec<Phy>, Error> {
@@ -60,7 +83,15 @@ impl Wifi {
             self.nl = Nl80211::open()?;
         }
         let Some(nl) = &mut self.nl else { return Ok(Vec::new()) };
-        let phys = nl.wiphys()?.into_iter().map(phy).collect();
+        if let (Some(country), false) = (self.country, self.country_asked) {
+            self.country_asked = true;
+            match nl.set_country(country) {
+                Ok(()) => wait_for_country(nl, country),
+                Err(e) => log::warn!("asking for the rules of the configured country: {e}"),
+            }
+        }
+        let off = rfkill::blocked(Path::new(rfkill::CLASS));
+        let phys = nl.wiphys()?.into_iter().map(|w| phy(w, &off)).collect();
         let interface = |i: nl80211::WifiInterface| (i.index, Interface { phy: i.wiphy, mode: mode(i.mode) });
         self.interfaces = nl.interfaces()?.into_iter().map(interface).collect();
         self.joined.retain(|index, _| self.interfaces.contains_key(index));
@@ -96,6 +127,7 @@ impl Wifi {
             frequency: work.channel.frequency,
             ht: work.channel.ht,
             peer_timeout: PEER_TIMEOUT,
+            rssi_threshold: RSSI_THRESHOLD,
             beacon_interval: work.beacon_interval(Role::Mesh),
         };
         let before = self.joined.insert(index, work);
@@ -111,13 +143,52 @@ impl Wifi {
         }
     }
 
+    /// Makes an ordinary interface of one that is down.
+    pub(crate) fn make_station(&mut self, index: u32) -> Result<(), Error> {
+        self.ready()?.set_mode(index, nl80211::Mode::Station)
+    }
+
+    /// Switches off what the router does better, where another program joined the mesh.
+    pub(crate) fn configure_mesh(&mut self, index: u32) -> Result<(), Error> {
+        self.ready()?.configure_mesh(index, RSSI_THRESHOLD)
+    }
+
+    /// Begins to look for the mesh; [`Heard::Looked`] tells when it is done.
+    pub(crate) fn look(&mut self, index: u32, frequencies: &[u32], id: &str) -> Result<(), Error> {
+        self.ready()?.look_round(index, frequencies, id.as_bytes())
+    }
+
+    /// Where that mesh was heard lately, each channel once.
+    pub(crate) fn heard(&mut self, index: u32, id: &str) -> Vec<HeardMesh> {
+        let Some(nl) = &mut self.nl else { return Vec::new() };
+        let heard = nl.heard_meshes(index).unwrap_or_else(|e| {
+            log::debug!("what interface {index} heard: {e}");
+            Vec::new()
+        });
+        let channels: BTreeSet<u32> =
+            heard.iter().filter(|m| m.id == id.as_bytes()).map(|m| m.frequency).collect();
+        let noise = nl.noise(index).unwrap_or_default();
+        channels.into_iter().map(|f| HeardMesh { frequency: f, noise: noise.get(&f).copied() }).collect()
+    }
+
+    /// What is wrong with the country, for people.
+    pub(crate) fn country_problem(&mut self) -> Option<String> {
+        let wanted = String::from_utf8_lossy(&self.country?).into_owned();
+        let now = self.nl.as_mut()?.country().ok()?;
+        (now != wanted).then(|| {
+            format!(
+                "country = \"{wanted}\": the kernel has no such rules, those of {now:?} are in force (00: what is allowed \
+                 everywhere)"
+            )
+        })
+    }
+
     fn ready(&mut self) -> Result<&mut Nl80211, Error> {
         self.nl.as_mut().ok_or(Error::Malformed("no Wi-Fi in this kernel"))
     }
 
-    /// Takes the next notification. `Some(true)`: radios or interfaces have changed, list them; `None`:
-    /// there is none.
-    pub(crate) fn hear(&mut self, now: Instant, poller: &Poller) -> Option<bool> {
+    /// Takes the next notification; `None`: there is none.
+    pub(crate) fn hear(&mut self, now: Instant, poller: &Poller) -> Option<Heard> {
         let monitor = self.monitor.as_mut()?;
         match monitor.poll_event() {
             Ok(None) => return None,
@@ -127,19 +198,20 @@ impl Wifi {
                 let gone = StationInput::Gone { interface: s.interface, mac: s.mac };
                 self.stations.handle_input(now, gone);
             }
-            Ok(Some(Event::Changed)) => return Some(true),
+            Ok(Some(Event::Scanned { interface })) => return Some(Heard::Looked(interface)),
+            Ok(Some(Event::Changed)) => return Some(Heard::Changed),
             Ok(Some(Event::Resync)) => {
                 self.stations.handle_input(now, StationInput::Resync);
-                return Some(true);
+                return Some(Heard::Changed);
             }
             Err(e) => {
                 log::warn!("the radios' notifications: {e}; starting anew");
                 let _ = poller.remove(&*monitor); // it would only report its error for ever
                 self.monitor = None;
-                return Some(true);
+                return Some(Heard::Changed);
             }
         }
-        Some(false)
+        Some(Heard::Other)
     }
 
     /// Does what the stations' core asks for. True if those who want to know have to be told.
@@ -175,8 +247,19 @@ impl Wifi {
     }
 }
 
+/// The kernel works on it beside us. Before it is done, the first plan would be for another country; where it is
+/// never done, a later notification makes up for it.
+fn wait_for_country(nl: &mut Nl80211, country: [u8; 2]) {
+    for _ in 0..20 {
+        if nl.country().is_ok_and(|c| c.as_bytes() == country) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// As people write it.
-fn text(mac: [u8; 6]) -> String {
+pub(crate) fn text(mac: [u8; 6]) -> String {
     mac.map(|b| format!("{b:02x}")).join(":")
 }
 
@@ -210,7 +293,7 @@ const fn mode(mode: nl80211::Mode) -> Mode {
     }
 }
 
-fn phy(wiphy: nl80211::Wiphy) -> Phy {
+fn phy(wiphy: nl80211::Wiphy, off: &[(String, Block)]) -> Phy {
     let band = |b: &u16| match b {
         0 => Some(Band::Ghz2),
         1 => Some(Band::Ghz5),
@@ -238,6 +321,13 @@ fn phy(wiphy: nl80211::Wiphy) -> Phy {
             .collect(),
         combinations: wiphy.combinations.iter().map(combination).collect(),
         most_clients: wiphy.max_ap_stations,
+        // Where the device authenticates clients itself, hostapd can't do SAE.
+        sae_ap: wiphy.protects_management && !wiphy.authenticates,
+        sae_mesh: wiphy.protects_management && wiphy.mesh_auth,
+        off: off.iter().find(|(name, _)| *name == wiphy.name).map(|(_, block)| match block {
+            Block::Soft => Off::Soft,
+            Block::Hard => Off::Hard,
+        }),
         name: wiphy.name,
     }
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,9 +14,10 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_config::{Workshop, workshop};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::body::Body;
 use crate::gateway::{Endpoint, Gateway};
@@ -31,6 +33,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
 /// Time after which a busy port is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// Time between two looks at who has the ports of web servers.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A listening socket; an IPv6 one does not take the IPv4 port.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -89,6 +93,44 @@ pub(crate) async fn serve(
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Tells whether a manual workshop has the ports of web servers; looked for every two seconds.
+pub(crate) fn follow_workshop(run_dir: PathBuf, configured: Workshop) -> watch::Receiver<bool> {
+    let manual = move || workshop::in_force(&run_dir, configured) == Workshop::Manual;
+    let (tell, told) = watch::channel(manual());
+    tokio::spawn(async move {
+        while !tell.is_closed() {
+            tokio::time::sleep(LOOK).await;
+            let now = manual();
+            tell.send_if_modified(|before| std::mem::replace(before, now) != now);
+        }
+    });
+    told
+}
+
+/// As [`serve`], but the port is free while `manual` says so.
+pub(crate) async fn serve_between(
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    node: Arc<Node>,
+    turns: Arc<Semaphore>,
+    mut manual: watch::Receiver<bool>,
+) {
+    loop {
+        if manual.wait_for(|manual| !manual).await.is_err() {
+            return;
+        }
+        let (gateway, node, turns) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns));
+        let serving = tokio::spawn(serve(address, Endpoint::Gateway, gateway, node, turns));
+        let ends = manual.wait_for(|manual| *manual).await.is_err();
+        serving.abort();
+        let _ = serving.await; // the port is free now
+        if ends {
+            return;
+        }
+        log::info!(target: "gateway", "manual workshop: {address} is left free");
     }
 }
 

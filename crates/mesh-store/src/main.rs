@@ -120,6 +120,7 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
         }
         None => None,
     };
+    let manual = http::follow_workshop(settings.run_dir.clone(), settings.workshop);
     for (endpoint, addresses) in
         [(Endpoint::Gateway, &settings.listen), (Endpoint::Peers, &settings.peer_listen)]
     {
@@ -129,7 +130,11 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
         let turns = http::turns();
         for address in addresses {
             let (gateway, node, turns) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns));
-            tokio::spawn(http::serve(*address, endpoint, gateway, node, turns));
+            if endpoint == Endpoint::Gateway && settings::is_web_port(*address) {
+                tokio::spawn(http::serve_between(*address, gateway, node, turns, manual.clone()));
+            } else {
+                tokio::spawn(http::serve(*address, endpoint, gateway, node, turns));
+            }
         }
     }
     let control = Arc::new(Control {

@@ -88,6 +88,8 @@ pub(crate) struct Settings {
     /// Folder of the segments.
     pub(crate) blocks: PathBuf,
     pub(crate) run_dir: PathBuf,
+    /// What the configuration says of it.
+    pub(crate) workshop: Workshop,
     pub(crate) quota: Option<u64>,
     /// Nodes that keep what is published.
     pub(crate) replicas: u8,
@@ -118,7 +120,6 @@ impl Settings {
             }
         }
         let loaded = mesh_config::load_or_last_good(&args.config, &args.state_dir.join("p2pmesh.toml"));
-        leave_ports(&mut listen, loaded.config.workshop);
         let identity = names(&args.state_dir);
         let mut problems = Vec::new();
         if let Err(why) = &identity {
@@ -134,6 +135,7 @@ impl Settings {
             names: args.state_dir.join("mesh-store").join("names"),
             blocks: args.state_dir.join("mesh-store").join("blocks"),
             run_dir: args.run_dir.clone(),
+            workshop: loaded.config.workshop,
             quota: loaded.config.store.quota,
             fast: args.has("--fast"),
             replicas: loaded.config.store.replicas,
@@ -178,12 +180,9 @@ fn gateway_hosts(named: &[String]) -> Vec<String> {
     std::iter::once("localhost".to_owned()).chain(named).collect()
 }
 
-/// With `workshop = "manual"` the ports of web servers are left to people's own.
-fn leave_ports(listen: &mut Vec<SocketAddr>, workshop: Workshop) {
-    if workshop == Workshop::Manual {
-        listen.retain(|address| !matches!(address.port(), 80 | GATEWAY));
-        log::info!(target: "gateway", "workshop = \"manual\": ports 80 and {GATEWAY} are left free");
-    }
+/// A port that a manual workshop leaves to people's own web servers.
+pub(crate) fn is_web_port(address: SocketAddr) -> bool {
+    matches!(address.port(), 80 | GATEWAY)
 }
 
 /// The node's key as libp2p writes it, and the address of its gateway.
@@ -239,14 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_workshop_has_the_web_ports_for_itself() {
-        let all: Vec<SocketAddr> =
-            ["[::]:80", "0.0.0.0:8080", "10.0.0.1:8081"].map(|a| a.parse().unwrap()).to_vec();
-        let mut listen = all.clone();
-        leave_ports(&mut listen, Workshop::Auto);
-        assert_eq!(listen, all);
-        leave_ports(&mut listen, Workshop::Manual);
-        assert_eq!(listen, all[2..]);
+    fn the_ports_of_web_servers_are_80_and_8080() {
+        let all = ["[::]:80", "0.0.0.0:8080", "10.0.0.1:8081"].map(|a| a.parse().unwrap());
+        assert_eq!(all.map(is_web_port), [true, true, false]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod packet;
 pub mod poll;
 pub mod process;
+pub mod rfkill;
 pub mod service;
 pub mod signal;
 pub mod tcp;

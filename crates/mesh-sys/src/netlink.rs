@@ -67,6 +67,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A capability is missing.
+    pub const fn is_permission(&self) -> bool {
+        matches!(self, Self::Kernel { errno: libc::EPERM | libc::EACCES, .. })
+    }
+
     /// The kernel's errno, where it refused.
     pub const fn errno(&self) -> Option<i32> {
         match self {

@@ -242,6 +242,7 @@ mod tests {
             frequency: 2437,
             channel: Some(6),
             serving,
+            wpa3: false,
             most_clients: None,
         };
         assert_eq!(access_point(&plan(Some(ap(true)))), Ok(()));

@@ -218,15 +218,17 @@ fn the_plan_of_the_radios() {
                 frequency: 2437,
                 channel: Some(6),
                 serving: true,
+                wpa3: true,
                 most_clients: Some(10),
             }),
+            manual: matches!(request, RadioRequest::Workshop { manual: true }),
         }))]
     });
     assert_eq!(
         node.good(&["radio"]),
         "INTERFACE  ROLE  LINK  WHY\neth0       mesh  up    wired\n\n\
          RADIO  BANDS (GHz)  CAN DO          PLAN\nphy0   2.4 5        AP, mesh point  both\n\n\
-         access point \"bloor\" on ap0: on the air, channel 6, 2437 MHz, 1 client of 10 at the most\n\n\
+         access point \"bloor\" on ap0: on the air, WPA2 and WPA3, channel 6, 2437 MHz, 1 client of 10 at the most\n\n\
          CLIENT  ADDRESS   MAC                LEASE\n\
          phone   10.0.0.7  02:00:00:00:0a:07  58 min\n\
          -       10.0.0.9  02:00:00:00:0a:09  58 min\n\n\
@@ -236,6 +238,10 @@ fn the_plan_of_the_radios() {
     );
     let json = node.good(&["radio", "--json"]);
     assert!(json.contains("\"role\": \"mesh\"") && json.contains("\"signal_dbm\": -61"), "{json}");
+    assert!(node.good(&["workshop", "manual"]).contains("ports 80 and 8080 are yours"));
+    assert!(node.good(&["workshop", "auto"]).contains("the node drives"));
+    assert!(node.good(&["workshop", "manual", "--json"]).contains("\"manual\": true"));
+    assert!(node.bad(&["workshop", "both"], 2).contains("manual"));
 }
 
 #[test]

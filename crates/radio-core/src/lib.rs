@@ -36,7 +36,10 @@ pub use keeper::{
 pub use openings::{Opening, openings};
 pub use planner::{Config, Counters, Input, MAX_INTERFACES, MAX_PHYS, Output, Planner};
 pub use port::{Cable, Port, PortInput, PortOutput};
-pub use radios::{Assignment, Channel, Combination, RadioSettings, assign, channel_number, frequency};
+pub use radios::{
+    Assignment, Channel, Combination, HeardMesh, RadioSettings, assign, best_channel, channel_number,
+    frequency,
+};
 pub use rules::{Decision, WiredRole, Work, decide};
 pub use stations::{
     FIGURES, MAX_STATIONS, Mac, POLL, Station, StationCounters, StationInput, StationOutput, Stations,
@@ -148,6 +151,21 @@ pub struct Phy {
     pub combinations: Vec<Combination>,
     /// The most clients an access point on it can have; `None`: it does not say.
     pub most_clients: Option<u32>,
+    /// An access point on it can offer SAE (WPA3), with management frames protected.
+    pub sae_ap: bool,
+    /// A mesh point on it can authenticate its peers by SAE.
+    pub sae_mesh: bool,
+    /// It is switched off (rfkill).
+    pub off: Option<Off>,
+}
+
+/// Why a radio is switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    /// Somebody told the kernel so.
+    Soft,
+    /// A switch or button.
+    Hard,
 }
 
 /// What an interface is for.

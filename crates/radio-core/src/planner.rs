@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant};
 
-use crate::radios::{Assignment, RadioSettings, assign};
+use crate::radios::{Assignment, HeardMesh, RadioSettings, assign, best_channel};
 use crate::rules::{Work, decide, is_own_access_point, is_own_mesh_point};
 use crate::{Cable, Link, Mode, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
 
@@ -20,6 +20,11 @@ pub const MAX_PHYS: usize = 16;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 const TRIES: u32 = 20;
 
+/// Who looks round and is not heard of again has found nothing by then.
+const LOOK_PATIENCE: Duration = Duration::from_secs(6);
+/// First and longest pause before a mesh point without peers looks round again.
+const ALONE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
 /// What the planner is told once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -29,6 +34,13 @@ pub struct Config {
     pub radios: RadioSettings,
     /// People drive the interfaces (`workshop = "manual"`); nothing is touched.
     pub released: bool,
+}
+
+impl Config {
+    /// The channel of the mesh is found by looking for it.
+    const fn looks(&self) -> bool {
+        self.radios.mesh_frequency.is_none() && !self.released
+    }
 }
 
 /// What happened outside.
@@ -59,6 +71,17 @@ pub enum Input<'a> {
         /// Of which radio.
         phy: u32,
     },
+    /// The answer to [`Output::Look`]: where this node's mesh was heard; nothing if looking was not possible.
+    Looked {
+        /// Of which interface.
+        index: u32,
+        /// The channels.
+        heard: &'a [HeardMesh],
+    },
+    /// The mesh points that have no peer at all.
+    Alone(&'a [u32]),
+    /// People drive the interfaces from now on (`true`), or do not any more.
+    Released(bool),
 }
 
 /// What has to be done or known, in order.
@@ -83,6 +106,13 @@ pub enum Output {
         mode: Mode,
         /// What it is to be called.
         name: String,
+    },
+    /// Set the mesh point up and look for the mesh on these channels. Answer with [`Input::Looked`].
+    Look {
+        /// Which.
+        index: u32,
+        /// The channels' centres in MHz.
+        frequencies: Vec<u32>,
     },
     /// Remove an interface of ours: its radio is for something else now.
     Remove {
@@ -121,6 +151,37 @@ struct PhyEntry {
     /// A mesh point, and an access point, was asked for. One that people remove afterwards stays away.
     asked: [bool; 2],
     retry: Retry,
+    look: Look,
+}
+
+/// Whether a radio has looked for the mesh, and where it heard it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    state: LookState,
+    heard: Option<u32>,
+    /// Its mesh point has no peers: when to look again, and after which pause.
+    alone: Option<(Instant, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LookState {
+    /// It does not mesh.
+    #[default]
+    Never,
+    /// It is to look once it has a mesh point. Until when that is waited for.
+    Wanted(Instant),
+    /// Until when an answer is waited for.
+    Asked(Instant),
+    Done,
+}
+
+impl LookState {
+    const fn patience(self) -> Option<Instant> {
+        match self {
+            Self::Wanted(until) | Self::Asked(until) => Some(until),
+            Self::Never | Self::Done => None,
+        }
+    }
 }
 
 /// When a step that failed is tried again.
@@ -210,8 +271,43 @@ impl Planner {
                     entry.retry.failed(now);
                 }
             }
+            Input::Looked { index, heard } => self.looked(index, heard),
+            Input::Alone(points) => self.alone(now, points),
+            Input::Released(released) => self.config.released = released,
         }
-        self.replan();
+        self.replan(now);
+    }
+
+    /// Whether people drive the interfaces.
+    pub const fn released(&self) -> bool {
+        self.config.released
+    }
+
+    fn phy_of(&mut self, index: u32) -> Option<&mut PhyEntry> {
+        let phy = self.entries.get(&index)?.link.wifi?.phy;
+        self.phys.get_mut(&phy)
+    }
+
+    fn looked(&mut self, index: u32, heard: &[HeardMesh]) {
+        let Some(entry) = self.phy_of(index) else { return };
+        if matches!(entry.look.state, LookState::Asked(_)) {
+            entry.look.state = LookState::Done;
+            let usable = |h: &&HeardMesh| entry.phy.channels.iter().any(|c| c.frequency == h.frequency);
+            let usable: Vec<HeardMesh> = heard.iter().filter(usable).copied().collect();
+            entry.look.heard = best_channel(&usable).or(entry.look.heard);
+        }
+    }
+
+    fn alone(&mut self, now: Instant, points: &[u32]) {
+        let points = points.iter().filter_map(|index| self.entries.get(index)?.link.wifi.map(|w| w.phy));
+        let points: Vec<u32> = points.collect();
+        for (index, entry) in &mut self.phys {
+            match (points.contains(index), entry.look.alone) {
+                (false, _) => entry.look.alone = None,
+                (true, None) => entry.look.alone = Some((now + ALONE.0, ALONE.0)),
+                (true, Some(_)) => {}
+            }
+        }
     }
 
     /// Tries again what failed and is due.
@@ -222,7 +318,17 @@ impl Planner {
         for entry in self.phys.values_mut().filter_map(|e| e.retry.due(now).then_some(e)) {
             entry.asked = [false; 2];
         }
-        self.replan();
+        for entry in self.phys.values_mut() {
+            if entry.look.state.patience().is_some_and(|until| until <= now) {
+                entry.look.state = LookState::Done;
+            }
+            if let Some((at, pause)) = entry.look.alone.filter(|(at, _)| *at <= now) {
+                let pause = pause.times(2).min(ALONE.1);
+                entry.look.alone = Some((at.max(now) + pause, pause));
+                entry.look.state = LookState::Wanted(now + LOOK_PATIENCE);
+            }
+        }
+        self.replan(now);
     }
 
     /// What to do next; `None` when there is nothing.
@@ -232,7 +338,11 @@ impl Planner {
 
     /// When [`Planner::handle_timeout`] is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let phys = self.phys.values().filter_map(|e| e.retry.at);
+        let looks = |e: &PhyEntry| {
+            let alone = e.look.alone.map(|(at, _)| at);
+            e.look.state.patience().or(alone).filter(|_| self.config.looks())
+        };
+        let phys = self.phys.values().flat_map(|e| [e.retry.at, looks(e)]).flatten();
         self.entries.values().filter_map(|e| e.retry.at).chain(phys).min()
     }
 
@@ -262,18 +372,26 @@ impl Planner {
                 Some(entry) if entry.phy.name == phy.name => entry.phy = phy.clone(),
                 None if full => self.counters.too_many += 1,
                 _ => {
-                    let entry = PhyEntry { phy: phy.clone(), asked: [false; 2], retry: Retry::default() };
+                    let entry = PhyEntry {
+                        phy: phy.clone(),
+                        asked: [false; 2],
+                        retry: Retry::default(),
+                        look: Look::default(),
+                    };
                     self.phys.insert(phy.index, entry);
                 }
             }
         }
     }
 
-    fn replan(&mut self) {
+    fn replan(&mut self, now: Instant) {
         let phys: Vec<Phy> = self.phys.values().map(|e| e.phy.clone()).collect();
-        let assigned = assign(&phys, self.config.radios, self.config.released);
+        let heard = self.phys.iter().filter_map(|(i, e)| e.look.heard.map(|f| (*i, f))).collect();
+        let assigned = assign(&phys, &heard, self.config.radios, self.config.released);
         let assigned: BTreeMap<u32, Assignment> = self.phys.keys().copied().zip(assigned).collect();
         self.ask_for_interfaces(&assigned);
+        self.look_round(now, &assigned);
+        let looking = self.is_looking();
         let mut interfaces = Vec::new();
         for entry in self.entries.values_mut() {
             let link = &entry.link;
@@ -283,11 +401,15 @@ impl Planner {
                 continue;
             };
             let wanted = (decision.role, decision.work);
-            if entry.prepared != Some(wanted) && entry.retry.at.is_none() {
+            // Channels are not settled before all mesh points have looked round.
+            let waits = looking && decision.work.is_some() && entry.prepared.is_none();
+            if entry.prepared != Some(wanted) && entry.retry.at.is_none() && !waits {
+                // What is ours goes when people take over; what they make stays.
+                let ours = matches!(entry.prepared, Some((_, Some(_)))) && self.config.released;
                 entry.prepared = Some(wanted);
                 let (index, role, work) = (link.index, decision.role, decision.work);
                 let step = match role {
-                    Role::Unused if decision.remove => Some(Output::Remove { index }),
+                    Role::Unused if decision.remove || ours => Some(Output::Remove { index }),
                     Role::Unused | Role::ByHand => None,
                     _ => Some(Output::Prepare { index, role, work }),
                 };
@@ -317,6 +439,34 @@ impl Planner {
                 self.outputs.push_back(Output::PlanChanged);
             }
         }
+    }
+
+    /// A mesh point that has not looked for the mesh is told to, if its channel is not given.
+    fn look_round(&mut self, now: Instant, assigned: &BTreeMap<u32, Assignment>) {
+        for (index, entry) in &mut self.phys {
+            let meshes = assigned.get(index).is_some_and(|a| a.mesh.is_some());
+            if !meshes || !self.config.looks() {
+                entry.look = Look::default();
+                continue;
+            }
+            if entry.look.state == LookState::Never {
+                entry.look.state = LookState::Wanted(now + LOOK_PATIENCE);
+            }
+            let point = self
+                .entries
+                .values()
+                .find(|e| e.link.wifi.is_some_and(|w| w.phy == *index) && is_own_mesh_point(&e.link));
+            let (LookState::Wanted(_), Some(point)) = (entry.look.state, point) else { continue };
+            entry.look.state = LookState::Asked(now + LOOK_PATIENCE);
+            self.counters.steps += 1;
+            let frequencies = entry.phy.channels.iter().map(|c| c.frequency).collect();
+            self.outputs.push_back(Output::Look { index: point.link.index, frequencies });
+        }
+    }
+
+    /// Some radio has not finished looking.
+    fn is_looking(&self) -> bool {
+        self.phys.values().any(|e| e.look.state.patience().is_some())
     }
 
     /// Every radio that is to mesh gets a mesh point, and one that is to serve an access point, unless it has one.
@@ -356,250 +506,4 @@ impl Planner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Channel, Wifi};
-    use alloc::vec;
-
-    fn link(index: u32, up: bool) -> Link {
-        Link {
-            index,
-            name: alloc::format!("eth{index}"),
-            hardware: 1,
-            kind: None,
-            enslaved: false,
-            wifi: None,
-            up,
-            carrier: up,
-        }
-    }
-
-    fn drain(p: &mut Planner) -> Vec<Output> {
-        core::iter::from_fn(|| p.poll_output()).collect()
-    }
-
-    fn prepare(index: u32) -> Output {
-        Output::Prepare { index, role: Role::Mesh, work: None }
-    }
-
-    #[test]
-    fn a_new_interface_is_prepared_once_and_each_change_is_told() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllLinks(&[link(2, false)]));
-        assert_eq!(drain(&mut p), [prepare(2), Output::PlanChanged]);
-        assert!(!p.plan().interfaces[0].running);
-        p.handle_input(Instant::ZERO, Input::Link(&link(2, true)));
-        assert_eq!(drain(&mut p), [Output::PlanChanged]);
-        assert!(p.plan().interfaces[0].running);
-        p.handle_input(Instant::ZERO, Input::Link(&link(2, true)));
-        assert_eq!(drain(&mut p), [], "no news");
-        p.handle_input(Instant::ZERO, Input::Link(&link(2, false)));
-        assert_eq!(drain(&mut p), [Output::PlanChanged], "set down by hand: not set up again");
-        p.handle_input(Instant::ZERO, Input::LinkGone(2));
-        assert_eq!(drain(&mut p), [Output::PlanChanged]);
-        p.handle_input(Instant::ZERO, Input::Link(&link(2, false)));
-        assert_eq!(drain(&mut p), [prepare(2), Output::PlanChanged], "plugged in again");
-        assert_eq!(p.poll_timeout(), None);
-    }
-
-    #[test]
-    fn a_port_follows_what_is_on_its_cable() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllLinks(&[link(2, true)]));
-        drain(&mut p);
-        let mut put = |cable| {
-            p.handle_input(Instant::ZERO, Input::Cable { index: 2, cable });
-            (drain(&mut p), p.plan().interfaces[0].role)
-        };
-        let uplink = Output::Prepare { index: 2, role: Role::Uplink, work: None };
-        let router = Cable::Uplink { lease: None, router: true };
-        assert_eq!(put(router), (vec![uplink, Output::PlanChanged], Role::Uplink));
-        assert_eq!(put(router), (vec![], Role::Uplink), "no news");
-        assert_eq!(put(Cable::ByHand), (vec![Output::PlanChanged], Role::ByHand), "nothing is touched");
-        assert_eq!(put(Cable::Quiet), (vec![prepare(2), Output::PlanChanged], Role::Mesh));
-        p.handle_input(Instant::ZERO, Input::Cable { index: 9, cable: router });
-        assert_eq!(drain(&mut p), [], "unknown");
-    }
-
-    #[test]
-    fn a_bridge_port_is_released_and_taken_back() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllLinks(&[link(2, true)]));
-        drain(&mut p);
-        p.handle_input(Instant::ZERO, Input::Link(&Link { enslaved: true, ..link(2, true) }));
-        assert_eq!(drain(&mut p), [Output::PlanChanged]);
-        assert_eq!(p.plan().interfaces[0].role, Role::Unused);
-        p.handle_input(Instant::ZERO, Input::Link(&link(2, true)));
-        assert_eq!(drain(&mut p), [prepare(2), Output::PlanChanged]);
-    }
-
-    #[test]
-    fn failures_are_tried_again_with_growing_pauses_and_not_for_ever() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllLinks(&[link(2, false)]));
-        drain(&mut p);
-        let mut now = Instant::ZERO;
-        let mut pauses = Vec::new();
-        loop {
-            p.handle_input(now, Input::Failed { index: 2 });
-            let Some(at) = p.poll_timeout() else { break };
-            pauses.push(at.saturating_since(now));
-            p.handle_timeout(now);
-            assert_eq!(drain(&mut p), [], "not yet");
-            now = at;
-            p.handle_timeout(now);
-            assert_eq!(drain(&mut p), [prepare(2)]);
-        }
-        assert_eq!(pauses.len(), TRIES as usize - 1);
-        assert!(pauses.is_sorted() && pauses.last() == Some(&PAUSE.1));
-    }
-
-    #[test]
-    fn released_interfaces_are_never_touched() {
-        let mut p = Planner::new(Config { released: true, ..Config::default() });
-        p.handle_input(Instant::ZERO, Input::AllLinks(&[link(2, false), link(3, true)]));
-        assert_eq!(drain(&mut p), [Output::PlanChanged]);
-        assert!(p.plan().interfaces.iter().all(|i| i.role == Role::Unused));
-    }
-
-    const CHANNEL: Channel = Channel { frequency: 2412, ht: true };
-
-    fn phy(index: u32, modes: &[Mode]) -> Phy {
-        let limits = vec![(4, modes.to_vec())];
-        Phy {
-            index,
-            name: format!("phy{index}"),
-            modes: modes.to_vec(),
-            bands: vec![crate::Band::Ghz2],
-            most_clients: None,
-            channels: vec![CHANNEL],
-            combinations: vec![crate::Combination { limits, interfaces: 4, channels: 1 }],
-        }
-    }
-
-    fn mesh_point(index: u32, name: &str, phy: u32) -> Link {
-        Link { name: name.into(), wifi: Some(Wifi { phy, mode: Mode::MeshPoint }), ..link(index, false) }
-    }
-
-    fn add(phy: u32, name: &str) -> Output {
-        let mode = if name.starts_with("ap") { Mode::AccessPoint } else { Mode::MeshPoint };
-        Output::AddInterface { phy, mode, name: name.into() }
-    }
-
-    fn join(index: u32) -> Output {
-        Output::Prepare { index, role: Role::Mesh, work: Some(Work { channel: CHANNEL, shared: false }) }
-    }
-
-    const MESH: &[Mode] = &[Mode::MeshPoint];
-    const BOTH: &[Mode] = &[Mode::AccessPoint, Mode::MeshPoint];
-
-    #[test]
-    fn a_radio_gets_a_mesh_point_that_joins_and_is_not_made_twice() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
-        assert_eq!(drain(&mut p), [add(0, "mesh0"), Output::PlanChanged]);
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
-        assert_eq!(drain(&mut p), [], "asked for");
-        p.handle_input(Instant::ZERO, Input::Link(&mesh_point(7, "mesh0", 0)));
-        assert_eq!(drain(&mut p), [join(7), Output::PlanChanged]);
-        assert!(p.plan().interfaces[0].reason.contains("2412 MHz"), "{:?}", p.plan());
-        p.handle_input(Instant::ZERO, Input::LinkGone(7));
-        assert_eq!(drain(&mut p), [Output::PlanChanged], "removed by hand: not made again");
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[]));
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(1, MESH)]));
-        assert_eq!(drain(&mut p), [Output::PlanChanged, add(1, "mesh0")], "plugged in again");
-    }
-
-    #[test]
-    fn what_an_earlier_run_left_is_used() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllLinks(&[mesh_point(7, "mesh0", 0)]));
-        drain(&mut p);
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), phy(1, BOTH), phy(2, BOTH)]));
-        assert_eq!(drain(&mut p), [add(1, "ap0"), add(2, "mesh1"), join(7), Output::PlanChanged]);
-    }
-
-    #[test]
-    fn a_radio_with_another_task_gives_its_mesh_point_up() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
-        p.handle_input(Instant::ZERO, Input::Link(&mesh_point(7, "mesh0", 0)));
-        drain(&mut p);
-        let better = Phy { bands: vec![crate::Band::Ghz2, crate::Band::Ghz5], ..phy(1, BOTH) };
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), better]));
-        assert_eq!(drain(&mut p), [add(1, "mesh1"), Output::Remove { index: 7 }, Output::PlanChanged]);
-        assert_eq!(p.plan().interfaces[0].role, Role::Unused);
-    }
-
-    #[test]
-    fn a_radio_that_can_gets_an_access_point_too_and_gives_it_up() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
-        assert_eq!(drain(&mut p), [add(0, "mesh0"), add(0, "ap0"), Output::PlanChanged]);
-        let ap = Link {
-            name: "ap0".into(),
-            wifi: Some(Wifi { phy: 0, mode: Mode::AccessPoint }),
-            ..link(8, false)
-        };
-        p.handle_input(Instant::ZERO, Input::Link(&ap));
-        let serve = Output::Prepare {
-            index: 8,
-            role: Role::AccessPoint,
-            work: Some(Work { channel: CHANNEL, shared: true }),
-        };
-        assert_eq!(drain(&mut p), [serve, Output::PlanChanged]);
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), phy(1, &[Mode::AccessPoint])]));
-        assert_eq!(drain(&mut p), [add(1, "ap1"), Output::Remove { index: 8 }, Output::PlanChanged]);
-        assert_eq!(p.plan().interfaces[0].role, Role::Unused);
-    }
-
-    #[test]
-    fn mesh_points_made_by_hand_mesh_and_are_left_as_they_are() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, &[Mode::MeshPoint])]));
-        p.handle_input(Instant::ZERO, Input::Link(&mesh_point(7, "wlan0", 0)));
-        let out = drain(&mut p);
-        assert!(out.contains(&prepare(7)) && !out.contains(&Output::Remove { index: 7 }), "{out:?}");
-    }
-
-    #[test]
-    fn a_mesh_point_that_cannot_be_made_is_tried_again_with_pauses() {
-        let mut p = Planner::new(Config::default());
-        p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
-        drain(&mut p);
-        p.handle_input(Instant::ZERO, Input::PhyFailed { phy: 0 });
-        assert_eq!(drain(&mut p), []);
-        let at = p.poll_timeout().unwrap();
-        p.handle_timeout(at);
-        assert_eq!(drain(&mut p), [add(0, "mesh0")]);
-        p.handle_input(at, Input::PhyFailed { phy: 9 });
-        assert_eq!(p.poll_timeout(), None);
-    }
-
-    #[test]
-    fn released_radios_and_a_secured_mesh_are_not_touched() {
-        for config in [
-            Config { released: true, ..Config::default() },
-            Config {
-                radios: RadioSettings { secured: true, ..RadioSettings::default() },
-                ..Config::default()
-            },
-        ] {
-            let mut p = Planner::new(config);
-            p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, MESH)]));
-            assert_eq!(drain(&mut p), [Output::PlanChanged]);
-        }
-    }
-
-    #[test]
-    fn the_tables_are_bounded() {
-        let mut p = Planner::new(Config::default());
-        let many: Vec<Link> = (1..100).map(|i| link(i, true)).collect();
-        p.handle_input(Instant::ZERO, Input::AllLinks(&many));
-        assert_eq!(p.plan().interfaces.len(), MAX_INTERFACES);
-        assert_eq!(p.counters().too_many, 99 - MAX_INTERFACES as u64);
-        let many: Vec<Phy> = (0..99).map(|i| phy(i, BOTH)).collect();
-        p.handle_input(Instant::ZERO, Input::AllPhys(&many));
-        assert_eq!(p.plan().phys.len(), MAX_PHYS);
-    }
-}
+mod tests;

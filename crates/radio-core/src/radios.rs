@@ -1,10 +1,11 @@
 //! What each radio is for, by what it can do; the first rule that fits decides.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::{Mode, Phy};
+use crate::{Mode, Off, Phy};
 
 /// What the configuration says about radios.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct RadioSettings {
     pub mesh_frequency: Option<u32>,
     /// `mesh.password` is set.
     pub secured: bool,
+    /// `mesh.password` is set, and no password.
+    pub locked: bool,
     /// `ap.channel`, as its centre in MHz.
     pub ap_frequency: Option<u32>,
 }
@@ -66,6 +69,8 @@ pub struct Assignment {
     pub access_point: Option<Channel>,
     /// It meshes, on that channel.
     pub mesh: Option<Channel>,
+    /// Its access point offers SAE, too.
+    pub sae: bool,
     /// Why, for people.
     pub reason: String,
 }
@@ -73,10 +78,35 @@ pub struct Assignment {
 /// Every node begins on the first of these that it may use, so that nodes find each other.
 const PREFERRED: [u32; 5] = [2412, 2437, 2462, 5180, 5745];
 
-/// What each of `phys` is for, in their order.
-pub fn assign(phys: &[Phy], settings: RadioSettings, released: bool) -> Vec<Assignment> {
-    let meshes = |p: &Phy| p.modes.contains(&Mode::MeshPoint) && !settings.secured && !p.channels.is_empty();
-    let serves = |p: &Phy| p.modes.contains(&Mode::AccessPoint) && !p.channels.is_empty();
+/// Where a mesh of this node's ID was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeardMesh {
+    /// Channel's centre in MHz.
+    pub frequency: u32,
+    /// The channel's noise in dBm; `None`: not measured.
+    pub noise: Option<i8>,
+}
+
+/// The channel to mesh on of those where the mesh was heard: the least noisy one; of equals the one that nodes
+/// begin on first.
+pub fn best_channel(heard: &[HeardMesh]) -> Option<u32> {
+    let place = |f: u32| PREFERRED.iter().position(|p| *p == f).unwrap_or(PREFERRED.len());
+    heard.iter().min_by_key(|h| (h.noise.unwrap_or(0), place(h.frequency), h.frequency)).map(|h| h.frequency)
+}
+
+/// What each of `phys` is for, in their order; `heard` is where each of them hears the mesh already, by its index.
+pub fn assign(
+    phys: &[Phy],
+    heard: &BTreeMap<u32, u32>,
+    settings: RadioSettings,
+    released: bool,
+) -> Vec<Assignment> {
+    let works = |p: &Phy| !p.channels.is_empty() && p.off.is_none();
+    let meshes = |p: &Phy| {
+        let allowed = !settings.locked && (!settings.secured || p.sae_mesh);
+        p.modes.contains(&Mode::MeshPoint) && allowed && works(p)
+    };
+    let serves = |p: &Phy| p.modes.contains(&Mode::AccessPoint) && works(p);
     let both = |p: &Phy| p.combinations.iter().any(|c| c.allows(&[Mode::AccessPoint, Mode::MeshPoint]));
     // The mesh gets the radio with the most bands; of equals, the first.
     let best = phys.iter().filter(|p| meshes(p)).max_by_key(|p| (p.bands.len(), core::cmp::Reverse(p.index)));
@@ -91,22 +121,31 @@ pub fn assign(phys: &[Phy], settings: RadioSettings, released: bool) -> Vec<Assi
     let others = |p: &Phy| phys.iter().filter(|o| o.index != p.index && meshes(o)).collect::<Vec<_>>();
     phys.iter()
         .map(|p| {
-            let mesh = Choice::of_mesh(p, settings.mesh_frequency);
+            let of_mesh = |p: &Phy| Choice::of_mesh(p, heard.get(&p.index).copied(), settings.mesh_frequency);
+            let mesh = of_mesh(p);
             let others = others(p);
-            let taken: Vec<u32> = others
-                .iter()
-                .filter_map(|o| Choice::of_mesh(o, settings.mesh_frequency).frequency())
-                .collect();
+            let taken: Vec<u32> = others.iter().filter_map(|o| of_mesh(o).frequency()).collect();
             let ap = Choice::of_access_point(p, settings.ap_frequency, &taken);
-            let idle =
-                |reason: &str| Assignment { access_point: None, mesh: None, reason: reason.to_string() };
+            let idle = |reason: &str| Assignment {
+                access_point: None,
+                mesh: None,
+                sae: false,
+                reason: reason.to_string(),
+            };
             let access_point = |rest: &str| Assignment {
                 access_point: ap.channel,
                 mesh: None,
+                sae: p.sae_ap,
                 reason: format!("access point, {}{rest}", ap.text),
             };
             match () {
-                () if released => idle("workshop = \"manual\": radios are left to people"),
+                () if released => idle("manual workshop: radios are left to people"),
+                () if p.off == Some(Off::Soft) => {
+                    idle("switched off by software (rfkill); it is planned for again when that ends")
+                }
+                () if p.off == Some(Off::Hard) => idle(
+                    "switched off by its button or switch (rfkill); it is planned for again when that ends",
+                ),
                 () if is_server(p) && !others.is_empty() => access_point("; another radio meshes"),
                 () if is_server(p) && meshes(p) && both(p) => {
                     let other = settings.ap_frequency.filter(|f| mesh.frequency() != Some(*f));
@@ -116,6 +155,7 @@ pub fn assign(phys: &[Phy], settings: RadioSettings, released: bool) -> Vec<Assi
                     Assignment {
                         access_point: mesh.channel,
                         mesh: mesh.channel,
+                        sae: p.sae_ap,
                         reason: format!(
                             "mesh point and access point, {}{}",
                             mesh.text,
@@ -129,17 +169,22 @@ pub fn assign(phys: &[Phy], settings: RadioSettings, released: bool) -> Vec<Assi
                 () if meshes(p) => Assignment {
                     access_point: None,
                     mesh: mesh.channel,
+                    sae: false,
                     reason: format!("mesh point, {}", mesh.text),
                 },
-                () if is_server(p) && p.modes.contains(&Mode::MeshPoint) => {
-                    access_point("; mesh.password is set: no open mesh is joined, SAE comes later")
+                () if settings.locked && p.modes.contains(&Mode::MeshPoint) && works(p) => {
+                    let why = "mesh.password can't be used, see meshctl status: no open mesh is joined";
+                    if is_server(p) { access_point(&format!("; {why}")) } else { idle(why) }
                 }
+                () if is_server(p) && p.modes.contains(&Mode::MeshPoint) => access_point(
+                    "; mesh.password is set, and its driver can't do SAE: the mesh runs over Ethernet",
+                ),
                 () if is_server(p) => access_point("; it can't be a mesh point"),
                 () if p.channels.is_empty() => {
                     idle("no channel on which it may begin to send here (country?)")
                 }
                 () if p.modes.contains(&Mode::MeshPoint) => {
-                    idle("mesh.password is set: no open mesh is joined, SAE comes later")
+                    idle("mesh.password is set, and its driver can't do SAE")
                 }
                 () if serves(p) => idle("spare: another radio is the access point"),
                 () => idle("not of use: neither access point nor mesh point"),
@@ -155,8 +200,12 @@ struct Choice {
 }
 
 impl Choice {
-    /// The mesh's on a radio.
-    fn of_mesh(phy: &Phy, wanted: Option<u32>) -> Self {
+    /// The mesh's on a radio that hears it there.
+    fn of_mesh(phy: &Phy, heard: Option<u32>, wanted: Option<u32>) -> Self {
+        if let (None, Some(channel)) = (wanted, heard.and_then(|f| find(phy, f))) {
+            let text = format!("{} MHz, where this mesh was heard", channel.frequency);
+            return Self { channel: Some(channel), text };
+        }
         let default = PREFERRED.iter().find_map(|f| find(phy, *f)).or(phy.channels.first().copied());
         Self::of(phy, wanted, "mesh.channel", default)
     }
@@ -231,6 +280,9 @@ mod tests {
             modes: modes.to_vec(),
             bands: bands.to_vec(),
             most_clients: None,
+            sae_ap: modes.contains(&MeshPoint),
+            sae_mesh: modes.contains(&MeshPoint),
+            off: None,
             channels: [on(Band::Ghz2, &[2412, 2417, 2437, 2462]), on(Band::Ghz5, &[5180, 5200])].concat(),
             combinations,
         }
@@ -280,6 +332,8 @@ mod tests {
         let open = RadioSettings::default();
         let secured = RadioSettings { secured: true, ..open };
         let no_channel = |p: Phy| Phy { channels: vec![], ..p };
+        let no_sae = |p: Phy| Phy { sae_mesh: false, ..p };
+        let off = |off, p: Phy| Phy { off: Some(off), ..p };
         // radios, settings, released; of each radio: access point, mesh, a part of the reason
         type Row = (Vec<Phy>, RadioSettings, bool, Vec<(bool, bool, &'static str)>);
         let table: Vec<Row> = vec![
@@ -325,11 +379,39 @@ mod tests {
                 false,
                 vec![(true, false, "access point"), (false, false, "spare")],
             ),
-            (vec![ath9k_htc(0)], secured, false, vec![(true, false, "SAE comes later")]),
+            (vec![ath9k_htc(0)], secured, false, vec![(true, true, "mesh point and access point")]),
+            (
+                vec![no_sae(ath9k_htc(0))],
+                secured,
+                false,
+                vec![(true, false, "can't do SAE: the mesh runs over")],
+            ),
+            (
+                vec![brcmfmac(0, G2), no_sae(ath9k_htc(1))],
+                secured,
+                false,
+                vec![(true, false, "can't be a mesh point"), (false, false, "can't do SAE")],
+            ),
+            (
+                vec![ath9k_htc(0), mt76x2u(1)],
+                RadioSettings { locked: true, ..open },
+                false,
+                vec![
+                    (true, false, "mesh.password can't be used"),
+                    (false, false, "mesh.password can't be used"),
+                ],
+            ),
+            (vec![off(Off::Soft, ath9k_htc(0))], open, false, vec![(false, false, "by software")]),
+            (
+                vec![off(Off::Hard, brcmfmac(0, G2)), ath9k_htc(1)],
+                open,
+                false,
+                vec![(false, false, "button"), (true, true, "mesh point and access point")],
+            ),
             (vec![no_channel(ath9k_htc(0))], open, false, vec![(false, false, "no channel")]),
         ];
         for (phys, settings, released, want) in table {
-            let got = assign(&phys, settings, released);
+            let got = assign(&phys, &BTreeMap::new(), settings, released);
             assert_eq!(got.len(), want.len());
             for (got, (access_point, mesh, part)) in got.iter().zip(want) {
                 assert_eq!(
@@ -345,7 +427,8 @@ mod tests {
     #[test]
     fn the_channel_is_the_configured_one_or_one_that_all_nodes_choose() {
         let on = |p: Phy, mesh_frequency| {
-            assign(&[p], RadioSettings { mesh_frequency, ..RadioSettings::default() }, false).remove(0)
+            let settings = RadioSettings { mesh_frequency, ..RadioSettings::default() };
+            assign(&[p], &BTreeMap::new(), settings, false).remove(0)
         };
         assert_eq!(on(mt76x2u(0), None).mesh.map(|c| c.frequency), Some(2412));
         let five = on(mt76x2u(0), Some(5180));
@@ -361,7 +444,8 @@ mod tests {
     #[test]
     fn the_access_point_keeps_off_the_mesh_unless_told_or_bound_to_it() {
         let settings = |ap_frequency| RadioSettings { ap_frequency, ..RadioSettings::default() };
-        let ap = |phys: &[Phy], frequency| assign(phys, settings(frequency), false).remove(0);
+        let ap =
+            |phys: &[Phy], frequency| assign(phys, &BTreeMap::new(), settings(frequency), false).remove(0);
         let on = |a: &Assignment| a.access_point.map(|c| c.frequency);
         let alone = [brcmfmac(0, G2)];
         assert_eq!(on(&ap(&alone, None)), Some(2412));
@@ -374,6 +458,78 @@ mod tests {
         let both = ap(&[ath9k_htc(0)], Some(2462));
         assert_eq!((on(&both), both.mesh.map(|c| c.frequency)), (Some(2412), Some(2412)));
         assert!(both.reason.contains("not 2462 MHz as ap.channel says"), "{}", both.reason);
+    }
+
+    #[test]
+    fn a_mesh_that_is_heard_decides_unless_the_configuration_does() {
+        let on = |p: Phy, heard, mesh_frequency| {
+            let settings = RadioSettings { mesh_frequency, ..RadioSettings::default() };
+            assign(&[p], &[(0, heard)].into(), settings, false).remove(0)
+        };
+        let there = on(mt76x2u(0), 5200, None);
+        assert_eq!(there.mesh.map(|c| c.frequency), Some(5200));
+        assert!(there.reason.contains("where this mesh was heard"), "{}", there.reason);
+        assert_eq!(there.access_point.map(|c| c.frequency), Some(5200), "one radio, one channel");
+        assert_eq!(on(mt76x2u(0), 5200, Some(2437)).mesh.map(|c| c.frequency), Some(2437));
+        assert_eq!(on(ath9k_htc(0), 5200, None).mesh.map(|c| c.frequency), Some(2412), "not its band");
+        let heard = |frequency, noise| HeardMesh { frequency, noise };
+        assert_eq!(best_channel(&[]), None);
+        assert_eq!(best_channel(&[heard(2462, None), heard(2412, None)]), Some(2412), "as nodes begin");
+        assert_eq!(
+            best_channel(&[heard(2412, Some(-80)), heard(2462, Some(-95))]),
+            Some(2462),
+            "least noise"
+        );
+        assert_eq!(best_channel(&[heard(5220, None), heard(2462, Some(-80))]), Some(2462), "measured first");
+    }
+
+    /// Whatever radios say of themselves, also where it makes no sense.
+    #[test]
+    fn any_capabilities_give_a_plan_that_they_allow() {
+        let mut state = 0x9e37_79b9_u32;
+        let mut below = move |n: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % n
+        };
+        for _ in 0..20_000 {
+            let all = [Ibss, Station, AccessPoint, MeshPoint, Monitor];
+            let count = below(5);
+            let phys: Vec<Phy> = (0..count)
+                .map(|index| {
+                    let mut some = || all.iter().copied().filter(|_| below(2) == 0).collect::<Vec<Mode>>();
+                    let (modes, kinds) = (some(), some());
+                    let limits = (0..below(3)).map(|_| (below(3), kinds.clone())).collect();
+                    let combinations = vec![Combination { limits, interfaces: below(4), channels: below(3) }];
+                    let channels = (0..below(4))
+                        .map(|n| Channel { frequency: 2407 + 5 * n, ht: below(2) == 0 })
+                        .collect();
+                    let off = [None, None, None, Some(Off::Soft), Some(Off::Hard)][below(5) as usize];
+                    let (sae_ap, sae_mesh) = (below(2) == 0, below(2) == 0);
+                    Phy { channels, off, sae_ap, sae_mesh, ..phy(index, &modes, G2, combinations) }
+                })
+                .collect();
+            let settings = RadioSettings {
+                mesh_frequency: Some(2407 + 5 * below(5)).filter(|_| below(2) == 0),
+                secured: below(2) == 0,
+                locked: below(9) == 0,
+                ap_frequency: Some(2407 + 5 * below(5)).filter(|_| below(2) == 0),
+            };
+            let heard = phys.iter().map(|p| (p.index, 2407 + 5 * below(6))).collect();
+            let plan = assign(&phys, &heard, settings, below(9) == 0);
+            assert_eq!(plan.len(), phys.len());
+            assert!(plan.iter().filter(|a| a.access_point.is_some()).count() <= 1, "{plan:?}");
+            for (a, p) in plan.iter().zip(&phys) {
+                assert!(!a.reason.is_empty() && (a.sae <= p.sae_ap));
+                for (channel, mode) in [(a.access_point, AccessPoint), (a.mesh, MeshPoint)] {
+                    let Some(channel) = channel else { continue };
+                    assert!(p.channels.contains(&channel) && p.modes.contains(&mode) && p.off.is_none());
+                }
+                if let (Some(ap), Some(mesh)) = (a.access_point, a.mesh) {
+                    assert!(ap == mesh && p.combinations.iter().any(|c| c.allows(&[AccessPoint, MeshPoint])));
+                }
+                assert!(a.mesh.is_none() || (!settings.locked && (!settings.secured || p.sae_mesh)));
+            }
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Work {
     pub channel: Channel,
     /// Mesh point and access point are on the same radio.
     pub shared: bool,
+    /// An access point offers SAE, too.
+    pub sae: bool,
 }
 
 impl Work {
@@ -121,12 +123,12 @@ pub fn decide(
     let mesh_point = link.wifi.is_some_and(|w| w.mode == Mode::MeshPoint);
     match () {
         () if link.hardware == LOOPBACK => None,
-        () if released => unused("workshop = \"manual\": interfaces are left to people"),
+        () if released => unused("manual workshop: interfaces are left to people"),
         () if link.enslaved => unused("it is a port of a bridge or bond"),
         () if is_own_mesh_point(link) => match phy {
             Some(Assignment { mesh: Some(channel), access_point, .. }) => Some(Decision {
                 role: Role::Mesh,
-                work: Some(Work { channel: *channel, shared: access_point.is_some() }),
+                work: Some(Work { channel: *channel, shared: access_point.is_some(), sae: false }),
                 remove: false,
                 asks: false,
                 reason: format!("802.11s mesh point on {} MHz", channel.frequency),
@@ -135,9 +137,9 @@ pub fn decide(
             None => unused("its radio is not known yet"),
         },
         () if is_own_access_point(link) => match phy {
-            Some(Assignment { access_point: Some(channel), mesh, .. }) => Some(Decision {
+            Some(Assignment { access_point: Some(channel), mesh, sae, .. }) => Some(Decision {
                 role: Role::AccessPoint,
-                work: Some(Work { channel: *channel, shared: mesh.is_some() }),
+                work: Some(Work { channel: *channel, shared: mesh.is_some(), sae: *sae }),
                 remove: false,
                 asks: false,
                 reason: format!("access point on {} MHz", channel.frequency),
@@ -258,12 +260,12 @@ mod tests {
         let link =
             Link { name: "mesh0".to_string(), wifi: Some(Wifi { phy: 0, mode: Mode::MeshPoint }), ..ether() };
         let channel = Channel { frequency: 2412, ht: true };
-        let radio = |mesh| Assignment { access_point: None, mesh, reason: String::new() };
+        let radio = |mesh| Assignment { access_point: None, mesh, sae: false, reason: String::new() };
         let of = |mesh| decide(&link, Some(&radio(mesh)), Cable::Quiet, WiredRole::Auto, false).unwrap();
         let mesh = of(Some(channel));
         assert_eq!(
             (mesh.role, mesh.work, mesh.remove),
-            (Role::Mesh, Some(Work { channel, shared: false }), false)
+            (Role::Mesh, Some(Work { channel, shared: false, sae: false }), false)
         );
         let other = of(None);
         assert_eq!((other.role, other.work, other.remove), (Role::Unused, None, true));
@@ -277,14 +279,14 @@ mod tests {
     fn an_access_point_of_ours_does_what_its_radio_is_for() {
         let link = |mode| Link { name: "ap0".to_string(), wifi: Some(Wifi { phy: 0, mode }), ..ether() };
         let channel = Channel { frequency: 2412, ht: true };
-        let radio = |access_point| Assignment { access_point, mesh: None, reason: String::new() };
+        let radio = |access_point| Assignment { access_point, mesh: None, sae: false, reason: String::new() };
         let of =
             |mode, ap| decide(&link(mode), Some(&radio(ap)), Cable::Quiet, WiredRole::Auto, false).unwrap();
         for mode in [Mode::AccessPoint, Mode::Station] {
             let serves = of(mode, Some(channel));
             assert_eq!(
                 (serves.role, serves.work),
-                (Role::AccessPoint, Some(Work { channel, shared: false }))
+                (Role::AccessPoint, Some(Work { channel, shared: false, sae: false }))
             );
             assert!(of(mode, None).remove);
         }
@@ -293,7 +295,7 @@ mod tests {
 
     #[test]
     fn beacons_of_one_radio_come_at_the_same_times() {
-        let work = |shared| Work { channel: Channel { frequency: 2412, ht: true }, shared };
+        let work = |shared| Work { channel: Channel { frequency: 2412, ht: true }, shared, sae: false };
         let beacons = |shared| [Role::Mesh, Role::AccessPoint].map(|r| work(shared).beacon_interval(r));
         assert_eq!((beacons(false), beacons(true)), ([1000, 100], [200, 200]));
     }

@@ -8,8 +8,8 @@ LICENSE = "MIT | Apache-2.0"
 IMAGE_INSTALL = "base-files base-passwd busybox"
 # the node itself
 IMAGE_INSTALL += "p2pmesh-overlay mesh-supervisor mesh-radio mesh-router mesh-mdns mesh-store mesh-update meshctl"
-# the access point's daemon; mesh-radio runs it
-IMAGE_INSTALL += "hostapd"
+# the daemons of the access point and of a mesh with a password; mesh-radio runs them
+IMAGE_INSTALL += "hostapd wpa-supplicant"
 # the data partition: made, checked and grown on first boot
 IMAGE_INSTALL += "e2fsprogs-mke2fs e2fsprogs-e2fsck e2fsprogs-resize2fs"
 # what people use on a node

@@ -1,6 +1,7 @@
 //! The tests, each a list of steps on nodes of its own.
 
 mod across;
+mod byhand;
 mod cable;
 mod common;
 mod content;
@@ -22,6 +23,8 @@ mod restart;
 mod ring;
 mod routes;
 mod scan;
+mod secured;
+mod wireless;
 
 use mesh_lab::lab::Lab;
 use mesh_lab::report::Report;
@@ -61,4 +64,5 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 ];
 
 /// Those that need radios, see `ci/radio`.
-pub(crate) const RADIO: &[(&str, Test)] = &[("radio", radio::run), ("phone", phone::run)];
+pub(crate) const RADIO: &[(&str, Test)] =
+    &[("radio", radio::run), ("phone", phone::run), ("secured", secured::run), ("byhand", byhand::run)];

@@ -1,42 +1,64 @@
-//! Four nodes in a line with simulated radios, the first with one for clients, and a phone that joins it with
-//! Debian's wpa_supplicant and busybox's DHCP client: it gets addresses, finds the last node by its name, and
-//! fetches a file from it. Needs a machine with such radios, see `ci/radio`.
+//! Seven nodes in a line, started from cold without any configuration of radios: five with two simulated radios
+//! each, one with a single radio, one with none, on a cable. Each finds each by name, over as many hops as there
+//! are. A phone joins the first one's access point with Debian's wpa_supplicant and busybox's DHCP client: it gets
+//! addresses, finds a node four hops away by its name, and fetches a file from it. Needs a machine with such
+//! radios, see `ci/radio`.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mesh_ipc::radio::{AccessPoint, Plan, RadioRequest, RadioResponse};
-use mesh_ipc::{Request, Response};
 use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
 use mesh_lab::report::{Report, say};
 use mesh_lab::{mdns, probe};
-use mesh_sys::control::Client;
 use mesh_sys::netlink::Rtnetlink;
-use mesh_sys::netlink::nl80211::Nl80211;
 
-use super::common::{Step, addresses, secs};
+use super::common::{Step, addresses, routes, secs};
+use super::wireless::{give, interface, join_as_client, joined, plan, serving};
 
 const A: usize = 0;
-const D: usize = 3;
-const PHONE: usize = 4;
+const E: usize = 4;
+/// Has one radio for both.
+const F: usize = 5;
+/// Has none, and a cable to f.
+const G: usize = 6;
+const PHONE: usize = 7;
+const LAPTOP: usize = 8;
+const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "phone", "laptop"];
 /// The first radios are another test's.
-const FIRST: usize = 3;
-/// Whose each radio is, and whom it hears: those with a bit in common.
-const RADIOS: [(usize, u32); 6] = [(0, 8), (0, 64), (1, 8 + 16), (2, 16 + 32), (3, 32), (PHONE, 64)];
+const FIRST: u32 = 3;
+/// Whose each radio is, and whom it hears: those with a bit in common. The line is bits 3 to 7, the clients and the
+/// access point of a are bit 8.
+const RADIOS: [(usize, u32); 13] = [
+    (0, 0x8),
+    (0, 0x100),
+    (1, 0x18),
+    (1, 0x200),
+    (2, 0x30),
+    (2, 0x400),
+    (3, 0x60),
+    (3, 0x800),
+    (4, 0xc0),
+    (4, 0x1000),
+    (F, 0x80),
+    (PHONE, 0x100),
+    (LAPTOP, 0x100),
+];
 const PASSWORD: &str = "correct horse";
 const AP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 9] = [
-        ("an_access_point_comes_up_without_being_asked", start),
+    let steps: [(&str, Step); 11] = [
+        ("access_points_come_up_without_being_asked", start),
+        ("each_node_of_the_line_reaches_each_by_name", line),
         ("a_phone_joins_with_the_password", joins),
+        ("a_laptop_that_knows_wpa3_only_joins_too", joins_with_sae),
         ("it_gets_an_ipv4_address_by_dhcp", dhcp),
         ("it_gets_an_ipv6_address_and_a_router", router),
-        ("it_finds_a_node_three_hops_away_and_fetches_a_file", fetches),
+        ("it_finds_a_node_four_hops_away_and_fetches_a_file", fetches),
         ("what_is_not_for_clients_is_closed_to_them", closed),
         ("meshctl_shows_access_point_and_client", shown),
         ("a_killed_hostapd_is_back_and_so_is_the_phone", killed),
@@ -49,39 +71,14 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
     }
 }
 
-fn plan(node: &Node) -> Result<Plan> {
-    let mut client: Client<RadioRequest, RadioResponse> =
-        Client::connect(&node.run_dir(), "mesh-radio", secs(5)).map_err(told("mesh-radio"))?;
-    match client.request(&Request::Service(RadioRequest::Plan)).map_err(told("mesh-radio"))? {
-        Response::Service(RadioResponse::Plan(plan)) => Ok(plan),
-        other => Err(format!("another answer: {other:?}")),
-    }
-}
-
-fn serving(node: &Node, patience: Duration) -> Result<AccessPoint> {
-    wait_for(&format!("{}'s access point", node.name()), patience, || {
-        let plan = plan(node)?;
-        plan.access_point.clone().filter(|ap| ap.serving).ok_or_else(|| format!("{plan:?}"))
-    })
-}
-
 fn start(lab: &mut Lab) -> Result<()> {
-    let mut nl = Nl80211::open().map_err(told("nl80211"))?.ok_or("this kernel has no Wi-Fi")?;
-    let radios = nl.wiphys().map_err(told("radios"))?;
-    let radios: Vec<u32> = radios.iter().map(|r| r.index).filter(|i| *i as usize >= FIRST).collect();
-    if radios.len() < RADIOS.len() {
-        return Err(format!("{} radios are wanted, there are {radios:?}", RADIOS.len()));
-    }
-    for name in ["a", "b", "c", "d", "phone"] {
+    for name in NAMES {
         let at = lab.add_node(name)?;
         let text = format!("hostname = \"{name}\"\nap.password = \"{PASSWORD}\"\n");
         fs::write(lab.at(at)?.file("p2pmesh.toml"), text).map_err(told("p2pmesh.toml"))?;
     }
-    for (radio, (at, groups)) in radios.iter().zip(RADIOS) {
-        let path = format!("/sys/kernel/debug/ieee80211/phy{radio}/hwsim/group");
-        fs::write(&path, groups.to_string()).map_err(told(&path))?;
-        nl.set_namespace(*radio, lab.at(at)?.namespace()).map_err(told("moving a radio"))?;
-    }
+    give(lab, FIRST, &RADIOS)?;
+    lab.plug(F, G)?;
     let start = Instant::now();
     lab.node(A)?.start("mesh-radio", &[])?;
     let ap = serving(lab.at(A)?, secs(60))?;
@@ -97,7 +94,7 @@ fn start(lab: &mut Lab) -> Result<()> {
     if mode & 0o777 != 0o600 {
         return Err(format!("hostapd.conf holds the password and has mode {mode:o}"));
     }
-    for at in A..=D {
+    for at in A..=G {
         let node = lab.node(at)?;
         let name = node.name().to_owned();
         if at != A {
@@ -106,51 +103,78 @@ fn start(lab: &mut Lab) -> Result<()> {
         node.start("mesh-router", &[])?;
         node.start("mesh-mdns", &["--name", &name])?;
     }
-    for at in 1..=D {
+    for at in 1..=E {
         let ap = serving(lab.at(at)?, secs(60))?;
-        if ap.channel != Some(1) {
-            return Err(format!("{ap:?}: one radio, one channel: the mesh's"));
+        if ap.channel != Some(6) {
+            return Err(format!("{ap:?}: a radio of its own, off the mesh's channel"));
         }
     }
+    let ap = serving(lab.at(F)?, secs(60))?;
+    if ap.channel != Some(1) {
+        return Err(format!("{ap:?}: one radio, one channel: the mesh's"));
+    }
+    match plan(lab.at(G)?)?.access_point {
+        None => Ok(()),
+        Some(ap) => Err(format!("{ap:?} without a radio")),
+    }
+}
+
+/// Every pair, both ways: route, hops, name, echo.
+fn line(lab: &mut Lab) -> Result<()> {
+    let start = Instant::now();
+    for (from, to) in (A..=G).flat_map(|from| (A..=G).map(move |to| (from, to))).filter(|(f, t)| f != t) {
+        let there = addresses(lab.at(to)?)?;
+        let (node, name) = (lab.at(from)?, format!("{}.local", lab.at(to)?.name()));
+        let hops = from.abs_diff(to);
+        wait_for(&format!("{name} on {}, {hops} hops away", node.name()), secs(90), || {
+            let all = routes(node)?;
+            for ip in there {
+                let route =
+                    all.iter().find(|r| r.destination == ip).ok_or_else(|| format!("no route to {ip}"))?;
+                if usize::from(route.hops) != hops {
+                    return Err(format!("{route:?}"));
+                }
+            }
+            let found = probe::resolve(node, &name)?;
+            match there.iter().all(|ip| found.contains(ip)) {
+                true => probe::ping(node, there[0], secs(1)).map(drop),
+                false => Err(format!("{found:?}")),
+            }
+        })?;
+    }
+    say(&format!(
+        "    42 pairs of seven nodes, up to 6 hops, each by name: {:.1} s after the last access point was on the air",
+        start.elapsed().as_secs_f32()
+    ));
     Ok(())
-}
-
-/// The phone's interface: name and index.
-fn interface(node: &Node) -> Result<(String, u32)> {
-    let opened = node.inside(|| Nl80211::open()?.map(|mut nl| nl.interfaces()).transpose())?;
-    let all = opened.map_err(told("nl80211"))?.unwrap_or_default();
-    let index = all.first().map(|i| i.index).ok_or("the phone has no Wi-Fi")?;
-    let links = node.kernel(Rtnetlink::links)?;
-    let name = links.into_iter().find(|l| l.index == index).map(|l| l.name);
-    Ok((name.ok_or("the phone's interface is gone")?, index))
-}
-
-fn joined(node: &Node, patience: Duration) -> Result<()> {
-    let (_, index) = interface(node)?;
-    wait_for("the phone to be joined", patience, || {
-        let links = node.kernel(Rtnetlink::links)?;
-        let link = links.into_iter().find(|l| l.index == index);
-        if link.as_ref().is_some_and(mesh_sys::netlink::Link::running) {
-            Ok(())
-        } else {
-            Err(format!("{link:?}"))
-        }
-    })
 }
 
 fn joins(lab: &mut Lab) -> Result<()> {
     let phone = lab.node(PHONE)?;
-    let (name, _) = interface(phone)?;
-    let config = phone.file("wpa_supplicant.conf");
-    let text = format!("network={{\n ssid=\"a\"\n psk=\"{PASSWORD}\"\n key_mgmt=WPA-PSK\n}}\n");
-    fs::write(&config, text).map_err(told("wpa_supplicant.conf"))?;
-    let mut command = Command::new("wpa_supplicant");
-    command.args(["-D", "nl80211", "-i", &name, "-c"]).arg(&config);
     let start = Instant::now();
-    phone.spawn("wpa_supplicant", command)?;
+    join_as_client(phone, &format!(" ssid=\"a\"\n psk=\"{PASSWORD}\"\n key_mgmt=WPA-PSK\n"))?;
     joined(phone, secs(60))?;
     say(&format!("    joined after {:.1} s, scans included", start.elapsed().as_secs_f32()));
     Ok(())
+}
+
+/// One that knows WPA3 only, while the other stays.
+fn joins_with_sae(lab: &mut Lab) -> Result<()> {
+    let ap = serving(lab.at(A)?, secs(5))?;
+    if !ap.wpa3 {
+        return Err(format!("{ap:?}: the radio can do SAE"));
+    }
+    let laptop = lab.node(LAPTOP)?;
+    let start = Instant::now();
+    let network = format!(
+        " ssid=\"a\"\n sae_password=\"{PASSWORD}\"\n key_mgmt=SAE\n ieee80211w=2\n pairwise=CCMP\n group=CCMP\n"
+    );
+    join_as_client(laptop, &network)?;
+    joined(laptop, secs(60))?;
+    let (ip, _) = ask_for_address(laptop)?;
+    say(&format!("    joined by SAE, {ip} after {:.1} s, scans included", start.elapsed().as_secs_f32()));
+    probe::ping(laptop, AP.into(), secs(2))?;
+    joined(lab.at(PHONE)?, secs(1))
 }
 
 /// Sets what busybox's client got, and keeps it for the test.
@@ -213,24 +237,24 @@ fn router(lab: &mut Lab) -> Result<()> {
 }
 
 fn fetches(lab: &mut Lab) -> Result<()> {
-    lab.node(D)?.start("mesh-store", &[])?;
-    let run_dir = lab.at(D)?.run_dir().display().to_string();
+    lab.node(E)?.start("mesh-store", &[])?;
+    let run_dir = lab.at(E)?.run_dir().display().to_string();
     let content = b"from the other end of the mesh\n".repeat(2000);
-    let added = wait_for("the store of d", secs(20), || {
-        lab.at(D)?.run("meshctl", &["--run-dir", &run_dir, "ipfs", "add", "-Q"], &content)
+    let added = wait_for("the store of e", secs(20), || {
+        lab.at(E)?.run("meshctl", &["--run-dir", &run_dir, "ipfs", "add", "-Q"], &content)
     })?;
     let cid = String::from_utf8_lossy(&added).trim().to_owned();
-    let there = addresses(lab.at(D)?)?;
+    let there = addresses(lab.at(E)?)?;
     let phone = lab.at(PHONE)?;
     let server = SocketAddr::new(AP.into(), 53);
-    let found = wait_for("d.local by DNS", secs(60), || {
-        let mut found = probe::resolve_at(phone, server, "d.local", 28)?;
-        found.extend(probe::resolve_at(phone, server, "d.local", 1)?);
+    let found = wait_for("e.local by DNS", secs(60), || {
+        let mut found = probe::resolve_at(phone, server, "e.local", 28)?;
+        found.extend(probe::resolve_at(phone, server, "e.local", 1)?);
         if there.iter().all(|ip| found.contains(ip)) { Ok(found) } else { Err(format!("{found:?}")) }
     })?;
     let (ip, _) = ask_for_address(phone)?;
-    let four = there.into_iter().find(IpAddr::is_ipv4).ok_or("d has no IPv4 address")?;
-    wait_for("d.local by mDNS", secs(20), || mdns::ask(phone, ip, ("d", four), AP, 1))?;
+    let four = there.into_iter().find(IpAddr::is_ipv4).ok_or("e has no IPv4 address")?;
+    wait_for("e.local by mDNS", secs(20), || mdns::ask(phone, ip, ("e", four), AP, 1))?;
     for ip in found {
         let start = Instant::now();
         let page = wait_for(&format!("the file from {ip}"), secs(20), || {
@@ -240,7 +264,7 @@ fn fetches(lab: &mut Lab) -> Result<()> {
             return Err(format!("{} bytes of {} from {ip}", page.len(), content.len()));
         }
         say(&format!(
-            "    {} bytes from {ip}, three hops behind the access point: {} ms",
+            "    {} bytes from {ip}, four hops behind the access point: {} ms",
             page.len(),
             start.elapsed().as_millis()
         ));
@@ -270,7 +294,8 @@ fn shown(lab: &mut Lab) -> Result<()> {
     let run_dir = node.run_dir().display().to_string();
     let text = node.run("meshctl", &["--run-dir", &run_dir, "radio"], b"")?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    for wanted in ["access point \"a\"", "channel 6", "1 client", "ap0", "LEASE", "10.0.0."] {
+    for wanted in ["access point \"a\"", "channel 6", "2 clients", "WPA2 and WPA3", "ap0", "LEASE", "10.0.0."]
+    {
         if !text.contains(wanted) {
             return Err(format!("{wanted:?} is missing in:\n{text}"));
         }

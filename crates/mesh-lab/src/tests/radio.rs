@@ -11,18 +11,18 @@ use mesh_ipc::router::LinkState;
 use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
 use mesh_lab::probe;
 use mesh_lab::report::{Report, say};
-use mesh_sys::netlink::nl80211::{self, MeshSetup, Mode, Nl80211};
-use mesh_sys::netlink::{self, RouteEvent, RouteMonitor, Rtnetlink};
+use mesh_sys::netlink::nl80211::{self, MeshSetup, Nl80211};
+use mesh_sys::netlink::{RouteEvent, RouteMonitor, Rtnetlink};
 
 use super::common::{Step, TABLE, addresses, neighbors, secs, symmetric_links};
+use super::wireless::{give, mesh_interface, wifi};
 
 const A: usize = 0;
 const B: usize = 1;
 const C: usize = 2;
 
 /// Who hears whom: radios hear each other if they have a bit in common.
-const LINE: [u32; 3] = [1, 3, 2];
-const APART: u32 = 4;
+const LINE: [(usize, u32); 3] = [(A, 1), (B, 3), (C, 2)];
 
 /// From the radio's word to the route's end (the kernel's own peering tells only who looks: see radio-core's
 /// `POLL`, a quarter of a second more).
@@ -46,31 +46,11 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
     }
 }
 
-fn wifi<T: Send>(
-    node: &Node,
-    work: impl FnOnce(&mut Nl80211) -> std::result::Result<T, netlink::Error> + Send,
-) -> Result<T> {
-    let opened = node.inside(|| Nl80211::open()?.map(|mut nl| work(&mut nl)).transpose())?;
-    opened.map_err(told("nl80211"))?.ok_or_else(|| "this kernel has no Wi-Fi".into())
-}
-
-/// Lets a radio hear those of these groups (bits) only.
-fn tune(radio: usize, groups: u32) -> Result<()> {
-    let path = format!("/sys/kernel/debug/ieee80211/phy{radio}/hwsim/group");
-    std::fs::write(&path, groups.to_string()).map_err(told(&path))
-}
-
 fn start(lab: &mut Lab) -> Result<()> {
-    let mut nl = Nl80211::open().map_err(told("nl80211"))?.ok_or("this kernel has no Wi-Fi")?;
-    let radios = nl.wiphys().map_err(told("radios"))?;
-    if radios.len() < LINE.len() {
-        return Err(format!("{} radios are wanted, there are {}", LINE.len(), radios.len()));
-    }
-    for ((at, name), radio) in ["a", "b", "c"].iter().enumerate().zip(&radios) {
+    for name in ["a", "b", "c"] {
         lab.add_node(name)?;
-        nl.set_namespace(radio.index, lab.at(at)?.namespace()).map_err(told("moving a radio"))?;
-        tune(radio.index as usize, LINE.get(at).copied().unwrap_or(APART))?;
     }
+    give(lab, 0, &LINE)?;
     for at in [A, B, C] {
         let node = lab.node(at)?;
         node.start("mesh-radio", &[])?;
@@ -85,15 +65,15 @@ fn start(lab: &mut Lab) -> Result<()> {
 /// Joins again by hand.
 fn join(node: &Node) -> Result<()> {
     let interface = mesh_interface(node)?;
-    let setup =
-        MeshSetup { id: b"p2pmesh", frequency: 2412, ht: true, peer_timeout: 10, beacon_interval: 200 };
+    let setup = MeshSetup {
+        id: b"p2pmesh",
+        frequency: 2412,
+        ht: true,
+        peer_timeout: 10,
+        beacon_interval: 200,
+        rssi_threshold: 0,
+    };
     wifi(node, |nl| nl.join_mesh(interface, &setup))
-}
-
-fn mesh_interface(node: &Node) -> Result<u32> {
-    let all = wifi(node, Nl80211::interfaces)?;
-    let found = all.iter().find(|i| i.mode == Mode::MeshPoint);
-    found.map(|i| i.index).ok_or_else(|| format!("{} has no mesh point: {all:?}", node.name()))
 }
 
 fn all_links(lab: &mut Lab) -> Result<()> {

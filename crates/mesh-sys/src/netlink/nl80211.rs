@@ -2,6 +2,7 @@
 
 mod events;
 mod mesh;
+mod scan;
 mod station;
 mod wiphy;
 
@@ -14,6 +15,7 @@ use super::{Error, bounded};
 
 pub use events::{Event, Monitor};
 pub use mesh::MeshSetup;
+pub use scan::HeardMesh;
 pub use station::{PeerLink, Station};
 pub use wiphy::{Combination, WifiChannel, Wiphy};
 
@@ -30,10 +32,15 @@ const CMD_GET_INTERFACE: u8 = 5;
 const CMD_GET_STATION: u8 = 17;
 const CMD_NEW_STATION: u8 = 19;
 const CMD_DEL_STATION: u8 = 20;
+const CMD_REQ_SET_REG: u8 = 27;
+const CMD_GET_REG: u8 = 31;
+const CMD_GET_SCAN: u8 = 32;
+const CMD_GET_SURVEY: u8 = 50;
 const ATTR_WIPHY: u16 = 1;
 const ATTR_IFINDEX: u16 = 3;
 const ATTR_IFTYPE: u16 = 5;
 const ATTR_MAC: u16 = 6;
+const ATTR_REG_ALPHA2: u16 = 33;
 const ATTR_SPLIT_WIPHY_DUMP: u16 = 174;
 
 /// What [`Nl80211::join_mesh`] fails with where the interface is in a mesh.
@@ -264,6 +271,84 @@ impl Nl80211 {
         self.socket.request(mesh::leave(self.family, interface))
     }
 
+    /// Switches forwarding, root mode and gate announcements off where another program joined the mesh, and
+    /// sets the signal in dBm (-255 to 0) below which no peer link is opened.
+    ///
+    /// # Errors
+    /// `ENOTCONN` if it is in none.
+    pub fn configure_mesh(&mut self, interface: u32, rssi_threshold: i32) -> Result<(), Error> {
+        self.socket.request(mesh::configure(self.family, interface, rssi_threshold))
+    }
+
+    /// Begins to look round on these channels (centres in MHz) for mesh points of that mesh; the interface has
+    /// to be up. [`Event::Scanned`] tells when it is done.
+    ///
+    /// # Errors
+    /// `EBUSY` while it looks; `EINVAL` for a channel that it does not have.
+    pub fn look_round(&mut self, interface: u32, frequencies: &[u32], mesh_id: &[u8]) -> Result<(), Error> {
+        self.socket.request(scan::trigger(self.family, interface, frequencies, mesh_id))
+    }
+
+    /// The mesh points that the radio of an interface heard lately, of whatever mesh.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn heard_meshes(&mut self, interface: u32) -> Result<Vec<HeardMesh>, Error> {
+        let mut request = Builder::new(self.family, 0, &[CMD_GET_SCAN, 0, 0, 0]);
+        request.attribute_u32(ATTR_IFINDEX, interface);
+        let mut found = Vec::new();
+        self.socket.dump(request, |_, body| {
+            found.extend(scan::parse(body)?);
+            bounded(found.len())
+        })?;
+        Ok(found)
+    }
+
+    /// The noise on the channels (centres in MHz) that the radio of an interface was on, in dBm; empty if the
+    /// driver does not measure it.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if it knows no surveys.
+    pub fn noise(&mut self, interface: u32) -> Result<BTreeMap<u32, i8>, Error> {
+        let mut request = Builder::new(self.family, 0, &[CMD_GET_SURVEY, 0, 0, 0]);
+        request.attribute_u32(ATTR_IFINDEX, interface);
+        let mut found = BTreeMap::new();
+        self.socket.dump(request, |_, body| {
+            scan::noise(body, &mut found)?;
+            bounded(found.len())
+        })?;
+        Ok(found)
+    }
+
+    /// Asks for the rules of a country (ISO 3166-1 alpha-2) for all radios; [`Event::Changed`] follows, unless
+    /// the kernel knows no such country, or has no rules at all.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn set_country(&mut self, country: [u8; 2]) -> Result<(), Error> {
+        let mut request = Builder::new(self.family, 0, &[CMD_REQ_SET_REG, 0, 0, 0]);
+        let [a, b] = country;
+        request.attribute(ATTR_REG_ALPHA2, &[a, b, 0]);
+        self.socket.request(request)
+    }
+
+    /// The country whose rules are in force; `00` is the world's, allowed everywhere.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn country(&mut self) -> Result<String, Error> {
+        let mut country = String::new();
+        self.socket.ask(Builder::new(self.family, 0, &[CMD_GET_REG, 0, 0, 0]), |_, body| {
+            for attribute in attributes(body.get(HEADER..).unwrap_or_default()) {
+                if let (ATTR_REG_ALPHA2, v) = attribute? {
+                    country = text_of(v);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(country)
+    }
+
     /// Moves a radio with all its interfaces into another network namespace.
     ///
     /// # Errors
@@ -291,6 +376,8 @@ pub fn read_radios(bytes: &[u8]) -> Result<(Vec<Wiphy>, Vec<WifiInterface>), Err
         wiphy::merge(body, &mut wiphys)?;
         interfaces.extend(parse_interface(body)?);
         Family::parse(body)?;
+        scan::parse(body)?;
+        scan::noise(body, &mut BTreeMap::new())?;
     }
     Ok((wiphys.into_values().collect(), interfaces))
 }

@@ -208,6 +208,18 @@ pub(crate) const COMMANDS: &[Command] = &[
         run: mesh::radio,
     },
     Command {
+        name: "workshop",
+        usage: "manual | auto",
+        operands: (1, 1),
+        words: &["manual", "auto"],
+        about: "who drives radios, interfaces and the web's ports",
+        details: "manual hands them to people, for exercises with iw, ip and web servers of their own: the node removes its \
+                  access point and mesh points, leaves every interface as it is, and frees the ports 80 and 8080. auto \
+                  takes all back. It counts until the node's next start; then workshop in p2pmesh.toml does.",
+        flags: &[],
+        run: mesh::workshop,
+    },
+    Command {
         name: "add",
         usage: "PATH…",
         operands: (1, 1024),

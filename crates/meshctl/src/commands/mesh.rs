@@ -1,4 +1,4 @@
-//! `neighbors`, `routes`, `topology`, `names`, `resolve`, `radio`, `peers`.
+//! `neighbors`, `routes`, `topology`, `names`, `resolve`, `radio`, `workshop`, `peers`.
 
 use std::net::IpAddr;
 
@@ -286,6 +286,9 @@ pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
     if ctx.json {
         return out.line(&plan_json(&plan, &stations, &leases).to_string());
     }
+    if plan.manual {
+        out.line("manual workshop: people drive radios and interfaces until meshctl workshop auto\n")?;
+    }
     let mut table = Table::new(&["INTERFACE", "ROLE", "LINK", "WHY"]);
     for i in &plan.interfaces {
         let link = if i.running { "up" } else { "down" };
@@ -337,6 +340,22 @@ pub(crate) fn radio(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failur
     out.text(&format!("\n{}", table.lines("")))
 }
 
+pub(crate) fn workshop(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let manual = args.operand(0)? == "manual";
+    let mut service = Service::connect(&ctx.run_dir, "mesh-radio", PATIENCE)?;
+    let RadioResponse::Plan(plan) = service.request(RadioRequest::Workshop { manual })? else {
+        return Err(service.odd());
+    };
+    if ctx.json {
+        return out.line(&object! { "manual" => plan.manual }.to_string());
+    }
+    out.line(if plan.manual {
+        "radios, Ethernet interfaces and the ports 80 and 8080 are yours until meshctl workshop auto or the next start"
+    } else {
+        "the node drives its radios, interfaces and ports; meshctl radio shows how"
+    })
+}
+
 fn clients(ap: &AccessPoint, stations: &[Station]) -> usize {
     stations.iter().filter(|s| s.interface == ap.interface).count()
 }
@@ -350,8 +369,9 @@ fn access_point(ap: &AccessPoint, clients: usize) -> String {
     };
     let state = if ap.serving { "on the air" } else { "NOT on the air, see meshctl status" };
     let plural = if clients == 1 { "" } else { "s" };
+    let security = if ap.wpa3 { "WPA2 and WPA3" } else { "WPA2" };
     format!(
-        "access point {:?} on {}: {state}, {channel}{} MHz, {clients} client{plural}{most}",
+        "access point {:?} on {}: {state}, {security}, {channel}{} MHz, {clients} client{plural}{most}",
         clean(&ap.ssid),
         ap.interface,
         ap.frequency
@@ -373,9 +393,10 @@ fn plan_json(plan: &Plan, stations: &[Station], leases: &[Client]) -> Json {
         "phys" => Json::list(&plan.phys, |p| object! {
             "name" => &p.name, "modes" => p.modes.as_slice(), "bands" => p.bands.as_slice(), "reason" => &p.reason,
         }),
+        "manual" => plan.manual,
         "access_point" => plan.access_point.as_ref().map(|ap| object! {
             "interface" => &ap.interface, "ssid" => &ap.ssid, "frequency" => ap.frequency,
-            "channel" => ap.channel, "serving" => ap.serving,
+            "channel" => ap.channel, "serving" => ap.serving, "wpa3" => ap.wpa3,
             "clients" => clients(ap, stations), "most_clients" => ap.most_clients,
         }),
         "stations" => Json::list(stations, |s| object! {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::station::{self, Station};
-use super::{CMD_DEL_STATION, CMD_NEW_STATION, Family};
+use super::{ATTR_IFINDEX, CMD_DEL_STATION, CMD_NEW_STATION, Family, HEADER};
 use crate::netlink::socket::Socket;
 use crate::netlink::{Error, codec};
 
@@ -13,6 +13,10 @@ const CMD_DEL_WIPHY: u8 = 4;
 const CMD_SET_INTERFACE: u8 = 6;
 const CMD_NEW_INTERFACE: u8 = 7;
 const CMD_DEL_INTERFACE: u8 = 8;
+const CMD_NEW_SCAN_RESULTS: u8 = 34;
+const CMD_SCAN_ABORTED: u8 = 35;
+const CMD_REG_CHANGE: u8 = 36;
+const CMD_WIPHY_REG_CHANGE: u8 = 113;
 
 /// What a radio told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +25,12 @@ pub enum Event {
     Station(Station),
     /// A station is gone: it left, or it was not heard for too long. Its last figures.
     StationGone(Station),
-    /// A radio, or what one of its interfaces is, has changed; list them.
+    /// An interface has looked round, or was kept from it.
+    Scanned {
+        /// Its kernel index.
+        interface: u32,
+    },
+    /// A radio, what one of its interfaces is, or which channels are allowed has changed; list them.
     Changed,
     /// Notifications were lost or do not parse; list everything anew.
     Resync,
@@ -44,7 +53,7 @@ impl Monitor {
     pub fn open() -> Result<Option<Self>, Error> {
         let Some(family) = Family::find()? else { return Ok(None) };
         let mut socket = Socket::open(Some(rustix::net::netlink::GENERIC), 0)?;
-        for name in ["mlme", "config"] {
+        for name in ["mlme", "config", "scan", "regulatory"] {
             let group = family.group(name).ok_or(Error::Malformed("nl80211's notification groups"))?;
             socket.listen(group)?;
         }
@@ -86,8 +95,10 @@ pub(super) fn read(bytes: &[u8], family: u16, events: &mut VecDeque<Event>) {
             Ok(match command {
                 Some(CMD_NEW_STATION) => Some(Event::Station(station::parse(m.body)?)),
                 Some(CMD_DEL_STATION) => Some(Event::StationGone(station::parse(m.body)?)),
+                Some(CMD_NEW_SCAN_RESULTS | CMD_SCAN_ABORTED) => scanned(m.body)?,
                 Some(
-                    CMD_NEW_WIPHY | CMD_DEL_WIPHY | CMD_SET_INTERFACE | CMD_NEW_INTERFACE | CMD_DEL_INTERFACE,
+                    CMD_NEW_WIPHY | CMD_DEL_WIPHY | CMD_SET_INTERFACE | CMD_NEW_INTERFACE | CMD_DEL_INTERFACE
+                    | CMD_REG_CHANGE | CMD_WIPHY_REG_CHANGE,
                 ) => Some(Event::Changed),
                 _ => None,
             })
@@ -100,9 +111,19 @@ pub(super) fn read(bytes: &[u8], family: u16, events: &mut VecDeque<Event>) {
     }
 }
 
+/// `None` for an interface that is no network device.
+fn scanned(body: &[u8]) -> Result<Option<Event>, Error> {
+    for attribute in codec::attributes(body.get(HEADER..).ok_or(Error::Malformed("scan"))?) {
+        if let (ATTR_IFINDEX, v) = attribute? {
+            return Ok(Some(Event::Scanned { interface: codec::u32_of(v)? }));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{ATTR_IFINDEX, ATTR_MAC};
+    use super::super::ATTR_MAC;
     use super::*;
     use crate::netlink::codec::Builder;
 
@@ -142,11 +163,19 @@ mod tests {
         let bytes = [
             change.clone(),
             change,
-            message(FAMILY, 33, |_| {}), // a scan
+            message(FAMILY, 33, |_| {}), // a scan begins
+            message(FAMILY, CMD_NEW_SCAN_RESULTS, |_| {}),
             message(FAMILY + 1, CMD_DEL_STATION, about),
         ]
         .concat();
         assert_eq!(events(&bytes), [Event::Changed]);
+    }
+
+    #[test]
+    fn a_scan_that_ends_and_another_country_are_told() {
+        let end = message(FAMILY, CMD_SCAN_ABORTED, about);
+        assert_eq!(events(&end), [Event::Scanned { interface: 5 }]);
+        assert_eq!(events(&message(FAMILY, CMD_REG_CHANGE, |_| {})), [Event::Changed]);
     }
 
     #[test]

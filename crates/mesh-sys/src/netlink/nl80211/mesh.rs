@@ -8,6 +8,7 @@ use crate::netlink::codec::{Builder, Nest};
 const CMD_SET_INTERFACE: u8 = 6;
 const CMD_NEW_INTERFACE: u8 = 7;
 const CMD_DEL_INTERFACE: u8 = 8;
+const CMD_SET_MESH_CONFIG: u8 = 29;
 const CMD_SET_WIPHY_NETNS: u8 = 49;
 const CMD_JOIN_MESH: u8 = 68;
 const CMD_LEAVE_MESH: u8 = 69;
@@ -23,6 +24,7 @@ const NESTED: u16 = 0x8000;
 const CONFIG_HWMP_ROOTMODE: u16 = 14;
 const CONFIG_GATE_ANNOUNCEMENTS: u16 = 17;
 const CONFIG_FORWARDING: u16 = 19;
+const CONFIG_RSSI_THRESHOLD: u16 = 20;
 const CONFIG_PLINK_TIMEOUT: u16 = 28;
 
 const WIDTH_20_WITHOUT_HT: u32 = 0;
@@ -41,6 +43,8 @@ pub struct MeshSetup<'a> {
     pub peer_timeout: u32,
     /// Time between beacons, in units of 1,024 µs, 10 to 10,000; the same for all that a radio sends.
     pub beacon_interval: u16,
+    /// No peer link is opened with who is heard with less, in dBm, -255 to 0; 0: with all.
+    pub rssi_threshold: i32,
 }
 
 fn about(family: u16, command: u8, interface: u32) -> Builder {
@@ -55,12 +59,25 @@ pub(super) fn join(family: u16, interface: u32, setup: &MeshSetup<'_>) -> Builde
     b.attribute_u32(ATTR_BEACON_INTERVAL, setup.beacon_interval.into());
     b.attribute_u32(ATTR_WIPHY_FREQ, setup.frequency);
     b.attribute_u32(ATTR_CHANNEL_WIDTH, if setup.ht { WIDTH_20 } else { WIDTH_20_WITHOUT_HT });
+    let mut config = quiet(setup.rssi_threshold);
+    config.attribute(CONFIG_PLINK_TIMEOUT, &setup.peer_timeout.to_ne_bytes());
+    b.attribute(ATTR_MESH_CONFIG | NESTED, config.bytes());
+    b
+}
+
+/// The settings of a mesh in which a router above does the work.
+fn quiet(rssi_threshold: i32) -> Nest {
     let mut config = Nest::default();
     config.attribute(CONFIG_FORWARDING, &[0]);
     config.attribute(CONFIG_HWMP_ROOTMODE, &[0]);
     config.attribute(CONFIG_GATE_ANNOUNCEMENTS, &[0]);
-    config.attribute(CONFIG_PLINK_TIMEOUT, &setup.peer_timeout.to_ne_bytes());
-    b.attribute(ATTR_MESH_CONFIG | NESTED, config.bytes());
+    config.attribute(CONFIG_RSSI_THRESHOLD, &rssi_threshold.to_ne_bytes());
+    config
+}
+
+pub(super) fn configure(family: u16, interface: u32, rssi_threshold: i32) -> Builder {
+    let mut b = about(family, CMD_SET_MESH_CONFIG, interface);
+    b.attribute(ATTR_MESH_CONFIG | NESTED, quiet(rssi_threshold).bytes());
     b
 }
 
@@ -114,8 +131,14 @@ mod tests {
 
     #[test]
     fn a_join_switches_forwarding_and_root_mode_off() {
-        let setup =
-            MeshSetup { id: b"p2pmesh", frequency: 2412, ht: true, peer_timeout: 10, beacon_interval: 200 };
+        let setup = MeshSetup {
+            id: b"p2pmesh",
+            frequency: 2412,
+            ht: true,
+            peer_timeout: 10,
+            beacon_interval: 200,
+            rssi_threshold: -87,
+        };
         let (command, attributes) = read(join(28, 5, &setup));
         let of = |kind| attributes.iter().find(|(k, _)| *k == kind).map(|(_, v)| v.clone()).unwrap();
         assert_eq!(command, CMD_JOIN_MESH);
@@ -129,6 +152,8 @@ mod tests {
             config.contains(&(CONFIG_FORWARDING, &[0][..])) && config.contains(&(CONFIG_HWMP_ROOTMODE, &[0]))
         );
         assert!(config.contains(&(CONFIG_PLINK_TIMEOUT, &10u32.to_ne_bytes())));
+        assert!(config.contains(&(CONFIG_RSSI_THRESHOLD, &(-87i32).to_ne_bytes())));
+        assert_eq!(read(configure(28, 5, -87)).0, CMD_SET_MESH_CONFIG);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::netlink::codec::{attributes, text_of, u32_of};
 const ATTR_WIPHY_NAME: u16 = 2;
 const ATTR_WIPHY_BANDS: u16 = 22;
 const ATTR_SUPPORTED_IFTYPES: u16 = 32;
+const ATTR_CIPHER_SUITES: u16 = 57;
+const ATTR_SUPPORT_MESH_AUTH: u16 = 115;
 const ATTR_INTERFACE_COMBINATIONS: u16 = 120;
+const ATTR_DEVICE_AP_SME: u16 = 141;
 const ATTR_MAX_AP_ASSOC_STA: u16 = 202;
 
 const BAND_FREQUENCIES: u16 = 1;
@@ -23,6 +26,9 @@ const COMBINATION_INTERFACES: u16 = 2;
 const COMBINATION_CHANNELS: u16 = 4;
 const LIMIT_MOST: u16 = 1;
 const LIMIT_MODES: u16 = 2;
+
+/// 00-0F-AC:6, BIP-CMAC-128: protects management frames (IEEE 802.11-2020 §9.4.2.24.2).
+const CIPHER_BIP: u32 = 0x000f_ac06;
 
 /// What is kept of each list of a radio; real ones are far below.
 const MAX_LIST: usize = 256;
@@ -46,6 +52,12 @@ pub struct Wiphy {
     pub combinations: Vec<Combination>,
     /// The most stations that an access point on it can have; `None`: it does not say.
     pub max_ap_stations: Option<u32>,
+    /// It can protect management frames.
+    pub protects_management: bool,
+    /// The device itself authenticates an access point's stations; no program above can.
+    pub authenticates: bool,
+    /// Peers of a mesh point can be authenticated by a program above.
+    pub mesh_auth: bool,
 }
 
 /// A channel of a radio.
@@ -80,6 +92,12 @@ pub(super) fn merge(body: &[u8], found: &mut BTreeMap<u32, Wiphy>) -> Result<(),
             (ATTR_WIPHY, v) => index = Some(u32_of(v)?),
             (ATTR_WIPHY_NAME, v) => part.name = text_of(v),
             (ATTR_MAX_AP_ASSOC_STA, v) => part.max_ap_stations = Some(u32_of(v)?).filter(|n| *n > 0),
+            (ATTR_CIPHER_SUITES, v) => {
+                let mut suites = v.chunks_exact(4).filter_map(|c| u32_of(c).ok());
+                part.protects_management = suites.any(|s| s == CIPHER_BIP);
+            }
+            (ATTR_DEVICE_AP_SME, _) => part.authenticates = true,
+            (ATTR_SUPPORT_MESH_AUTH, _) => part.mesh_auth = true,
             (ATTR_SUPPORTED_IFTYPES, v) => part.modes = modes(v)?,
             (ATTR_WIPHY_BANDS, v) => {
                 for inner in attributes(v) {
@@ -102,6 +120,9 @@ pub(super) fn merge(body: &[u8], found: &mut BTreeMap<u32, Wiphy>) -> Result<(),
         whole.name = part.name;
     }
     whole.max_ap_stations = part.max_ap_stations.or(whole.max_ap_stations);
+    whole.protects_management |= part.protects_management;
+    whole.authenticates |= part.authenticates;
+    whole.mesh_auth |= part.mesh_auth;
     add(&mut whole.modes, part.modes);
     add(&mut whole.bands, part.bands);
     add(&mut whole.ht_bands, part.ht_bands);
@@ -228,6 +249,8 @@ mod tests {
             b.attribute(ATTR_SUPPORTED_IFTYPES, &flags(&[2, 3, 7, 12]));
             b.attribute(ATTR_INTERFACE_COMBINATIONS, &nest(&[(1, &combination)]));
             b.attribute_u32(ATTR_MAX_AP_ASSOC_STA, 10);
+            b.attribute(ATTR_CIPHER_SUITES, &[0x000f_ac04u32, CIPHER_BIP].map(u32::to_ne_bytes).concat());
+            b.attribute(ATTR_SUPPORT_MESH_AUTH, &[]);
         });
         let channels = nest(&[
             (0, &frequency(2412, &[])),
@@ -257,6 +280,9 @@ mod tests {
                 channels: 1,
             }],
             max_ap_stations: Some(10),
+            protects_management: true,
+            authenticates: false,
+            mesh_auth: true,
         };
         assert_eq!(found[&3], expected);
         for part in [&first, &second] {

@@ -1,0 +1,247 @@
+//! A program that serves on an interface for as long as it is wanted: started with its configuration, listened to,
+//! ended, and started again with pauses when it fails.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use mesh_sys::poll::Poller;
+use mesh_sys::process::{self, Child, Spec};
+use mesh_sys::{clock, file};
+use mesh_types::Instant;
+use radio_core::{Keeper, KeeperInput, KeeperOutput};
+
+/// A longer line is cut.
+const MAX_LINE: usize = 1024;
+
+/// What a line that the program printed means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// It does what it is for, from now on.
+    Serves,
+    /// Nothing of interest here; it may be the reason of a failure.
+    Other,
+}
+
+/// Which program, what for, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Job {
+    /// Found in the usual folders.
+    pub(crate) program: &'static str,
+    /// For people, at the start of a sentence.
+    pub(crate) what: String,
+    /// Before the name of the configuration file.
+    pub(crate) arguments: Vec<OsString>,
+    /// What is in that file.
+    pub(crate) configuration: String,
+}
+
+/// The program, kept running while there is a [`Job`].
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    config_file: PathBuf,
+    /// Poller tokens: its end, its output.
+    tokens: [u64; 2],
+    keeper: Keeper,
+    job: Option<Job>,
+    process: Option<Child>,
+    /// The beginning of a line.
+    heard: Vec<u8>,
+    /// The first line that sounds like a reason.
+    complaint: Option<String>,
+    /// Why it does not serve, for people.
+    problem: Option<String>,
+    /// When it was last to begin.
+    since: Instant,
+}
+
+impl Daemon {
+    pub(crate) fn new(config_file: PathBuf, tokens: [u64; 2]) -> Self {
+        Self {
+            config_file,
+            tokens,
+            keeper: Keeper::default(),
+            job: None,
+            process: None,
+            heard: Vec::new(),
+            complaint: None,
+            problem: None,
+            since: clock::now(),
+        }
+    }
+
+    pub(crate) const fn serves(&self) -> bool {
+        self.keeper.serves()
+    }
+
+    pub(crate) const fn restarts(&self) -> u64 {
+        self.keeper.restarts()
+    }
+
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    pub(crate) const fn tokens(&self) -> [u64; 2] {
+        self.tokens
+    }
+
+    /// When it was last to begin.
+    pub(crate) const fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.keeper.poll_timeout()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, poller: &Poller) {
+        self.keeper.handle_timeout(now);
+        self.drain(now, poller);
+    }
+
+    /// Does that job from now on, from its start; `None`: none.
+    pub(crate) fn set_job(&mut self, now: Instant, poller: &Poller, job: Option<Job>) {
+        self.job = job;
+        self.problem = None;
+        self.since = now;
+        let input = if self.job.is_some() { KeeperInput::Wanted } else { KeeperInput::Unwanted };
+        self.keeper.handle_input(now, input);
+        self.drain(now, poller);
+    }
+
+    fn drain(&mut self, now: Instant, poller: &Poller) {
+        // Bounded: a start that fails is followed by a pause.
+        while let Some(output) = self.keeper.poll_output() {
+            match output {
+                KeeperOutput::Start => {
+                    if let Err(e) = self.start(poller) {
+                        let job = self.job.as_ref();
+                        let (what, program) = job.map_or(("", ""), |j| (j.what.as_str(), j.program));
+                        self.complain(format!("{what} can't be started: {program}: {e}"));
+                        self.process = None;
+                        self.keeper.handle_input(now, KeeperInput::Ended);
+                    }
+                }
+                KeeperOutput::Terminate => self.process.iter().for_each(Child::terminate),
+                KeeperOutput::Kill => {
+                    log::warn!(
+                        "{}: its program does not do what it is told to; it is killed",
+                        self.file_name()
+                    );
+                    self.process.iter().for_each(Child::kill);
+                }
+            }
+        }
+    }
+
+    fn file_name(&self) -> std::borrow::Cow<'_, str> {
+        self.config_file.file_name().unwrap_or_default().to_string_lossy()
+    }
+
+    fn start(&mut self, poller: &Poller) -> io::Result<()> {
+        let job = self.job.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        // Another's umask or an old file decides nothing: it holds the password.
+        file::write_atomic(&self.config_file, job.configuration.as_bytes(), 0o600)?;
+        (self.complaint, self.heard) = (None, Vec::new());
+        let mut args = job.arguments.clone();
+        args.push(self.config_file.clone().into_os_string());
+        let child = Child::spawn(&Spec { program: job.program.into(), args, ..Spec::default() })?;
+        let [end, output] = self.tokens;
+        poller.add(&child, end, false)?;
+        poller.add(child.output(), output, false)?;
+        self.process = Some(child);
+        Ok(())
+    }
+
+    /// It printed something, or ended: `line` is told every line, and says what it means. True if it ended before
+    /// it served.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        poller: &Poller,
+        mut line: impl FnMut(&str) -> Meaning,
+    ) -> bool {
+        let Some(child) = &mut self.process else { return false };
+        let mut bytes = Vec::new();
+        if !child.read_output(&mut bytes).unwrap_or(false) {
+            let _ = poller.remove(child.output()); // it would only report its end for ever
+        }
+        let ending = child.try_wait();
+        self.heard.append(&mut bytes);
+        while let Some(end) = self.heard.iter().position(|b| *b == b'\n') {
+            let whole: Vec<u8> = self.heard.drain(..=end).collect();
+            let text = String::from_utf8_lossy(whole.trim_ascii_end());
+            let program = self.job.as_ref().map_or("", |j| j.program);
+            log::debug!("{program}: {text}");
+            if self.job.is_some() && line(&text) == Meaning::Serves {
+                self.keeper.handle_input(now, KeeperInput::Serves);
+                self.problem = None;
+            } else if self.complaint.is_none() && sounds_like_a_reason(&text) {
+                self.complaint = Some(text.into_owned());
+            }
+        }
+        self.heard.truncate(MAX_LINE);
+        match ending {
+            Ok(None) => {}
+            Ok(Some(how)) => return self.ended(now, poller, how),
+            Err(e) => log::warn!("waiting for {}'s program: {e}", self.file_name()),
+        }
+        false
+    }
+
+    fn ended(&mut self, now: Instant, poller: &Poller, how: process::Ending) -> bool {
+        let unserved = !self.serves();
+        self.process = None;
+        if let Some(job) = &self.job {
+            let why = self.complaint.take().map_or_else(String::new, |c| format!(": {c}"));
+            self.complain(format!("{} is off: {} {how}{why}; it is started again", job.what, job.program));
+        }
+        self.keeper.handle_input(now, KeeperInput::Ended);
+        self.drain(now, poller);
+        unserved && self.job.is_some()
+    }
+
+    fn complain(&mut self, text: String) {
+        if self.problem.as_ref() != Some(&text) {
+            log::warn!("{text}");
+        }
+        self.problem = Some(text);
+        self.since = clock::now();
+    }
+
+    /// Ends it and waits for that.
+    pub(crate) fn end(&mut self) {
+        self.job = None;
+        if let Some(mut child) = self.process.take() {
+            match process::end_and_wait(child.pid(), std::time::Duration::from_secs(2)) {
+                Ok(true) => {}
+                _ => child.kill(),
+            }
+            let _ = child.try_wait();
+        }
+        let _ = std::fs::remove_file(&self.config_file);
+    }
+}
+
+/// Such programs say much; the first complaint is mostly the cause of the others. Without a device for the radio's
+/// switch they work as well.
+fn sounds_like_a_reason(line: &str) -> bool {
+    let words = ["rror", "ailed", "ould not", "not allowed", "not found", "nable to", "nvalid", "denied"];
+    !line.starts_with("rfkill") && words.iter().any(|w| line.contains(w))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_complaint_is_the_reason() {
+        assert!(sounds_like_a_reason(
+            "ap0: IEEE 802.11 Configured channel (14) not found from the channel list"
+        ));
+        assert!(sounds_like_a_reason("nl80211: Could not configure driver mode"));
+        assert!(!sounds_like_a_reason("rfkill: Cannot open RFKILL control device (not found)"));
+        assert!(!sounds_like_a_reason("ap0: interface state UNINITIALIZED->ENABLED"));
+    }
+}
