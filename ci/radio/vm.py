@@ -2,9 +2,9 @@
 """A virtual machine with simulated Wi-Fi radios, for the tests of radios: Debian's kernel with mac80211_hwsim, and an
 initramfs of busybox, that module with what it needs, and this machine's own release builds.
 
-usage: vm.py [--radios N] [--seconds N] [--steady] [--keep] -- PROGRAM [ARGUMENT...]
+usage: vm.py [--radios N] [--seconds N] [--steady] [--keep] [--bin-dir DIR] -- PROGRAM [ARGUMENT...]
 
-PROGRAM is one of crates/target/release; it runs as root and prints to standard output here, and its exit code is this
+PROGRAM is one of crates/target/release, or of DIR, all of whose programs are in the machine then; it runs as root and prints to standard output here, and its exit code is this
 program's. The kernel's console is in build/test-logs/radio-console.log; its tail is shown after a failure.
 """
 
@@ -102,16 +102,24 @@ def install_tool(name: str, tools: pathlib.Path, root: pathlib.Path) -> None:
     (root / "bin" / name).chmod(0o755)
 
 
-def initramfs(work: pathlib.Path, kernel: pathlib.Path, busybox: pathlib.Path, regdb: pathlib.Path, radios: int, command: list[str]) -> pathlib.Path:
-    """The file system of the virtual machine, packed."""
+def release_builds() -> list[pathlib.Path]:
+    """This machine's own builds of what the tests need."""
+    programs = [target_folder() / name for name in PROGRAMS]
+    for program in programs:
+        if not program.exists():
+            raise BuildError(f"{program} is missing; build it with: cargo build --manifest-path crates/Cargo.toml --release --bins")
+    return programs
+
+
+def initramfs(work: pathlib.Path, folders: dict[str, pathlib.Path], programs: list[pathlib.Path], radios: int, command: list[str]) -> pathlib.Path:
+    """The file system of the virtual machine, packed. `folders`: Debian's packages, unpacked."""
+    kernel = next(folder for name, folder in folders.items() if name.startswith("linux-image-"))
+    busybox, regdb = folders["busybox-static"], folders["wireless-regdb"]
     root = work / "root"
     for folder in ("bin", "proc", "sys", "tmp", "lib64", "dev"):
         (root / folder).mkdir(parents=True)
     shutil.copy(busybox / "usr/bin/busybox", root / "bin/busybox")
-    for name in PROGRAMS:
-        program = target_folder() / name
-        if not program.exists():
-            raise BuildError(f"{program} is missing; build it with: cargo build --manifest-path crates/Cargo.toml --release --bins")
+    for program in programs:
         install_program(program, root)
     tools = private.install("wireless")
     for name in TOOLS:
@@ -162,7 +170,7 @@ def watch(process: subprocess.Popen, seconds: int) -> tuple[int | None, str]:
                 print(text, flush=True)
 
 
-def run(radios: int, seconds: int, command: list[str], steady: bool = False, keep: bool = False) -> int:
+def run(radios: int, seconds: int, command: list[str], steady: bool = False, keep: bool = False, bin_dir: pathlib.Path | None = None) -> int:
     """Boots the machine, runs `command` in it, and gives its exit code."""
     if private.host_arch() != "amd64":
         print("SKIPPED: the tests of radios: the virtual machine runs this machine's programs, and they have to be for x86-64")
@@ -175,7 +183,8 @@ def run(radios: int, seconds: int, command: list[str], steady: bool = False, kee
     CONSOLE.write_bytes(b"")
     work = pathlib.Path(tempfile.mkdtemp(prefix="p2pmesh-vm-"))
     try:
-        packed = initramfs(work, kernel, folders["busybox-static"], folders["wireless-regdb"], radios, command)
+        programs = sorted(bin_dir.iterdir()) if bin_dir else release_builds()
+        packed = initramfs(work, folders, programs, radios, command)
         line = [qemu(), "-M", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "1", "-m", "512",
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-kernel", str(next((kernel / "boot").glob("vmlinuz-*"))), "-initrd", str(packed),
@@ -217,10 +226,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=300, help="longest time from power-on to power-off")
     parser.add_argument("--steady", action="store_true", help="its clock counts instructions: how busy this machine is shows in no figure")
     parser.add_argument("--keep", action="store_true", help="leave the initramfs and its tree")
+    parser.add_argument("--bin-dir", type=pathlib.Path, metavar="DIR", help="the programs in it, instead of crates/target/release")
     parser.add_argument("command", nargs="+", metavar="PROGRAM", help="what runs in it")
     chosen = parser.parse_args()
     try:
-        return run(chosen.radios, chosen.seconds, chosen.command, chosen.steady, chosen.keep)
+        return run(chosen.radios, chosen.seconds, chosen.command, chosen.steady, chosen.keep, chosen.bin_dir)
     except BuildError as error:
         print(f"vm: {error}", file=sys.stderr)
         return 1

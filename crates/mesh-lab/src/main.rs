@@ -1,5 +1,5 @@
 //! `mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [--dig FILE] [--dnsmasq FILE] [NAME…]`: the tests on many nodes.
-//! `mesh-lab radio …`: those that need radios.
+//! `mesh-lab radio …`: those that need radios; `mesh-lab radio-figures`: figures of them.
 //! `mesh-lab bench …`: figures on many nodes. `mesh-lab content …`: of the content store. `mesh-lab names …`: those of the name service.
 
 mod bench;
@@ -50,6 +50,7 @@ fn work() -> Result<Work, String> {
     match words.next().as_deref() {
         Some("test") => options(binaries, words, tests::ALL).map(Work::Test),
         Some("radio") => options(binaries, words, tests::RADIO).map(Work::Test),
+        Some("radio-figures") => options(binaries, words, tests::RADIO_FIGURES).map(Work::Test),
         Some("bench") if std::env::args().any(|w| w == "--help") => Err(bench::USAGE.into()),
         Some("bench") => bench::Bench::new(binaries, words).map(Work::Bench),
         Some("names") if std::env::args().any(|w| w == "--help") => Err(bench::names::USAGE.into()),

@@ -154,8 +154,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// It printed something, or ended: `line` is told every line, and says what it means. True if it ended before
-    /// it served.
+    /// It printed something, or ended: `line` is told every line, and says what it means. True if it ended by itself
+    /// before it served.
     pub(crate) fn hear(
         &mut self,
         now: Instant,
@@ -191,15 +191,17 @@ impl Daemon {
     }
 
     fn ended(&mut self, now: Instant, poller: &Poller, how: process::Ending) -> bool {
+        // To do another job, or none.
+        let told = self.keeper.is_ending();
         let unserved = !self.serves();
         self.process = None;
-        if let Some(job) = &self.job {
+        if let Some(job) = self.job.as_ref().filter(|_| !told) {
             let why = self.complaint.take().map_or_else(String::new, |c| format!(": {c}"));
             self.complain(format!("{} is off: {} {how}{why}; it is started again", job.what, job.program));
         }
         self.keeper.handle_input(now, KeeperInput::Ended);
         self.drain(now, poller);
-        unserved && self.job.is_some()
+        unserved && !told && self.job.is_some()
     }
 
     fn complain(&mut self, text: String) {
@@ -234,6 +236,51 @@ fn sounds_like_a_reason(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mesh_types::Duration;
+
+    /// A shell that does what the configuration says.
+    fn job(script: &str) -> Job {
+        let what = "the test".into();
+        Job { program: "sh", what, arguments: Vec::new(), configuration: format!("{script}\n") }
+    }
+
+    /// Listens until `enough`; how often it ended before it served.
+    fn hear_until(daemon: &mut Daemon, poller: &Poller, enough: impl Fn(&Daemon) -> bool) -> u32 {
+        let (mut events, mut failures) = (Vec::new(), 0);
+        let deadline = clock::now() + Duration::from_secs(20);
+        while !enough(daemon) {
+            assert!(clock::now() < deadline, "{daemon:?}");
+            let next = daemon.poll_timeout().map_or(deadline, |t| t.min(deadline));
+            poller.wait(Some(next), &mut events).unwrap();
+            let now = clock::now();
+            for _ in events.drain(..) {
+                let says = |l: &str| if l.starts_with("serving") { Meaning::Serves } else { Meaning::Other };
+                failures += u32::from(daemon.hear(now, poller, says));
+            }
+            daemon.handle_timeout(now, poller);
+        }
+        failures
+    }
+
+    #[test]
+    fn another_job_is_no_failure_and_an_early_end_is_one() {
+        let folder = std::env::temp_dir().join(format!("mesh-radio-daemon-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let poller = Poller::new().unwrap();
+        let mut daemon = Daemon::new(folder.join("job.conf"), [1, 2]);
+        daemon.set_job(clock::now(), &poller, Some(job("echo serving; exec sleep 60")));
+        assert_eq!(hear_until(&mut daemon, &poller, Daemon::serves), 0);
+        let first = daemon.process.as_ref().map(Child::pid);
+        daemon.set_job(clock::now(), &poller, Some(job("echo serving; exec sleep 61")));
+        let other = |d: &Daemon| d.serves() && d.process.as_ref().map(Child::pid) != first;
+        assert_eq!(hear_until(&mut daemon, &poller, other), 0);
+        assert_eq!((daemon.problem(), daemon.restarts()), (None, 0));
+        daemon.set_job(clock::now(), &poller, Some(job("echo it has failed")));
+        assert_eq!(hear_until(&mut daemon, &poller, |d| d.restarts() > 0), 1);
+        assert!(daemon.problem().is_some_and(|p| p.contains("it has failed")), "{:?}", daemon.problem());
+        daemon.end();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn the_first_complaint_is_the_reason() {

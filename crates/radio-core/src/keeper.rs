@@ -142,6 +142,11 @@ impl Keeper {
         matches!(self.state, State::Serving { .. })
     }
 
+    /// It was told to end, and has not yet: its end is no failure.
+    pub const fn is_ending(&self) -> bool {
+        matches!(self.state, State::Ending { .. })
+    }
+
     /// How often it was started again after a failure.
     pub const fn restarts(&self) -> u64 {
         self.restarts
@@ -213,6 +218,19 @@ mod tests {
             k.handle_input(Instant::ZERO, *input);
             assert_eq!((drain(&mut k).as_slice(), k.serves()), (*want, *serves), "{before:?} {input:?}");
         }
+    }
+
+    #[test]
+    fn who_was_told_to_end_is_ending_until_it_has() {
+        let mut k = Keeper::default();
+        for (input, ending) in
+            [(Wanted, false), (Serves, false), (Wanted, true), (Serves, true), (Ended, false)]
+        {
+            k.handle_input(Instant::ZERO, input);
+            assert_eq!(k.is_ending(), ending, "{input:?}");
+        }
+        k.handle_input(Instant::ZERO, Ended);
+        assert!(!k.is_ending(), "it failed");
     }
 
     #[test]

@@ -4,8 +4,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
@@ -13,7 +11,9 @@ use mesh_lab::report::{Report, say};
 use mesh_sys::netlink::Rtnetlink;
 
 use super::common::{Step, secs, symmetric_links};
-use super::wireless::{give, plan, problem, serving, status, tool, wifi};
+use super::wireless::{
+    give, plan, planned, problem, serving, serving_on, start_with_switches, status, switch, tool, wifi,
+};
 
 const P: usize = 0;
 const Q: usize = 1;
@@ -44,13 +44,6 @@ fn configure(lab: &mut Lab, name: &str, text: &str) -> Result<()> {
     fs::write(lab.at(at)?.file("p2pmesh.toml"), text).map_err(told("p2pmesh.toml"))
 }
 
-fn planned(node: &Node, words: &str) -> Result<()> {
-    wait_for(&format!("a radio of {} with {words:?}", node.name()), secs(20), || {
-        let plan = plan(node)?;
-        if plan.phys.iter().any(|p| p.reason.contains(words)) { Ok(()) } else { Err(format!("{plan:?}")) }
-    })
-}
-
 fn channel(lab: &mut Lab) -> Result<()> {
     configure(lab, "p", "mesh.channel = 11\n")?;
     configure(lab, "q", "")?;
@@ -76,31 +69,6 @@ fn channel(lab: &mut Lab) -> Result<()> {
     serving(lab.at(Q)?, secs(20)).map(drop)
 }
 
-/// Writes to a radio's switch. It is seen only in the sysfs of the network namespace that has the radio.
-fn switch(node: &Node, radio: &str, soft: bool) -> Result<()> {
-    let script = format!(
-        "mount -t sysfs none /sys && for s in /sys/class/rfkill/*; do \
-         [ \"$(cat $s/name)\" = {radio} ] && echo {} >$s/soft && exit 0; done; ls /sys/class/rfkill; exit 1",
-        u8::from(soft)
-    );
-    tool(node, "unshare", &["-m", "sh", "-c", &script]).map(drop)
-}
-
-/// Starts mesh-radio where it sees the node's switches, as it does on a node.
-fn start_with_switches(node: &mut Node, binaries: &Path) -> Result<()> {
-    let folder = |name| node.file(name).display().to_string();
-    let script = format!(
-        "mount -t sysfs none /sys && exec {} --config {} --state-dir {} --run-dir {}",
-        binaries.join("mesh-radio").display(),
-        folder("p2pmesh.toml"),
-        folder("state"),
-        folder("run"),
-    );
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &script]);
-    node.spawn("mesh-radio", command)
-}
-
 fn switched(lab: &mut Lab) -> Result<()> {
     let node = lab.at(P)?;
     let radio =
@@ -122,15 +90,6 @@ fn switched(lab: &mut Lab) -> Result<()> {
     serving_on(node, 2412)?;
     say(&format!("    switched on: on the air again after {} ms", start.elapsed().as_millis()));
     symmetric_links(node, 2)
-}
-
-/// Waits for the access point to be there.
-fn serving_on(node: &Node, frequency: u32) -> Result<String> {
-    wait_for(&format!("{}'s access point on {frequency} MHz", node.name()), secs(5), || {
-        let plan = plan(node)?;
-        let ap = plan.access_point.as_ref().filter(|ap| ap.serving && ap.frequency == frequency);
-        ap.map(|ap| ap.interface.clone()).ok_or_else(|| format!("{plan:?}"))
-    })
 }
 
 fn removed(lab: &mut Lab) -> Result<()> {

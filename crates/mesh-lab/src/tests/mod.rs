@@ -7,6 +7,7 @@ mod common;
 mod content;
 mod dns;
 mod duplicate;
+mod figures;
 mod flows;
 mod gateways;
 mod grid;
@@ -66,3 +67,6 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 /// Those that need radios, see `ci/radio`.
 pub(crate) const RADIO: &[(&str, Test)] =
     &[("radio", radio::run), ("phone", phone::run), ("secured", secured::run), ("byhand", byhand::run)];
+
+/// Figures of radios, likewise.
+pub(crate) const RADIO_FIGURES: &[(&str, Test)] = &[("figures", figures::run)];

@@ -17,7 +17,7 @@ use mesh_lab::{mdns, probe};
 use mesh_sys::netlink::Rtnetlink;
 
 use super::common::{Step, addresses, routes, secs};
-use super::wireless::{give, interface, join_as_client, joined, plan, serving};
+use super::wireless::{child, crash, give, interface, join_as_client, joined, plan, serving};
 
 const A: usize = 0;
 const E: usize = 4;
@@ -303,23 +303,12 @@ fn shown(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// The process that mesh-radio keeps running.
-fn hostapd(node: &Node) -> Result<u32> {
-    let pid = node.pid("mesh-radio").ok_or("mesh-radio does not run")?;
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let children = fs::read_to_string(&path).map_err(told(&path))?;
-    children.split_whitespace().find_map(|p| p.parse().ok()).ok_or_else(|| "hostapd does not run".into())
-}
-
 fn killed(lab: &mut Lab) -> Result<()> {
     let (node, phone) = (lab.at(A)?, lab.at(PHONE)?);
-    let pid = hostapd(node)?;
-    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().map_err(told("kill"))?;
-    if !killed.success() {
-        return Err(format!("kill: {killed}"));
-    }
+    let pid = child(node, "hostapd")?;
+    crash(pid)?;
     let start = Instant::now();
-    let back = wait_for("another hostapd that serves", secs(5), || match hostapd(node) {
+    let back = wait_for("another hostapd that serves", secs(5), || match child(node, "hostapd") {
         Ok(new) if new != pid => serving(node, secs(1)),
         other => Err(format!("{other:?}")),
     });
@@ -332,7 +321,7 @@ fn killed(lab: &mut Lab) -> Result<()> {
 
 fn radio_dies(lab: &mut Lab) -> Result<()> {
     let (before, _) = ask_for_address(lab.at(PHONE)?)?;
-    let pid = hostapd(lab.at(A)?)?;
+    let pid = child(lab.at(A)?, "hostapd")?;
     lab.node(A)?.kill("mesh-radio")?;
     wait_for("hostapd to end with mesh-radio", secs(5), || {
         let gone = !Path::new(&format!("/proc/{pid}/exe")).exists();

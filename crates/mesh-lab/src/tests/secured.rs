@@ -3,7 +3,6 @@
 //! Needs a machine with such radios, see `ci/radio`.
 
 use std::fs;
-use std::process::Command;
 use std::time::Instant;
 
 use mesh_lab::lab::{Lab, Node, Result, told, wait_for};
@@ -11,7 +10,7 @@ use mesh_lab::probe;
 use mesh_lab::report::{Report, say};
 
 use super::common::{Step, addresses, neighbors, secs, symmetric_links};
-use super::wireless::{give, mesh_interface, problem, tool, wifi};
+use super::wireless::{child, crash, give, mesh_interface, problem, tool, wifi};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -115,28 +114,13 @@ fn corrected(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-fn supplicant(node: &Node) -> Result<u32> {
-    let pid = node.pid("mesh-radio").ok_or("mesh-radio does not run")?;
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let children: Vec<u32> = fs::read_to_string(&path)
-        .map_err(told(&path))?
-        .split_whitespace()
-        .filter_map(|p| p.parse().ok())
-        .collect();
-    let is = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("wpa_supplicant"))
-    };
-    children.into_iter().find(is).ok_or_else(|| "wpa_supplicant does not run".into())
-}
+const SUPPLICANT: &str = "wpa_supplicant";
 
 fn killed(lab: &mut Lab) -> Result<()> {
-    let pid = supplicant(lab.at(B)?)?;
-    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().map_err(told("kill"))?;
-    if !killed.success() {
-        return Err(format!("kill: {killed}"));
-    }
+    let pid = child(lab.at(B)?, SUPPLICANT)?;
+    crash(pid)?;
     let start = Instant::now();
-    wait_for("another wpa_supplicant", secs(5), || match supplicant(lab.at(B)?) {
+    wait_for("another wpa_supplicant", secs(5), || match child(lab.at(B)?, SUPPLICANT) {
         Ok(new) if new != pid => Ok(()),
         other => Err(format!("{other:?}")),
     })?;

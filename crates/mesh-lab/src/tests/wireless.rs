@@ -1,6 +1,7 @@
 //! Simulated radios (mac80211_hwsim), and what mesh-radio makes of them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -75,6 +76,24 @@ pub(super) fn serving(node: &Node, patience: Duration) -> Result<AccessPoint> {
     })
 }
 
+/// Waits for the access point to be there, on that frequency in MHz; it offers WPA3 wherever it goes.
+pub(super) fn serving_on(node: &Node, frequency: u32) -> Result<String> {
+    wait_for(&format!("{}'s access point on {frequency} MHz", node.name()), secs(5), || {
+        let plan = plan(node)?;
+        let there = |ap: &&AccessPoint| ap.serving && ap.wpa3 && ap.frequency == frequency;
+        let ap = plan.access_point.as_ref().filter(there);
+        ap.map(|ap| ap.interface.clone()).ok_or_else(|| format!("{plan:?}"))
+    })
+}
+
+/// Waits until the plan has a reason with these words.
+pub(super) fn planned(node: &Node, words: &str) -> Result<()> {
+    wait_for(&format!("a radio of {} with {words:?}", node.name()), secs(20), || {
+        let plan = plan(node)?;
+        if plan.phys.iter().any(|p| p.reason.contains(words)) { Ok(()) } else { Err(format!("{plan:?}")) }
+    })
+}
+
 /// Waits for a problem of mesh-radio's with these words, or for there to be none.
 pub(super) fn problem(node: &Node, words: &str, there: bool, patience: Duration) -> Result<()> {
     let not = if there { "" } else { "not " };
@@ -99,6 +118,24 @@ pub(super) fn interface(node: &Node) -> Result<(String, u32)> {
     Ok((name.ok_or("the interface is gone")?, index))
 }
 
+/// A program that mesh-radio keeps running.
+pub(super) fn child(node: &Node, program: &str) -> Result<u32> {
+    let pid = node.pid("mesh-radio").ok_or("mesh-radio does not run")?;
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(&path).map_err(told(&path))?;
+    let is = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.contains(program))
+    };
+    let found = children.split_whitespace().filter_map(|p| p.parse().ok()).find(is);
+    found.ok_or_else(|| format!("{program} does not run"))
+}
+
+/// Ends a program as a crash does.
+pub(super) fn crash(pid: u32) -> Result<()> {
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().map_err(told("kill"))?;
+    if killed.success() { Ok(()) } else { Err(format!("kill: {killed}")) }
+}
+
 /// Runs a program of the machine's in the node; what it printed.
 pub(super) fn tool(node: &Node, program: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
@@ -111,6 +148,31 @@ pub(super) fn tool(node: &Node, program: &str, arguments: &[&str]) -> Result<Str
     let text = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
     let shown = format!("{program} {} on {}", arguments.join(" "), node.name());
     if out.status.success() { Ok(text) } else { Err(format!("{shown}: {}: {}", out.status, text.trim())) }
+}
+
+/// Writes to a radio's switch. It is seen only in the sysfs of the network namespace that has the radio.
+pub(super) fn switch(node: &Node, radio: &str, soft: bool) -> Result<()> {
+    let script = format!(
+        "mount -t sysfs none /sys && for s in /sys/class/rfkill/*; do \
+         [ \"$(cat $s/name)\" = {radio} ] && echo {} >$s/soft && exit 0; done; ls /sys/class/rfkill; exit 1",
+        u8::from(soft)
+    );
+    tool(node, "unshare", &["-m", "sh", "-c", &script]).map(drop)
+}
+
+/// Starts mesh-radio where it sees the node's switches, as it does on a node.
+pub(super) fn start_with_switches(node: &mut Node, binaries: &Path) -> Result<()> {
+    let folder = |name| node.file(name).display().to_string();
+    let script = format!(
+        "mount -t sysfs none /sys && exec {} --config {} --state-dir {} --run-dir {}",
+        binaries.join("mesh-radio").display(),
+        folder("p2pmesh.toml"),
+        folder("state"),
+        folder("run"),
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script]);
+    node.spawn("mesh-radio", command)
 }
 
 /// Makes a client of an access point of a node's only interface, with wpa_supplicant and these settings of the
