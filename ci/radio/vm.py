@@ -4,8 +4,9 @@ initramfs of busybox, that module with what it needs, and this machine's own rel
 
 usage: vm.py [--radios N] [--seconds N] [--steady] [--keep] [--bin-dir DIR] -- PROGRAM [ARGUMENT...]
 
-PROGRAM is one of crates/target/release, or of DIR, all of whose programs are in the machine then; it runs as root and prints to standard output here, and its exit code is this
-program's. The kernel's console is in build/test-logs/radio-console.log; its tail is shown after a failure.
+PROGRAM is one of crates/target/release, or of DIR, all of whose programs are in the machine then; it runs as root and
+prints to standard output here, and its exit code is this program's. The kernel's console is in
+build/test-logs/radio-console.log; its tail is shown after a failure.
 """
 
 from __future__ import annotations

@@ -141,7 +141,6 @@ fn rounds(lab: &mut Lab, table: &mut Table, settings: &str, kind: &str) -> Resul
         linked(lab.at(B)?)?;
         table.took(&format!("start to a mesh link, {kind}, another node there"), None, start);
         serving(lab.at(B)?, secs(30))?;
-        table.took(&format!("start to both, {kind}"), None, start);
         memory(lab.at(A)?, table, kind)?;
         cold(lab)?;
         let start = Instant::now();
