@@ -445,15 +445,8 @@ fn foreign_default_routes_are_heard_of() {
     }
 }
 
-#[test]
-fn rfc4861_7_3_a_neighbour_that_is_sent_packets_is_watched_without_being_asked_for() {
-    if !own_namespace() {
-        return;
-    }
-    let other = NetNamespace::new().unwrap();
-    let mut nl = Rtnetlink::new().unwrap();
-    let mut monitor = Monitor::with_routes(99).unwrap();
-    monitor.hear_answers(false);
+/// A cable from here to another namespace, both ends up: the index here, netlink there, the index there.
+fn joined(nl: &mut Rtnetlink, other: &NetNamespace) -> (u32, Rtnetlink, u32) {
     nl.add_veth("left", "right", other.as_fd()).unwrap();
     let left = nl.link("left").unwrap().unwrap().index;
     nl.set_up(left, true).unwrap();
@@ -467,6 +460,19 @@ fn rfc4861_7_3_a_neighbour_that_is_sent_packets_is_watched_without_being_asked_f
     });
     let right = there.link("right").unwrap().unwrap().index;
     there.set_up(right, true).unwrap();
+    (left, there, right)
+}
+
+#[test]
+fn rfc4861_7_3_a_neighbour_that_is_sent_packets_is_watched_without_being_asked_for() {
+    if !own_namespace() {
+        return;
+    }
+    let other = NetNamespace::new().unwrap();
+    let mut nl = Rtnetlink::new().unwrap();
+    let mut monitor = Monitor::with_routes(99).unwrap();
+    monitor.hear_answers(false);
+    let (left, mut there, right) = joined(&mut nl, &other);
     let them: Ipv6Addr = "fe80::2".parse().unwrap();
     nl.add_address(left, "fe80::1".parse().unwrap(), 64).unwrap();
     there.add_address(right, them.into(), 64).unwrap();
@@ -507,19 +513,7 @@ fn rfc4861_7_3_a_probe_finds_out_whether_a_neighbour_is_there() {
     let other = NetNamespace::new().unwrap();
     let mut nl = Rtnetlink::new().unwrap();
     let mut monitor = Monitor::with_routes(99).unwrap();
-    nl.add_veth("left", "right", other.as_fd()).unwrap();
-    let left = nl.link("left").unwrap().unwrap().index;
-    nl.set_up(left, true).unwrap();
-    let mut there = std::thread::scope(|s| {
-        s.spawn(|| {
-            other.enter().unwrap();
-            Rtnetlink::new().unwrap()
-        })
-        .join()
-        .unwrap()
-    });
-    let right = there.link("right").unwrap().unwrap().index;
-    there.set_up(right, true).unwrap();
+    let (left, mut there, right) = joined(&mut nl, &other);
     let pairs: [(IpAddr, IpAddr, u8); 2] = [
         ("fe80::1".parse().unwrap(), "fe80::2".parse().unwrap(), 64),
         ("10.64.0.1".parse().unwrap(), "10.64.0.2".parse().unwrap(), 32),
