@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+pub(crate) use mesh_sys::board::patience;
 use mesh_sys::board::{choose, is_real_board};
 use mesh_sys::watchdog::{self, Watchdog};
 

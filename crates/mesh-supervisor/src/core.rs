@@ -32,7 +32,7 @@ pub(crate) struct Policy {
     pub(crate) boot_patience: Duration,
     /// With no required service ready that long, a reset is the best that can happen.
     pub(crate) dead_patience: Duration,
-    /// In a slot on trial, not ready that long after the start hands over to the watchdog.
+    /// A new system that is not confirmed that long after the start is left to the watchdog. `None`: no new system runs.
     pub(crate) trial_patience: Option<Duration>,
     /// Between feeds of the watchdog.
     pub(crate) feed: Duration,
@@ -106,6 +106,8 @@ pub(crate) enum Input {
     Answered(usize),
     /// To [`Output::Probe`]: it can't be reached.
     Silent(usize),
+    /// Whether a new system that is not confirmed yet runs, and there is another to go back to: mesh-update's word.
+    Trial(bool),
     /// Somebody wants it ended and started again.
     Restart(usize),
     /// All services are to end, the last one of the table first.
@@ -208,6 +210,7 @@ pub(crate) struct Supervisor {
     said_ready: bool,
     said_not_ready: bool,
     starved: bool,
+    on_trial: bool,
     last_any_ready: Instant,
     next_feed: Instant,
     ending: bool,
@@ -227,6 +230,7 @@ impl Supervisor {
             missed: 0,
         };
         let mut new = Self {
+            on_trial: policy.trial_patience.is_some(),
             policy,
             services: members.into_iter().map(service).collect(),
             outputs: VecDeque::new(),
@@ -303,6 +307,7 @@ impl Supervisor {
             Input::Exited(i, how) => self.exited(now, i, how),
             Input::Answered(i) => self.answered(now, i),
             Input::Silent(i) => self.silent(now, i),
+            Input::Trial(on) => self.on_trial = on,
             Input::Restart(i) => self.restart(now, i),
             Input::End => self.ending = true,
         }
@@ -547,7 +552,8 @@ impl Supervisor {
     }
 
     /// A single broken service must not take the node down, so the watchdog goes hungry only when nothing
-    /// at all works, or when a slot on trial does not prove itself.
+    /// at all works, or when a new system was not confirmed in time: its health gate did not open, or there is no
+    /// mesh-update to say so.
     fn watchdog(&mut self, now: Instant) {
         let mut required = self.services.iter().filter(|s| s.member.required && s.member.wanted).peekable();
         if required.peek().is_none() || required.any(Service::ready) || self.ending {
@@ -557,12 +563,12 @@ impl Supervisor {
             return;
         }
         self.next_feed = now + self.policy.feed;
-        let trial_failed =
-            self.policy.trial_patience.is_some_and(|p| !self.said_ready && now >= self.started + p);
+        let patience = self.policy.trial_patience.filter(|_| self.on_trial && !self.ending);
+        let trial_failed = patience.is_some_and(|p| now >= self.started + p);
         let why = if now.saturating_since(self.last_any_ready) >= self.policy.dead_patience {
             Some("no service has worked for a long time")
         } else if trial_failed {
-            Some("the image on trial did not become ready in time")
+            Some("the new system was not confirmed in time")
         } else {
             None
         };

@@ -305,12 +305,27 @@ fn with_nothing_working_for_ten_minutes_it_is_not() {
 
 #[test]
 fn a_slot_on_trial_must_prove_itself() {
-    for (way, fed_to) in [(Way::Mute, 297_000), (Way::Answers(0), 597_000)] {
-        let policy = Policy { trial_patience: Some(Duration::from_secs(300)), ..Policy::default() };
-        let mut f = Fake::with(&[Way::Answers(0), way], policy, |_| ());
-        f.run_to(599_000);
-        assert_eq!(*f.times(|o| *o == Output::Feed).last().unwrap(), fed_to);
+    // What mesh-update says at 200 s: nothing, that the trial goes on, that it is over.
+    for (word, fed_to) in [(None, 297_000), (Some(true), 297_000), (Some(false), 597_000)] {
+        // That services run is not enough.
+        for way in [Way::Mute, Way::Answers(0)] {
+            let policy = Policy { trial_patience: Some(Duration::from_secs(300)), ..Policy::default() };
+            let mut f = Fake::with(&[Way::Answers(0), way], policy, |_| ());
+            f.run_to(200_000);
+            if let Some(on) = word {
+                f.input(Input::Trial(on));
+            }
+            f.run_to(599_000);
+            assert_eq!(*f.times(|o| *o == Output::Feed).last().unwrap(), fed_to, "{word:?}");
+            let starved = if fed_to < 300_000 { &[300_000][..] } else { &[] };
+            assert_eq!(f.times(|o| matches!(o, Output::Starve(_))), starved);
+        }
     }
+    // A confirmed system is never given up for it, whatever is unplugged later.
+    let mut f = Fake::new(&[Way::Answers(0), Way::Mute]);
+    f.input(Input::Trial(true));
+    f.run_to(2_000_000);
+    assert!(f.times(|o| matches!(o, Output::Starve(_))).is_empty());
 }
 
 #[test]
@@ -330,7 +345,7 @@ fn inputs_in_any_state_and_order_break_nothing() {
         for _ in 0..500 {
             let i = next(4) as usize;
             now += Duration::from_millis(next(5_000));
-            match next(8) {
+            match next(9) {
                 0 => core.handle_input(now, Input::Spawned(i)),
                 1 => core.handle_input(now, Input::SpawnFailed(i, String::new())),
                 2 => core.handle_input(now, Input::Exited(i, String::new())),
@@ -338,6 +353,7 @@ fn inputs_in_any_state_and_order_break_nothing() {
                 4 => core.handle_input(now, Input::Silent(i)),
                 5 => core.handle_input(now, Input::Restart(i)),
                 6 if next(50) == 0 => core.handle_input(now, Input::End),
+                7 => core.handle_input(now, Input::Trial(next(2) == 0)),
                 _ => core.handle_timeout(now),
             }
             let mut outputs = 0;

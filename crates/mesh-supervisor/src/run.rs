@@ -6,10 +6,12 @@ use std::path::Path;
 use mesh_ipc::supervisor::{SupervisorRequest, SupervisorResponse};
 use mesh_sys::control::{self, Server, ServerEvent};
 use mesh_sys::poll::{Event, Poller};
+use mesh_sys::process::{self, Machine};
 use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::watchdog::Watchdog;
 use mesh_sys::{clock, file};
 use mesh_types::{Duration, Instant};
+use update_core::{Slot, TRIAL_NOTE, TrialLine};
 
 use crate::board::{self, Light};
 use crate::complaints::Complaints;
@@ -208,6 +210,9 @@ impl Driver {
             }
             Output::Starve(why) => {
                 self.console.say(&format!("the watchdog is not fed any more: {why}. The node starts again."));
+                if self.dog.is_none() && self.options.system {
+                    let _ = process::ask_init(Machine::Reboot);
+                }
             }
             Output::Ended => self.ended = true,
         }
@@ -261,7 +266,10 @@ impl Driver {
                 None
             }
             _ => match service.take_answer(&self.poller, event) {
-                Some(Answer::Status(problems)) => {
+                Some(Answer::Status(problems, trial)) => {
+                    if let Some(on) = trial {
+                        self.core.handle_input(now, Input::Trial(on));
+                    }
                     let name = &service.entry.name;
                     for text in self.complaints.news(i, problems, &self.problems) {
                         self.console.say(&format!("{name}: {text}"));
@@ -326,10 +334,23 @@ fn share_socket(options: &Options) {
 fn policy(options: &Options) -> Policy {
     let mut policy = Policy::default();
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    if options.system && mesh_sys::board::argument(&cmdline, "p2pmesh.trial") == Some("1") {
-        policy.trial_patience = Some(Duration::from_secs(300));
+    let note = file::read_limited(&options.state_dir.join(TRIAL_NOTE), 8192).unwrap_or_default();
+    if options.system && is_trial(&String::from_utf8_lossy(&note), &cmdline) {
+        log::info!("a new system runs for the first time, or was not confirmed so far");
+        // mesh-update gives up first, if it can.
+        let patience = board::patience(&cmdline);
+        policy.trial_patience = Some(patience + patience.divided_by(10));
     }
     if options.quick { policy.quick() } else { policy }
+}
+
+/// Whether the note is about the system that runs.
+fn is_trial(note: &str, cmdline: &str) -> bool {
+    let told = |name| mesh_sys::board::argument(cmdline, name);
+    TrialLine::parse(note).is_some_and(|t| {
+        told("p2pmesh.version") == Some(t.version)
+            && told("p2pmesh.slot").and_then(Slot::from_name) == Some(t.slot)
+    })
 }
 
 fn member(entry: &table::Entry) -> Member {
@@ -357,4 +378,25 @@ fn load_table(options: &Options, problems: &mut Vec<String>) -> Vec<Running> {
     }
     let token = |i: usize| FIRST_SERVICE + i as u64 * TOKENS;
     entries.into_iter().enumerate().map(|(i, e)| Running::new(e, options, token(i))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_about_another_system_is_no_trial() {
+        let cmdline = "quiet p2pmesh.slot=B p2pmesh.part=1234-03 p2pmesh.version=1.2+g3 p2pmesh.root=ab";
+        for (note, want) in [
+            ("B 1.2+g3\n", true),
+            ("B 1.2+g3 neighbour\nmesh-router: it is not running\n", true),
+            ("A 1.2+g3\n", false),
+            ("B 1.3\n", false),
+            ("", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(is_trial(note, cmdline), want, "{note:?}");
+        }
+        assert!(!is_trial("B 1.2+g3\n", "quiet"));
+    }
 }

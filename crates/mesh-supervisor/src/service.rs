@@ -17,6 +17,8 @@ use crate::table::Entry;
 
 /// Tokens of one service: its end, its output, its control socket.
 pub(crate) const TOKENS: u64 = 3;
+/// The counter of mesh-update's status.
+const TRIAL: &str = "trial";
 /// Programs without a path are searched here.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -26,8 +28,8 @@ type Question = Watcher<SupervisorRequest, SupervisorResponse>;
 /// What came after a question.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// It is well, but for these problems.
-    Status(Vec<String>),
+    /// It is well, but for these problems. mesh-update tells whether a new system is on trial.
+    Status(Vec<String>, Option<bool>),
     /// It closed its socket.
     HungUp,
 }
@@ -199,7 +201,10 @@ impl Running {
     pub(crate) fn take_answer(&mut self, poller: &Poller, event: Event) -> Option<Answer> {
         match self.question.as_mut()?.handle(poller, event) {
             Ok(answers) => answers.into_iter().find_map(|a| match a {
-                Response::Status(status) => Some(Answer::Status(status.problems)),
+                Response::Status(status) => {
+                    let trial = status.counters.iter().find(|(name, _)| name == TRIAL);
+                    Some(Answer::Status(status.problems, trial.map(|(_, n)| *n > 0)))
+                }
                 _ => None,
             }),
             Err(_) => {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use mesh_types::Duration;
+
 use crate::watchdog::Offer;
 
 /// A kernel command-line argument's value; an argument without one has the value "".
@@ -11,6 +13,13 @@ pub fn argument<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
         Some((n, value)) => (n == name).then_some(value),
         None => (word == name).then_some(""),
     })
+}
+
+/// For how long a new system may fail to prove good before the node starts again: ten minutes, or what the
+/// command-line argument `p2pmesh.patience` says in seconds.
+pub fn patience(cmdline: &str) -> Duration {
+    let told = argument(cmdline, "p2pmesh.patience").and_then(|t| t.parse().ok());
+    Duration::from_secs(told.filter(|s| *s > 0).unwrap_or(600))
 }
 
 /// True on a real Raspberry Pi. Its boot firmware writes the board's revision into the device tree
@@ -58,6 +67,18 @@ mod tests {
             assert_eq!(choose(offers, real), want, "{offers:?} real={real}");
         }
         assert_eq!(choose(&[offer(0, "")], true), None, "a device that does not say what it is");
+    }
+
+    #[test]
+    fn patience_is_ten_minutes_unless_told() {
+        for (cmdline, want) in [
+            ("quiet", 600),
+            ("p2pmesh.patience=30", 30),
+            ("p2pmesh.patience=x", 600),
+            ("p2pmesh.patience=0", 600),
+        ] {
+            assert_eq!(patience(cmdline), Duration::from_secs(want));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use mesh_sys::file;
-use update_core::Slot;
+use update_core::{Slot, TrialLine};
 
 /// The longest note, in bytes.
 const MAX: u64 = 8192;
@@ -46,12 +46,9 @@ impl Notes {
     /// The trial that is under way or failed.
     pub(crate) fn trial(&self) -> Option<Trial> {
         let text = self.read("trial")?;
-        let mut lines = text.lines();
-        let (slot, version) = lines.next()?.split_once(' ')?;
-        let (version, neighbour) =
-            version.split_once(' ').map_or((version, false), |(v, word)| (v, word == "neighbour"));
-        let waited_for = lines.map(str::to_owned).collect();
-        Some(Trial { slot: Slot::from_name(slot)?, version: version.into(), neighbour, waited_for })
+        let TrialLine { slot, version, neighbour } = TrialLine::parse(&text)?;
+        let waited_for = text.lines().skip(1).map(str::to_owned).collect();
+        Some(Trial { slot, version: version.into(), neighbour, waited_for })
     }
 
     /// Keeps it; nothing is written if that is what is kept already.

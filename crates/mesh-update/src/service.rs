@@ -69,8 +69,8 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn from_args(args: &Args) -> Result<Self, String> {
-        let told = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        let told = told.split_whitespace().rev().find_map(|w| w.strip_prefix("p2pmesh.slot="));
+        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let told = cmdline.split_whitespace().rev().find_map(|w| w.strip_prefix("p2pmesh.slot="));
         let slot = match args.one("--slot").or(told) {
             None => None,
             Some(name) => {
@@ -79,8 +79,11 @@ impl Options {
         };
         let stable = args.one("--stable").map_or(Ok(10), str::parse);
         let stable = stable.map_err(|_| "--stable needs a number of seconds".to_owned())?;
-        let patience = args.one("--patience").map_or(Ok(600), str::parse);
-        let patience = patience.map_err(|_| "--patience needs a number of seconds".to_owned())?;
+        let patience = match args.one("--patience").map(str::parse) {
+            None => mesh_sys::board::patience(&cmdline),
+            Some(Ok(seconds)) => Duration::from_secs(seconds),
+            Some(Err(_)) => return Err("--patience needs a number of seconds".into()),
+        };
         let named = args.all("--gate");
         let services =
             if named.is_empty() { GATE.iter().map(|s| (*s).to_owned()).collect() } else { named.to_vec() };
@@ -92,7 +95,7 @@ impl Options {
             gate,
             policy: policy(&loaded.config, args.all("--board")),
             auto: loaded.config.update.auto,
-            patience: Duration::from_secs(patience),
+            patience,
             run_dir: args.run_dir.clone(),
             state_dir: args.state_dir.clone(),
         })
@@ -340,6 +343,13 @@ impl Service {
         } else if self.give_up_at.is_some_and(|at| now >= at) {
             self.give_up();
         }
+    }
+
+    /// A new system runs that is not confirmed yet, and there is one to go back to. The supervisor leaves the node to
+    /// its watchdog if that stays so.
+    fn on_trial(&self) -> bool {
+        let trial = |c: &Card| self.notes.trial().is_some_and(|t| t.slot == c.running());
+        self.card.as_ref().is_some_and(|c| !c.confirmed() && c.other_boots() && trial(c))
     }
 
     /// A new system did not prove good in time: the next boot is another try, or the old system.
@@ -651,6 +661,7 @@ impl Service {
             counters: vec![
                 ("slots".into(), if self.card.is_some() { 2 } else { 0 }),
                 ("confirmed".into(), confirmed.into()),
+                ("trial".into(), self.on_trial().into()),
             ],
         }
     }

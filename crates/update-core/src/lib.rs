@@ -31,6 +31,7 @@ mod refusal;
 mod reuse;
 mod sector;
 mod state;
+mod trial;
 
 pub use chunk::{Unpacker, cut, pack};
 pub use crc32::crc32;
@@ -46,6 +47,7 @@ pub use sector::{SECTOR, SectorError, Vars};
 pub use state::{
     BootState, COPY_LBA, Copies, Copy, CopyState, MAX_TRIES, Pick, RollbackError, Slot, pick, read_copies,
 };
+pub use trial::{TRIAL_NOTE, TrialLine};
 
 /// The MBR partition (from 1) that holds a slot.
 pub const fn partition_of(slot: Slot) -> usize {
