@@ -1,10 +1,11 @@
 //! Asking the services; every failure explained.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use mesh_ipc::store::{StoreRequest, StoreResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
 use mesh_sys::control::{Client, socket_path};
 use serde::Serialize;
@@ -14,6 +15,16 @@ use crate::failure::Failure;
 
 /// How long a service may take for an ordinary answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Content may have to be fetched over many hops before the first byte comes.
+const STORE_PATIENCE: Duration = Duration::from_secs(120);
+
+/// mesh-store as this program sees it.
+pub(crate) type Store = Service<StoreRequest, StoreResponse>;
+
+pub(crate) fn store(run_dir: &Path) -> Result<Store, Failure> {
+    Service::connect(run_dir, "mesh-store", STORE_PATIENCE)
+}
 
 /// A service as this program sees it.
 pub(crate) struct Service<Q, A> {
@@ -98,6 +109,24 @@ pub(crate) fn status(
 ) -> Result<ServiceStatus, Failure> {
     // The types of the service's own messages don't matter for this one.
     Service::<(), ()>::connect(run_dir, name, patience)?.status()
+}
+
+/// Reads `from` to its end, `most` bytes at a time; `bad` says what an error there means.
+pub(crate) fn read_in_parts(
+    from: &mut dyn Read,
+    most: usize,
+    bad: impl Fn(io::Error) -> Failure,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut part = vec![0; most];
+    loop {
+        match from.read(&mut part) {
+            Ok(0) => return Ok(()),
+            Ok(n) => take(part.get(..n).unwrap_or_default())?,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(bad(e)),
+        }
+    }
 }
 
 fn explain(run_dir: &Path, name: &str, e: &io::Error) -> Failure {

@@ -12,19 +12,11 @@ mod tab;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use mesh_ipc::store::{StoreRequest, StoreResponse};
-
-use crate::client::Service;
+use crate::client::{self, Store};
 use crate::failure::Failure;
 use crate::out::{Out, complain};
 use args::{Args, Flag};
-
-pub(crate) type Store = Service<StoreRequest, StoreResponse>;
-
-/// Content may have to be fetched over many hops before the first byte comes.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What every command gets.
 struct Context {
@@ -35,7 +27,7 @@ struct Context {
 
 impl Context {
     fn store(&self) -> Result<Store, Failure> {
-        Service::connect(&self.run_dir, "mesh-store", PATIENCE)
+        client::store(&self.run_dir)
     }
 }
 

@@ -1,13 +1,16 @@
 //! The command line of a node; also reached as `ipfs` (level 4).
 //!
 //! `cli` holds the one table of commands and flags, and what is made from it: parsing, help, man page and
-//! completions. `commands` holds one file per group of commands. Everything a command knows it asks the
+//! completions. `commands` holds one file per group of commands, `ipfs` those of the workshop; `adder` and `fetch` are what
+//! both do with files. Everything a command knows it asks the
 //! services for, over their control sockets.
 
+mod adder;
 mod cli;
 mod client;
 mod commands;
 mod failure;
+mod fetch;
 mod ipfs;
 mod json;
 mod out;

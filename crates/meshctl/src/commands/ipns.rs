@@ -3,17 +3,15 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
 
 use mesh_ipc::store::{StoreRequest, StoreResponse};
 
 use crate::cli::{Args, Context};
-use crate::client::Service;
+use crate::client;
 use crate::failure::Failure;
 use crate::json::object;
 use crate::out::Out;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// A little more than the largest record: the store says what is wrong with a longer one.
 const MAX_FILE: u64 = 10 * 1024 + 1;
 
@@ -27,8 +25,7 @@ pub(crate) fn ipns(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Fail
         Some(name) => name.to_owned(),
         None => name_of(path)?,
     };
-    let mut store: Service<StoreRequest, StoreResponse> =
-        Service::connect(&ctx.run_dir, "mesh-store", PATIENCE)?;
+    let mut store = client::store(&ctx.run_dir)?;
     let StoreResponse::Done = store.request(StoreRequest::IpnsPut { name: name.clone(), record })? else {
         return Err(store.odd());
     };

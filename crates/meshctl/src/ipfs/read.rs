@@ -1,16 +1,17 @@
 //! `ipfs cat`, `get`, `ls`, `refs`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use mesh_ipc::store::{Entry, EntryKind, StoreRequest, StoreResponse};
 
+use super::Context;
 use super::args::Flag;
 use super::tab::{columns, shown};
-use super::{Context, Store};
+use crate::client::Store;
 use crate::failure::Failure;
+use crate::fetch;
 use crate::progress::Progress;
 
 pub(super) const CAT_FLAGS: &[Flag] = &[
@@ -41,8 +42,6 @@ pub(super) const REFS_FLAGS: &[Flag] = &[
     Flag { name: "max-depth", short: "", value: Some("N"), help: "so many levels below at most, with -r" },
 ];
 
-/// Folders nest no deeper.
-const MAX_DEPTH: usize = 100;
 /// Links that wait to be followed while references are listed.
 const MAX_OPEN: usize = 200_000;
 
@@ -55,28 +54,9 @@ pub(super) fn cat(context: &mut Context) -> Result<(), Failure> {
     let mut progress = Progress::new(wanted, None);
     for path in paths {
         let request = StoreRequest::Cat { path, offset: offset.unwrap_or(0), length };
-        file(&mut store, request, &mut progress, &mut |bytes| context.out.bytes(bytes))?;
+        fetch::bytes(&mut store, request, &mut progress, &mut |bytes| context.out.bytes(bytes))?;
     }
     Ok(())
-}
-
-fn file(
-    store: &mut Store,
-    request: StoreRequest,
-    progress: &mut Progress,
-    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    store.send(request)?;
-    loop {
-        match store.receive()? {
-            StoreResponse::Data(bytes) => {
-                take(&bytes)?;
-                progress.more(bytes.len() as u64);
-            }
-            StoreResponse::Done => return Ok(()),
-            _ => return Err(store.odd()),
-        }
-    }
 }
 
 pub(super) fn get(context: &mut Context) -> Result<(), Failure> {
@@ -90,78 +70,14 @@ pub(super) fn get(context: &mut Context) -> Result<(), Failure> {
         target.push(name);
     }
     let mut store = context.store()?;
-    let answer = store.request(StoreRequest::Resolve { path: path.clone() })?;
-    let StoreResponse::Entries(entries) = answer else { return Err(store.odd()) };
-    let entry = entries.into_iter().next().ok_or_else(|| store.odd())?;
+    let entry = fetch::resolve(&mut store, path)?;
     context.out.line(&format!("Saving file(s) to {}", target.display()))?;
     context.out.flush()?;
     let whole = matches!(entry.kind, Some(EntryKind::File)).then_some(entry.size);
     let mut progress = Progress::new(context.args.switch("progress").unwrap_or(true), whole);
-    save(&mut store, &entry, &target, &mut progress, 0)
-}
-
-/// Saves an entry at `target`. What is there already is replaced if it is a file, and filled up if
-/// it is a folder.
-fn save(
-    store: &mut Store,
-    entry: &Entry,
-    target: &Path,
-    progress: &mut Progress,
-    depth: usize,
-) -> Result<(), Failure> {
-    let bad = |e: &std::io::Error| Failure::write(&target.display().to_string(), e);
-    match &entry.kind {
-        Some(EntryKind::Directory) => {
-            if depth >= MAX_DEPTH {
-                return Err(Failure::new(format!("{}: folders nest too deeply", target.display())));
-            }
-            let there = fs::symlink_metadata(target).is_ok_and(|m| m.is_dir());
-            if !there {
-                fs::create_dir(target).map_err(|e| bad(&e))?;
-            }
-            for child in list(store, &entry.cid)? {
-                // the names come from whoever made the content
-                let unsafe_name = matches!(child.name.as_str(), "" | "." | "..");
-                if unsafe_name || child.name.contains(['/', '\0']) {
-                    let why = format!("{} has an entry {:?}, which is no file name", entry.cid, child.name);
-                    return Err(Failure::new(why));
-                }
-                save(store, &child, &target.join(&child.name), progress, depth + 1)?;
-            }
-            Ok(())
-        }
-        Some(EntryKind::Symlink(to)) => std::os::unix::fs::symlink(to, target).map_err(|e| bad(&e)),
-        Some(EntryKind::File) => save_file(store, &entry.cid, target, progress),
-        None => Err(Failure::new(format!("{} can't be fetched: no node in reach has it", entry.cid))),
-    }
-}
-
-/// The file appears when it is whole; a link at its place is replaced, not followed.
-fn save_file(store: &mut Store, cid: &str, target: &Path, progress: &mut Progress) -> Result<(), Failure> {
-    let mut beside = target.as_os_str().to_owned();
-    beside.push(format!(".part{}", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let bad = |e: std::io::Error| Failure::write(&target.display().to_string(), &e);
-    let mut to = File::create_new(&beside).map_err(bad)?;
-    let request = StoreRequest::Cat { path: cid.to_owned(), offset: 0, length: None };
-    let result = file(store, request, progress, &mut |bytes| to.write_all(bytes).map_err(bad))
-        .and_then(|()| fs::rename(&beside, target).map_err(bad));
-    if result.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    result
-}
-
-fn list(store: &mut Store, path: &str) -> Result<Vec<Entry>, Failure> {
-    store.send(StoreRequest::Ls { path: path.to_owned() })?;
-    let mut entries = Vec::new();
-    loop {
-        match store.receive()? {
-            StoreResponse::Entries(more) => entries.extend(more),
-            StoreResponse::Done => return Ok(entries),
-            _ => return Err(store.odd()),
-        }
-    }
+    // by its path: that says more about where it may be
+    let entry = Entry { cid: path.clone(), ..entry };
+    fetch::save(&mut store, &entry, &target, true, &mut progress)
 }
 
 pub(super) fn ls(context: &mut Context) -> Result<(), Failure> {
@@ -175,7 +91,7 @@ pub(super) fn ls(context: &mut Context) -> Result<(), Failure> {
             let head = if sizes { vec!["Hash", "Size", "Name"] } else { vec!["Hash", "Name"] };
             rows.push(head.into_iter().map(str::to_owned).collect());
         }
-        for entry in list(&mut store, path)? {
+        for entry in fetch::list(&mut store, path)? {
             let (size, slash) = match entry.kind {
                 Some(EntryKind::Directory) => ("-".to_owned(), "/"),
                 _ => (entry.size.to_string(), ""),
@@ -247,10 +163,7 @@ fn walk(
     path: &str,
     (format, levels, unique): (&str, u64, bool),
 ) -> Result<(), Failure> {
-    let StoreResponse::Entries(root) = store.request(StoreRequest::Resolve { path: path.to_owned() })? else {
-        return Err(store.odd());
-    };
-    let root = root.into_iter().next().ok_or_else(|| store.odd())?.cid;
+    let root = fetch::resolve(store, path)?.cid;
     let mut seen = BTreeSet::new();
     let mut open = vec![(String::new(), root, 0)];
     while let Some((from, cid, level)) = open.pop() {
