@@ -119,6 +119,18 @@ pub const KEYS: &[Key] = &[
         set: update_auto,
     },
     Key {
+        name: "update.usb",
+        expects: "true or false, without quotes",
+        example: "update.usb = true",
+        set: update_usb,
+    },
+    Key {
+        name: "reset.gpio",
+        expects: "the number of a GPIO from 2 to 27, without quotes",
+        example: "reset.gpio = 26",
+        set: reset_gpio,
+    },
+    Key {
         name: "ssh.authorized_keys",
         expects: "a list of public keys as in an authorized_keys file",
         example: r#"ssh.authorized_keys = ["ssh-ed25519 AAAA… me"]"#,
@@ -344,14 +356,16 @@ fn ethernet_role(c: &mut Config, v: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn gateway_share(c: &mut Config, v: &Value) -> Result<(), String> {
+fn yes_or_no(v: &Value) -> Result<bool, String> {
     match v {
-        Value::Bool(b) => {
-            c.gateway.share = *b;
-            Ok(())
-        }
+        Value::Bool(b) => Ok(*b),
         other => Err(format!("the value is {}, not true or false", other.kind())),
     }
+}
+
+fn gateway_share(c: &mut Config, v: &Value) -> Result<(), String> {
+    c.gateway.share = yes_or_no(v)?;
+    Ok(())
 }
 
 fn store_quota(c: &mut Config, v: &Value) -> Result<(), String> {
@@ -443,6 +457,24 @@ fn update_auto(c: &mut Config, v: &Value) -> Result<(), String> {
     use UpdateAuto::{Notify, Off, Staged};
     c.update.auto = one_of(v, &[("off", Off), ("notify", Notify), ("staged", Staged)])?;
     Ok(())
+}
+
+fn update_usb(c: &mut Config, v: &Value) -> Result<(), String> {
+    c.update.usb = yes_or_no(v)?;
+    Ok(())
+}
+
+/// GPIO 0 and 1 belong to HATs' EEPROMs, 14 and 15 to the serial console; the header has no more than 27.
+fn reset_gpio(c: &mut Config, v: &Value) -> Result<(), String> {
+    match v {
+        Value::Integer(14 | 15) => Err("GPIO 14 and 15 are the serial console's".into()),
+        Value::Integer(n) => {
+            let pin = u8::try_from(*n).ok().filter(|n| (2..=27).contains(n));
+            c.reset.gpio = Some(pin.ok_or_else(|| format!("there is no GPIO {n} for that"))?);
+            Ok(())
+        }
+        other => Err(format!("the value is {}, not a number", other.kind())),
+    }
 }
 
 fn ssh_authorized_keys(c: &mut Config, v: &Value) -> Result<(), String> {

@@ -22,7 +22,7 @@ pub use keys::{KEYS, Key};
 pub use problem::Problem;
 pub use types::{
     Ap, Channel, Config, Console, Country, DEFAULT_AP_PASSWORD, DEFAULT_MESH_ID, Ethernet, EthernetRole,
-    Gateway, Mesh, Router, Secret, Ssh, Store, Update, UpdateAuto, Workshop,
+    Gateway, Mesh, Reset, Router, Secret, Ssh, Store, Update, UpdateAuto, Workshop,
 };
 
 /// Where the file is on a node.

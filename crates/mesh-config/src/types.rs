@@ -181,6 +181,15 @@ pub struct Update {
     pub threshold: Option<u8>,
     /// What to do about announced updates.
     pub auto: UpdateAuto,
+    /// Bundles on USB sticks are installed.
+    pub usb: bool,
+}
+
+/// `reset.*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reset {
+    /// A button between this GPIO and ground, held during the start, resets the node; 2–27.
+    pub gpio: Option<u8>,
 }
 
 /// `ssh.*`.
@@ -218,6 +227,8 @@ pub struct Config {
     pub store: Store,
     /// Updates.
     pub update: Update,
+    /// `reset.*`.
+    pub reset: Reset,
     /// SSH.
     pub ssh: Ssh,
     /// Serial console.
@@ -238,6 +249,7 @@ impl Default for Config {
             gateway: Gateway { share: true },
             store: Store::default(),
             update: Update::default(),
+            reset: Reset::default(),
             ssh: Ssh::default(),
             console: Console::default(),
             workshop: Workshop::default(),

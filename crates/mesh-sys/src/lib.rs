@@ -10,6 +10,7 @@ pub mod disk;
 pub mod dm;
 pub mod entropy;
 pub mod file;
+pub mod gpio;
 pub mod icmp6;
 pub mod identity;
 pub mod kmod;

@@ -91,6 +91,28 @@ pub fn make_read_only(target: &Path) -> io::Result<()> {
     Ok(mount_remount(target, MountFlags::RDONLY, "")?)
 }
 
+/// Does `work` while the file system that holds `folder` may be written, then writes all of it out. A file system that
+/// is mounted read-only becomes so again; `folder` must then be where it is mounted.
+///
+/// # Errors
+/// `work`'s; what mount(2) and syncfs(2) say.
+pub fn while_writable<T>(folder: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let was = rustix::fs::statvfs(folder)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    // A remount sets all flags anew.
+    if was {
+        mount_remount(folder, Options::DATA.flags(), "")?;
+    }
+    let result = work().and_then(|done| {
+        rustix::fs::syncfs(std::fs::File::open(folder)?)?;
+        Ok(done)
+    });
+    if was {
+        let again = Options { read_only: true, ..Options::DATA };
+        mount_remount(folder, again.flags(), "")?;
+    }
+    result
+}
+
 /// Moves the mount on `from` to `to`.
 ///
 /// # Errors

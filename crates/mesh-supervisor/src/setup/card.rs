@@ -19,8 +19,13 @@ const MAX_LOST: usize = 10_000;
 /// Of a file that is saved from a lost file system.
 const MAX_RESCUED: u64 = 64 * 1024;
 /// Files below the state directory that can't be replaced.
-const RESCUED: [&str; 4] =
-    [identity::FILE_NAME, "p2pmesh.toml", "ssh/dropbear_ed25519_host_key", "mesh-update/state"];
+const RESCUED: [&str; 5] = [
+    identity::FILE_NAME,
+    "p2pmesh.toml",
+    "ssh/dropbear_ed25519_host_key",
+    "mesh-update/floor",
+    "mesh-update/trial",
+];
 
 /// The disk the node was started from, with its data partition.
 #[derive(Debug)]
@@ -173,6 +178,14 @@ impl Machine for Card {
         Ok(disk::free(&self.target)?.0)
     }
 
+    fn note(&mut self, name: &str) -> Option<String> {
+        note(&self.target, name)
+    }
+
+    fn set_note(&mut self, name: &str, text: Option<&str>) -> io::Result<()> {
+        set_note(&self.target, name, text)
+    }
+
     fn say(&mut self, text: &str) {
         self.console.say(text);
     }
@@ -181,6 +194,23 @@ impl Machine for Card {
 /// `/p2pmesh` of the data partition is the state directory.
 fn state_dir(target: &Path) -> PathBuf {
     target.join("p2pmesh")
+}
+
+/// A note at the top of the file system.
+pub(crate) fn note(target: &Path, name: &str) -> Option<String> {
+    String::from_utf8(mesh_sys::file::read_limited(&target.join(name), 4096).ok()?).ok()
+}
+
+/// Writes or removes a note, and waits until that is on the card.
+pub(crate) fn set_note(target: &Path, name: &str, text: Option<&str>) -> io::Result<()> {
+    let path = target.join(name);
+    match text {
+        Some(text) => mesh_sys::file::write_atomic(&path, text.as_bytes(), 0o600),
+        None => {
+            fs::remove_file(path)?;
+            File::open(target)?.sync_all()
+        }
+    }
 }
 
 /// The files that can't be replaced, with their names below the state directory.

@@ -63,6 +63,10 @@ pub(crate) trait Machine {
     fn has_identity(&mut self) -> bool;
     /// Free bytes of the mounted file system.
     fn free(&mut self) -> io::Result<u64>;
+    /// A note at the top of the mounted file system.
+    fn note(&mut self, name: &str) -> Option<String>;
+    /// Writes or removes one, and waits until that is on the card.
+    fn set_note(&mut self, name: &str, text: Option<&str>) -> io::Result<()>;
     /// Tells the person at the console.
     fn say(&mut self, text: &str);
 }
@@ -83,6 +87,31 @@ pub(crate) fn prepare(machine: &mut dyn Machine) -> Outcome {
     if let Err(why) = &result {
         problems.push(format!(
             "no data partition: {why}. What this node learns and stores now is lost when it goes off."
+        ));
+    }
+    for problem in &problems {
+        machine.say(problem);
+    }
+    Outcome { mounted: result.is_ok(), problems }
+}
+
+/// Makes the data partition anew, whatever is on it; of its files only `kept` stay (as far as they can be read).
+/// `before` is how [`prepare`] ended: where that found no partition at all, nothing can be made.
+pub(crate) fn make_anew(machine: &mut dyn Machine, before: Outcome, kept: &[&str]) -> Outcome {
+    if before.mounted
+        && let Err(e) = machine.unmount()
+    {
+        let mut outcome = before;
+        outcome.problems.push(format!("the data partition can't be unmounted: {e}; the node was not reset"));
+        return outcome;
+    }
+    let mut problems = Vec::new();
+    let mut files = machine.rescue();
+    files.retain(|(name, _)| kept.contains(&name.as_str()));
+    let result = Preparation { machine, problems: &mut problems }.anew(&files);
+    if let Err(why) = &result {
+        problems.push(format!(
+            "no data partition after the factory reset: {why}. What this node learns and stores now is lost when it goes off."
         ));
     }
     for problem in &problems {
@@ -137,6 +166,12 @@ impl Preparation<'_> {
             Err(e) => self.problems.push(format!("the data partition's free space is unknown: {e}")),
         }
         Ok(())
+    }
+
+    /// A new file system, with these files.
+    fn anew(mut self, files: &[(String, Vec<u8>)]) -> Result<(), String> {
+        self.partition()?;
+        self.make_new(files).map(drop)
     }
 
     /// The table is right and the kernel knows it.

@@ -7,12 +7,15 @@ mod data;
 mod ext4;
 mod mbr;
 mod node;
+mod reset;
+#[cfg(test)]
+mod reset_tests;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use mesh_sys::mount::{self, Options as Mount};
@@ -31,6 +34,8 @@ const BOOT: &str = "/boot";
 /// What the card's two file systems need. The kernel would run one modprobe after the other for them, which takes
 /// a third of a second.
 const CARD_MODULES: [&str; 4] = ["vfat", "nls_cp437", "nls_ascii", "ext4"];
+/// At most that many files of a service are looked at for their owner.
+const MAX_SAVED: usize = 100;
 /// Memory in place of a data partition.
 const NO_DATA_SIZE: &str = "size=25%,mode=0755";
 
@@ -50,7 +55,7 @@ pub(crate) fn setup(options: &Options) -> Result<(), String> {
     let meanwhile = options.system.then(Meanwhile::start);
     folder(&options.log_dir(), 0o750, group).map_err(|e| format!("{}: {e}", options.log_dir().display()))?;
     if options.system {
-        card(console, group, &mut found);
+        card(options, console, group, &mut found);
     }
     state(options, group, &mut found);
     if options.system {
@@ -139,7 +144,7 @@ fn kernel_file_systems(found: &mut Vec<String>) {
 }
 
 /// The FAT and the data partition.
-fn card(console: Console, group: Option<u32>, found: &mut Vec<String>) {
+fn card(options: &Options, console: Console, group: Option<u32>, found: &mut Vec<String>) {
     let modules = kmod::folder();
     for name in CARD_MODULES {
         if let Err(e) = kmod::load_by_name(&modules, name) {
@@ -167,7 +172,12 @@ fn card(console: Console, group: Option<u32>, found: &mut Vec<String>) {
     let outcome = match disk {
         Some(disk) if !mounted(Path::new(DATA)) => {
             node::share_disk(&disk, found);
-            data::prepare(&mut card::Card::new(disk, DATA.into(), console))
+            let wish = wish(options, console, found);
+            reset::prepare(
+                &mut card::Card::new(disk, DATA.into(), console),
+                &wish,
+                &mut reset::Files(BOOT.into()),
+            )
         }
         _ => data::Outcome { mounted: mounted(Path::new(DATA)), problems: Vec::new() },
     };
@@ -179,6 +189,20 @@ fn card(console: Console, group: Option<u32>, found: &mut Vec<String>) {
             found.push(e);
         }
     }
+}
+
+/// Whether somebody wants the node to be as it was when it was new.
+fn wish(options: &Options, console: Console, found: &mut Vec<String>) -> reset::Wish {
+    if let Some(stamp) = reset::Files(BOOT.into()).find() {
+        return reset::Wish::File(stamp);
+    }
+    let Some(gpio) = mesh_config::load(&options.config).config.reset.gpio else { return reset::Wish::None };
+    match reset::held(gpio, console) {
+        Ok(true) => return reset::Wish::Button(gpio),
+        Ok(false) => {}
+        Err(why) => found.push(why),
+    }
+    reset::Wish::None
 }
 
 /// The state directory: identity, a folder for each service, kept logs.
@@ -195,6 +219,13 @@ fn state(options: &Options, group: Option<u32>, found: &mut Vec<String>) {
         note(&path, folder(&path, 0o750, group));
         if let (true, Ok(c)) = (process::is_root(), accounts::lookup(&options.etc, &user)) {
             note(&path, chown(&path, Some(c.uid), group));
+            // What was saved from a lost or reset partition was put back by root.
+            for file in fs::read_dir(&path).into_iter().flatten().flatten().take(MAX_SAVED) {
+                let saved = file.metadata().is_ok_and(|m| m.is_file() && m.uid() != c.uid);
+                if saved {
+                    note(&file.path(), std::os::unix::fs::lchown(file.path(), Some(c.uid), group));
+                }
+            }
         }
     }
     let kept = options.kept_logs();

@@ -107,7 +107,16 @@ pub(super) fn identity(options: &Options, group: Option<u32>, found: &mut Vec<St
         }
     }
     match result {
-        Ok(id) => log::info!("this node is {}", id.node_id()),
+        Ok(id) => {
+            log::info!("this node is {}", id.node_id());
+            // One that was saved from a lost partition was put back by root, and services read it, too.
+            let path = state.join(identity::FILE_NAME);
+            if let Some(gid) = group
+                && let Err(e) = std::os::unix::fs::chown(&path, Some(0), Some(gid))
+            {
+                found.push(format!("{}: {e}", path.display()));
+            }
+        }
         Err(e) => found.push(e.to_string()),
     }
 }

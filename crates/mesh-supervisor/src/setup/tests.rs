@@ -1,10 +1,12 @@
 //! The data partition, with the real e2fsprogs on files in place of a card, and power cuts at every step.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use mesh_sys::{identity, mount, process};
@@ -14,12 +16,12 @@ use super::data::{Check, Depth, Machine, Outcome, prepare};
 use super::mbr::{self, Part, SECTOR};
 
 const MIB: u64 = 1 << 20;
-const IDENTITY: &[u8] = b"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
+pub(super) const IDENTITY: &[u8] = b"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
 /// First byte of the data partition on the test's card.
 const START: u64 = 4 * MIB;
 
 /// What the host lacks for these tests, if anything.
-fn missing() -> Option<&'static str> {
+pub(super) fn missing() -> Option<&'static str> {
     static ANSWER: OnceLock<Option<&'static str>> = OnceLock::new();
     *ANSWER.get_or_init(look_for_missing)
 }
@@ -51,20 +53,29 @@ macro_rules! needs_tools {
 }
 
 /// A card in a folder: `disk` holds the table, `data` the data partition as long as the kernel was told.
-struct FileCard {
+pub(super) struct FileCard {
     dir: PathBuf,
     card_mib: u64,
     /// The power goes at this operation (counted from 1), after that part of it (of 256) was done.
-    cut: Option<(u32, u8)>,
-    operations: u32,
-    said: Vec<String>,
+    pub(super) cut: Option<(u32, u8)>,
+    pub(super) operations: u32,
+    pub(super) said: Vec<String>,
+    /// The power is gone; for what else is on the card.
+    pub(super) off: Rc<Cell<bool>>,
 }
 
 impl FileCard {
     fn new(dir: &Path, card_mib: u64) -> Self {
         let _ = fs::remove_dir_all(dir);
         fs::create_dir_all(dir.join("mnt")).unwrap();
-        let card = Self { dir: dir.into(), card_mib, cut: None, operations: 0, said: Vec::new() };
+        let card = Self {
+            dir: dir.into(),
+            card_mib,
+            cut: None,
+            operations: 0,
+            said: Vec::new(),
+            off: Rc::default(),
+        };
         let sectors = |mib: u32| mib * 2048;
         let table = mbr::tests::table([
             (0x0c, sectors(1), sectors(1)),
@@ -80,15 +91,15 @@ impl FileCard {
     fn disk(&self) -> PathBuf {
         self.dir.join("disk")
     }
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
-    fn mnt(&self) -> PathBuf {
+    pub(super) fn mnt(&self) -> PathBuf {
         self.dir.join("mnt")
     }
 
     /// Runs the preparation, with a power cut in it or to its end.
-    fn boot(&mut self, cut: Option<(u32, u8)>) -> Outcome {
+    pub(super) fn boot(&mut self, cut: Option<(u32, u8)>) -> Outcome {
         (self.cut, self.operations) = (cut, 0);
         let outcome = prepare(self);
         self.cut = None;
@@ -109,7 +120,7 @@ impl FileCard {
     }
 
     /// The data file as the card would be found after a cut at this very moment.
-    fn snapshot(&self) {
+    pub(super) fn snapshot(&self) {
         let cut = self.dir.join("cut");
         run("cp", &["--sparse=always", &self.data().to_string_lossy(), &cut.to_string_lossy()]);
         let _ = self.leave();
@@ -117,13 +128,15 @@ impl FileCard {
     }
 
     /// Counts an operation that changes the card; `None`: the power is gone before it.
-    fn power(&mut self) -> Option<Option<u8>> {
+    pub(super) fn power(&mut self) -> Option<Option<u8>> {
         self.operations += 1;
-        match self.cut {
+        let left = match self.cut {
             Some((at, _)) if self.operations > at => None,
             Some((at, part)) if self.operations == at => Some(Some(part)),
             _ => Some(None),
-        }
+        };
+        self.off.set(left != Some(None));
+        left
     }
 
     fn overwrite(&self, offset: u64, bytes: &[u8]) {
@@ -131,7 +144,7 @@ impl FileCard {
         file.write_all_at(bytes, offset).unwrap();
     }
 
-    fn put(&self, name: &str, content: &[u8]) {
+    pub(super) fn put(&self, name: &str, content: &[u8]) {
         let path = self.mnt().join("p2pmesh").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut file = File::create(path).unwrap();
@@ -139,7 +152,7 @@ impl FileCard {
         file.sync_all().unwrap();
     }
 
-    fn get(&self, name: &str) -> Option<Vec<u8>> {
+    pub(super) fn get(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.mnt().join("p2pmesh").join(name)).ok()
     }
 
@@ -279,6 +292,15 @@ impl Machine for FileCard {
     fn free(&mut self) -> io::Result<u64> {
         Ok(mesh_sys::disk::free(&self.mnt())?.0)
     }
+    fn note(&mut self, name: &str) -> Option<String> {
+        card::note(&self.mnt(), name)
+    }
+    fn set_note(&mut self, name: &str, text: Option<&str>) -> io::Result<()> {
+        if self.power().is_none() {
+            return gone();
+        }
+        card::set_note(&self.mnt(), name, text)
+    }
     fn say(&mut self, text: &str) {
         self.said.push(text.into());
     }
@@ -309,7 +331,7 @@ fn dir(name: &str) -> PathBuf {
 }
 
 /// A card that has been in use, unmounted.
-fn used(name: &str, card_mib: u64) -> FileCard {
+pub(super) fn used(name: &str, card_mib: u64) -> FileCard {
     let mut card = FileCard::new(&dir(name), card_mib);
     assert_eq!(card.boot(None), Outcome { mounted: true, problems: vec![] });
     card.put(identity::FILE_NAME, IDENTITY);

@@ -12,7 +12,7 @@ pub(crate) use help::{help, man};
 pub(crate) use parse::{Parsed, parse};
 
 use crate::commands::{
-    counters, decode, help as help_command, info, ipns, logs, mesh, store, support, update,
+    counters, decode, help as help_command, info, ipns, logs, mesh, reset, store, support, update,
 };
 use crate::failure::Failure;
 use crate::out::Out;
@@ -359,6 +359,19 @@ pub(crate) const COMMANDS: &[Command] = &[
                   another node.",
         flags: &[],
         run: update::update,
+    },
+    Command {
+        name: "factory-reset",
+        usage: "[--yes]",
+        operands: NOTHING,
+        words: &[],
+        about: "make this node as it was when it was new",
+        details: "Removes identity, content and logs, and starts the node again; it gets a new identity, with new addresses. \
+                  What stays: the systems in both slots and p2pmesh.toml on the card. Asks first. An empty file named \
+                  factory-reset on the card's FAT partition does the same at the next start, and so does a button \
+                  (reset.gpio in p2pmesh.toml).",
+        flags: &[switch("--yes", "don't ask")],
+        run: reset::factory_reset,
     },
     Command {
         name: "logs",

@@ -7,6 +7,7 @@ pub(crate) mod info;
 pub(crate) mod ipns;
 pub(crate) mod logs;
 pub(crate) mod mesh;
+pub(crate) mod reset;
 pub(crate) mod store;
 pub(crate) mod support;
 pub(crate) mod update;
