@@ -119,6 +119,8 @@ pub enum CarItem {
     Roots(Vec<Cid>),
     /// A block, verified.
     Block(Block),
+    /// A block that can't be verified, for its CID names a hash function not known here. Its bytes are dropped.
+    Unverifiable(Cid),
 }
 
 enum State {
@@ -255,10 +257,13 @@ impl CarReader {
                 if *left > 0 {
                     return Ok(None);
                 }
-                cid.verify(data).map_err(CarErrorKind::BadBlock)?;
-                let block = Block { cid: cid.clone(), data: core::mem::take(data) };
+                let item = match cid.verify(data) {
+                    Ok(()) => CarItem::Block(Block { cid: cid.clone(), data: core::mem::take(data) }),
+                    Err(VerifyError::UnsupportedHash(_)) => CarItem::Unverifiable(cid.clone()),
+                    Err(e) => return Err(CarErrorKind::BadBlock(e)),
+                };
                 self.state = State::Length(Vec::new());
-                Ok(Some(CarItem::Block(block)))
+                Ok(Some(item))
             }
             State::Failed(error) => Err(error.kind),
         }

@@ -44,7 +44,10 @@ fn signed(bytes: &[u8], key: &SigningKey) -> Option<Vec<u8>> {
     let table = rest.get(..manifest.chunks() as usize * ENTRY)?;
     manifest.table = Sha256::digest(table).into();
     let manifest = manifest.encode();
-    let signature = Signature { key: key.verifying_key().to_bytes(), signature: key.sign(&signed_message(&manifest)).to_bytes() };
+    let signature = Signature {
+        key: key.verifying_key().to_bytes(),
+        signature: key.sign(&signed_message(&manifest)).to_bytes(),
+    };
     let mut out = Prefix { manifest: manifest.len(), signatures: 1 }.encode().to_vec();
     out.extend(manifest);
     out.extend(signature.encode());
@@ -65,7 +68,10 @@ fuzz_target!(|bytes: &[u8]| {
             slot: 0,
         },
         running: Slot::A,
-        partitions: [Partition { start: 0x5000, sectors: 0x400 }, Partition { start: 0x5400, sectors: 0x400 }],
+        partitions: [
+            Partition { start: 0x5000, sectors: 0x400 },
+            Partition { start: 0x5400, sectors: 0x400 },
+        ],
         total: bytes.len().is_multiple_of(2).then_some(bundle.len() as u64),
         check_only: bytes.len().is_multiple_of(3),
         reuse: bytes.len().is_multiple_of(5),

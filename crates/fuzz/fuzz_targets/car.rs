@@ -1,5 +1,6 @@
 //! CARs in pieces: the same items and the same error whatever the pieces; what is read is written again.
 #![no_main]
+use content_id::VerifyError;
 use content_id::car::{CarError, CarItem, CarReader, frame, header};
 use libfuzzer_sys::fuzz_target;
 
@@ -14,6 +15,9 @@ fn read(file: &[u8], piece: usize) -> (Vec<u8>, Result<(), CarError>) {
                     assert_eq!(block.cid.verify(&block.data), Ok(()));
                     again.extend(frame(&block.cid, block.data.len()));
                     again.extend(block.data);
+                }
+                Ok(Some(CarItem::Unverifiable(cid))) => {
+                    assert!(matches!(cid.verify(&[]), Err(VerifyError::UnsupportedHash(_))));
                 }
                 Ok(None) => break,
                 Err(error) => return (again, Err(error)),

@@ -30,7 +30,9 @@ fuzz_target!(|bytes: &[u8]| {
         let reply = server.poll_output();
         assert!(server.poll_output().is_none());
         if let Some(reply) = reply {
-            assert!(reply.to.port() == CLIENT_PORT && reply.payload.len() >= 300 && reply.payload.len() < 576);
+            assert!(
+                reply.to.port() == CLIENT_PORT && reply.payload.len() >= 300 && reply.payload.len() < 576
+            );
         }
         let leases: Vec<_> = server.leases().collect();
         assert!(leases.iter().all(|(ip, _)| POOL.0 <= *ip && *ip <= POOL.1));

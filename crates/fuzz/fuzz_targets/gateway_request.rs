@@ -23,7 +23,11 @@ fuzz_target!(|bytes: &[u8]| {
     let hosts = subdomain::Hosts { isolated: vec!["localhost".into()], own: "bloor.local".into() };
     let _ = hosts.place(first);
     if let Ok(path) = target::ContentPath::from_url(first) {
-        assert!(path.segments.iter().all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('/')));
+        assert!(
+            path.segments
+                .iter()
+                .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('/'))
+        );
         if let Ok(rules) = redirects::Redirects::parse(rest.as_bytes())
             && let Some(answer) = rules.find(&path.segments)
         {

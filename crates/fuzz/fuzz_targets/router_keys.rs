@@ -21,7 +21,10 @@ fn address(group: u16, n: u8) -> IpAddr {
 fn drain(router: &mut Router) {
     while let Some(output) = router.poll_output() {
         if let Output::Transmit { bytes, .. } = output {
-            assert!(Packet::parse(&bytes).is_ok_and(|p| p.messages.iter().all(|m| m.tlvs.iter().any(|t| t.kind == 5))));
+            assert!(
+                Packet::parse(&bytes)
+                    .is_ok_and(|p| p.messages.iter().all(|m| m.tlvs.iter().any(|t| t.kind == 5)))
+            );
         }
     }
 }

@@ -91,7 +91,8 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
             5 => {
-                let down = Extent::Down { bytes: u64::from(argument) << 12, blocks: usize::from(argument) / 2 };
+                let down =
+                    Extent::Down { bytes: u64::from(argument) << 12, blocks: usize::from(argument) / 2 };
                 let due = || store.collection_due(argument & 8 != 0);
                 let extent = [Some(Extent::All), Some(Extent::Compact), Some(down)];
                 let Some(extent) = extent.get(usize::from(argument % 4)).copied().unwrap_or_else(due) else {

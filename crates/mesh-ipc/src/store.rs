@@ -222,6 +222,8 @@ pub enum StoreResponse {
         blocks: u64,
         /// Their bytes.
         bytes: u64,
+        /// Further blocks, which are not stored: they can't be verified here.
+        left_out: u64,
     },
     /// Entries of catalogues.
     Catalog(Vec<Published>),

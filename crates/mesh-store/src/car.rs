@@ -16,6 +16,8 @@ use crate::storage::Protection;
 const BATCH: usize = 1024 * 1024;
 /// Roots that may be pinned.
 const MAX_ROOTS: usize = 1024;
+/// Blocks that can't be verified and are left out.
+const MAX_LEFT_OUT: usize = 1024;
 
 /// All blocks of a DAG, each once, parents before children in the order of their links.
 pub(crate) struct Export {
@@ -55,6 +57,7 @@ pub(crate) struct Import {
     pin: bool,
     reader: CarReader,
     roots: Vec<Cid>,
+    left_out: BTreeSet<Cid>,
     batch: Vec<Block>,
     waiting: usize,
     blocks: u64,
@@ -69,6 +72,7 @@ impl Import {
             pin,
             reader: CarReader::new(),
             roots: Vec::new(),
+            left_out: BTreeSet::new(),
             batch: Vec::new(),
             waiting: 0,
             blocks: 0,
@@ -93,6 +97,12 @@ impl Import {
                         self.flush().await?;
                     }
                 }
+                CarItem::Unverifiable(cid) if self.left_out.len() < MAX_LEFT_OUT => {
+                    self.left_out.insert(cid);
+                }
+                CarItem::Unverifiable(_) => {
+                    return Err(format!("more than {MAX_LEFT_OUT} blocks that can't be verified here"));
+                }
             }
         }
         Ok(())
@@ -104,22 +114,37 @@ impl Import {
     }
 
     /// Ends it: all is stored, pinned and on the medium when this returns. What the file lacks of its
-    /// roots' DAGs is fetched if they are pinned.
+    /// roots' DAGs is fetched if they are pinned, but for the blocks that can't be verified. Where a root
+    /// can't be pinned the blocks are kept all the same.
     pub(crate) async fn end(mut self) -> Result<StoreResponse, String> {
         self.reader.finish().map_err(|e| e.to_string())?;
         self.flush().await?;
-        if self.pin {
-            for root in &self.roots {
-                self.node.fetch_all(root).await.map_err(|e| e.to_string())?;
-            }
-            let roots = self.roots.clone();
-            let pin = move |store: &mut store_core::Store<_>| {
-                roots.iter().try_for_each(|cid| store.pin(cid, Pin::Recursive))
-            };
-            self.node.storage.call(pin).await.and_then(|done| done).map_err(|e: StoreError| e.to_string())?;
-        }
         self.node.storage.commit().await.map_err(|e| e.to_string())?;
-        let roots = self.roots.iter().map(Cid::to_string).collect();
-        Ok(StoreResponse::Imported { roots, blocks: self.blocks, bytes: self.bytes })
+        if self.pin {
+            self.pin_roots().await.map_err(|e| {
+                format!(
+                    "{e}; the {} blocks of the file are stored, but its roots are not pinned",
+                    self.blocks
+                )
+            })?;
+        }
+        Ok(StoreResponse::Imported {
+            roots: self.roots.iter().map(Cid::to_string).collect(),
+            blocks: self.blocks,
+            bytes: self.bytes,
+            left_out: self.left_out.len() as u64,
+        })
+    }
+
+    async fn pin_roots(&self) -> Result<(), String> {
+        for root in &self.roots {
+            self.node.fetch_all_but(root, self.left_out.clone()).await.map_err(|e| e.to_string())?;
+        }
+        let roots = self.roots.clone();
+        let pin = move |store: &mut store_core::Store<_>| {
+            roots.iter().try_for_each(|cid| store.pin(cid, Pin::Recursive))
+        };
+        self.node.storage.call(pin).await.and_then(|done| done).map_err(|e: StoreError| e.to_string())?;
+        self.node.storage.commit().await.map_err(|e| e.to_string())
     }
 }

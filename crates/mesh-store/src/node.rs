@@ -262,8 +262,17 @@ impl Node {
 
     /// Makes sure that a block and all below it are held here; the bytes of them all.
     pub(crate) async fn fetch_all(self: &Arc<Self>, root: &Cid) -> Result<u64, NodeError> {
+        self.fetch_all_but(root, BTreeSet::new()).await
+    }
+
+    /// As [`Node::fetch_all`], without these blocks and what only they lead to.
+    pub(crate) async fn fetch_all_but(
+        self: &Arc<Self>,
+        root: &Cid,
+        mut seen: BTreeSet<Cid>,
+    ) -> Result<u64, NodeError> {
         let mut bytes = 0;
-        let mut seen = BTreeSet::from([root.clone()]);
+        seen.insert(root.clone());
         let mut open = vec![root.clone()];
         let mut coming = JoinSet::new();
         loop {

@@ -1,5 +1,8 @@
 //! CAR files, the node's own catalogue, and files that come from several nodes.
 
+use content_id::dagpb::{Link, encode};
+use content_id::unixfs::{Data, Kind};
+use content_id::{Cid, Codec, Version, car};
 use mesh_ipc::store::{Published, StoreRequest, StoreResponse};
 use mesh_ipc::{Request, Response};
 
@@ -19,16 +22,65 @@ fn export(store: &Store, path: &str) -> Vec<u8> {
 }
 
 fn import(store: &Store, car: &[u8]) -> Result<(Vec<String>, u64), String> {
+    import_with(store, car, true).map(|(roots, blocks, _)| (roots, blocks))
+}
+
+/// Roots, blocks stored, blocks left out.
+fn import_with(store: &Store, car: &[u8], pin: bool) -> Result<(Vec<String>, u64, u64), String> {
     let mut client = store.control();
     let mut send = |request| drop(client.send(&Request::Service(request)));
-    send(StoreRequest::CarBegin { pin: true });
+    send(StoreRequest::CarBegin { pin });
     car.chunks(100_000).for_each(|piece| send(StoreRequest::Data(piece.to_vec())));
     send(StoreRequest::CarEnd);
     match client.receive().map_err(|e| e.to_string())? {
-        Response::Service(StoreResponse::Imported { roots, blocks, .. }) => Ok((roots, blocks)),
+        Response::Service(StoreResponse::Imported { roots, blocks, left_out, .. }) => {
+            Ok((roots, blocks, left_out))
+        }
         Response::Error(why) => Err(why),
         other => panic!("{other:?}"),
     }
+}
+
+/// A folder of two files, the first one named by another hash function, and the blocks in the order of an
+/// export: what can't be verified stands before what can.
+fn with_an_unknown_hash() -> (Cid, Cid, Vec<u8>) {
+    let mut sha512 = vec![1, 0x55, 0x13, 64];
+    sha512.extend_from_slice(&[7; 64]);
+    let unknown = Cid::from_bytes(&sha512).unwrap();
+    let file = Cid::of(Version::V1, Codec::RAW, b"text");
+    let link = |cid: &Cid, name: &str| Link { cid: cid.clone(), name: Some(name.into()), tsize: Some(4) };
+    let folder = encode(&[link(&unknown, "a"), link(&file, "b")], Some(&Data::new(Kind::Directory).encode()));
+    let root = Cid::of(Version::V1, Codec::DAG_PB, &folder);
+    let mut bytes = car::header(std::slice::from_ref(&root));
+    for (cid, data) in [(&root, &folder[..]), (&unknown, b"what"), (&file, b"text")] {
+        bytes.extend(car::frame(cid, data.len()));
+        bytes.extend(data);
+    }
+    (root, file, bytes)
+}
+
+#[test]
+fn a_car_file_is_stored_without_what_can_not_be_verified() {
+    let folder = Folder::new("car-unknown");
+    let store = Store::start(&folder.0, &[]);
+    let (root, _, bytes) = with_an_unknown_hash();
+    assert_eq!(import_with(&store, &bytes, true).unwrap(), (vec![root.to_string()], 2, 1));
+    let Response::Service(StoreResponse::Collected { .. }) = store.ask(StoreRequest::Gc) else { panic!() };
+    assert_eq!(store.get(&format!("/ipfs/{root}/b")).text(), "text", "its root is pinned");
+    assert!(store.get(&format!("/ipfs/{root}/")).text().contains(">a<"));
+    assert_eq!(store.get(&format!("/ipfs/{root}/a")).status, 400);
+}
+
+#[test]
+fn a_car_file_that_lacks_blocks_is_stored_but_not_pinned() {
+    let folder = Folder::new("car-lacks");
+    let store = Store::start(&folder.0, &[]);
+    let (root, file, bytes) = with_an_unknown_hash();
+    let lacking = &bytes[..bytes.len() - car::frame(&file, 4).len() - 4];
+    let why = import_with(&store, lacking, true).unwrap_err();
+    assert!(why.contains(&file.to_string()) && why.contains("not pinned"), "{why}");
+    assert_eq!(store.get(&format!("/ipfs/{root}?format=raw")).status, 200);
+    assert_eq!(import_with(&store, lacking, false).unwrap(), (vec![root.to_string()], 1, 1));
 }
 
 #[test]

@@ -304,13 +304,16 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "car",
-        usage: "import FILE | export CID [-o FILE]",
+        usage: "import [--no-pin] FILE | export CID [-o FILE]",
         operands: (2, 2),
         words: &["import", "export"],
         about: "content in and out as a CAR file",
         details: "import takes a CARv1 file (- for standard input), verifies every block and pins the roots; what the file \
-                  lacks is fetched. export writes all blocks of a DAG to FILE or standard output.",
-        flags: &[option("--output", Some("-o"), "FILE", "write it there")],
+                  lacks is fetched. Blocks that can't be verified are left out, and it says so. export writes all blocks of a DAG to FILE or standard output.",
+        flags: &[
+            option("--output", Some("-o"), "FILE", "write it there"),
+            switch("--no-pin", "only store the blocks: nothing is fetched, and gc may remove them"),
+        ],
         run: store::car,
     },
     Command {

@@ -12,7 +12,7 @@ use crate::client::{self, Store};
 use crate::failure::Failure;
 use crate::fetch;
 use crate::json::{Json, object};
-use crate::out::Out;
+use crate::out::{Out, complain};
 use crate::progress::Progress;
 use crate::table::{Table, clean};
 
@@ -134,13 +134,13 @@ pub(crate) fn catalog(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Fail
 
 pub(crate) fn car(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
     match args.operand(0)? {
-        "import" => import(ctx, Path::new(&args.operand(1)?), out),
+        "import" => import(ctx, Path::new(&args.operand(1)?), !args.has("--no-pin"), out),
         "export" => export(ctx, args, args.operand(1)?, out),
         other => Err(Failure::Usage(format!("car {other}: write car import FILE or car export CID"))),
     }
 }
 
-fn import(ctx: &Context, path: &Path, out: &mut Out) -> Result<(), Failure> {
+fn import(ctx: &Context, path: &Path, pin: bool, out: &mut Out) -> Result<(), Failure> {
     let stdin = path == Path::new("-");
     let mut from: Box<dyn Read> = if stdin {
         Box::new(io::stdin().lock())
@@ -152,7 +152,7 @@ fn import(ctx: &Context, path: &Path, out: &mut Out) -> Result<(), Failure> {
     let total = fs::metadata(path).ok().filter(|_| !stdin).map(|file| file.len());
     let mut progress = Progress::new(true, total);
     let mut store = connect(ctx)?;
-    store.send(StoreRequest::CarBegin { pin: true })?;
+    store.send(StoreRequest::CarBegin { pin })?;
     let bad = |e: io::Error| Failure::new(format!("{} can't be read: {e}", path.display()));
     client::read_in_parts(&mut *from, DATA_MAX, bad, &mut |part| {
         if let Err(lost) = store.send(StoreRequest::Data(part.to_vec())) {
@@ -164,10 +164,17 @@ fn import(ctx: &Context, path: &Path, out: &mut Out) -> Result<(), Failure> {
     })?;
     drop(progress);
     let answer = store.send(StoreRequest::CarEnd).and_then(|()| store.receive());
-    let StoreResponse::Imported { roots, blocks, bytes } = answer? else { return Err(store.odd()) };
+    let StoreResponse::Imported { roots, blocks, bytes, left_out } = answer? else { return Err(store.odd()) };
+    if left_out > 0 {
+        complain(&format!(
+            "meshctl: {left_out} of the file's blocks are left out: only CIDs with SHA2-256 can be checked here"
+        ));
+    }
     if ctx.json {
+        let (roots, left) = (roots.as_slice(), left_out);
         return out.line(
-            &object! { "roots" => roots.as_slice(), "blocks" => blocks, "bytes" => bytes }.to_string(),
+            &object! { "roots" => roots, "blocks" => blocks, "bytes" => bytes, "left_out" => left }
+                .to_string(),
         );
     }
     roots.iter().try_for_each(|root| out.line(root))

@@ -26,6 +26,7 @@ pub(super) fn read_car(bytes: &[u8]) -> (Vec<Cid>, Vec<(Cid, Vec<u8>)>) {
         match item {
             CarItem::Roots(found) => roots = found,
             CarItem::Block(block) => blocks.push((block.cid, block.data)),
+            CarItem::Unverifiable(cid) => panic!("{cid}"),
         }
     }
     reader.finish().unwrap();
@@ -37,6 +38,11 @@ impl Fixture {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
         let (roots, blocks) = read_car(&std::fs::read(path).unwrap());
         Self { root: roots[0].clone(), blocks: blocks.into_iter().collect() }
+    }
+
+    /// Of blocks.
+    pub(super) fn of(root: &Cid, blocks: impl IntoIterator<Item = (Cid, Vec<u8>)>) -> Self {
+        Self { root: root.clone(), blocks: blocks.into_iter().collect() }
     }
 
     pub(super) fn cid(&self, path: &[&str]) -> Cid {

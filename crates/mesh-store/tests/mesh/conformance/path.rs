@@ -1,6 +1,8 @@
 //! Path gateway: files, ranges, directories, caching, headers.
 
-use content_id::{Cid, Version};
+use content_id::dagpb::{Link, encode};
+use content_id::unixfs::{Data, Kind};
+use content_id::{Cid, Codec, Version};
 
 use super::fixture::{Cases, Fixture, Want, has, is, store_of};
 
@@ -188,6 +190,96 @@ fn names_with_escapes() {
     cases.end("path names and Ipfs-Uri");
 }
 
+/// IPIP-548: names that URIs have to encode, and a link whose name looks like a path.
+#[test]
+fn names_that_look_like_something_else() {
+    let file = |text: &str| (Cid::of(Version::V1, Codec::RAW, text.as_bytes()), text.as_bytes().to_vec());
+    let folder = |entries: &[(&str, &Cid)]| {
+        let link = |(name, cid): &(&str, &Cid)| Link {
+            cid: (*cid).clone(),
+            name: Some((*name).into()),
+            tsize: Some(1),
+        };
+        let links: Vec<Link> = entries.iter().map(link).collect();
+        let data = encode(&links, Some(&Data::new(Kind::Directory).encode()));
+        (Cid::of(Version::V1, Codec::DAG_PB, &data), data)
+    };
+    let (nested, decoy, odd) = (file("nested"), file("decoy"), file("odd"));
+    let a = folder(&[("b.txt", &nested.0)]);
+    let encoded = [
+        ("a#b?c.txt", "a%23b%3Fc.txt"),
+        ("100% sure.txt", "100%25%20sure.txt"),
+        ("file!'()*~.txt", "file%21%27%28%29%2A~.txt"),
+        ("emoji\u{1f680}.txt", "emoji%F0%9F%9A%80.txt"),
+        ("\u{645}\u{644}\u{641}.txt", "%D9%85%D9%84%D9%81.txt"),
+    ];
+    let names: Vec<(&str, &Cid)> = encoded.iter().map(|(name, _)| (*name, &odd.0)).collect();
+    let below = folder(&names);
+    let root = folder(&[("a", &a.0), ("a/b.txt", &decoy.0), ("sub dir", &below.0)]);
+    let cid = root.0.clone();
+    let fixture = Fixture::of(&cid, [nested, decoy, odd, a, below, root]);
+    let (store, _folder) = store_of("conf-names", &[&fixture], &[]);
+    let mut cases = Cases::new(&store);
+    for path in ["a/b.txt", "a%2Fb.txt", "a%2fb%2etxt"] {
+        let wants = [
+            Want::Status(200),
+            Want::Body(b"nested".to_vec()),
+            is("Ipfs-Uri", format!("ipfs://{cid}/a/b.txt")),
+        ];
+        cases.get(&format!("/ipfs/{cid}/{path}"), &[], &wants);
+    }
+    for (name, encoded) in encoded {
+        let uri = is("Ipfs-Uri", format!("ipfs://{cid}/sub%20dir/{encoded}"));
+        let path = match name.is_ascii() {
+            true => is("X-Ipfs-Path", format!("/ipfs/{cid}/sub dir/{name}")),
+            false => Want::No("X-Ipfs-Path"),
+        };
+        for query in ["", "?filename=download.txt&format=json"] {
+            let wants = [Want::Status(200), Want::Body(b"odd".to_vec()), uri.clone(), path.clone()];
+            cases.get(&format!("/ipfs/{cid}/sub%20dir/{encoded}{query}"), &[], &wants);
+        }
+    }
+    let listed = [Want::Status(200), is("Ipfs-Uri", format!("ipfs://{cid}/sub%20dir/"))];
+    cases.get(&format!("/ipfs/{cid}/sub%20dir/"), &[], &listed);
+    cases.end("path names that look like something else");
+}
+
+/// IPIP-550: directories whose data stand before or behind their links; the vectors of its table.
+#[test]
+fn fields_in_either_order() {
+    let data = |hex: &str| -> Vec<u8> {
+        hex.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    };
+    let leaf: Cid = "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am".parse().unwrap();
+    let plain = "0a24015512205891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03120968656c6c6f2e7478741806";
+    let shard = "0a24015512205891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03120b444668656c6c6f2e7478741806";
+    let bits = "0805121c800000000000000000000000000000000000000000000000000000002822308002";
+    let vectors = [
+        ("bafybeigqvyloizmfcdy6scaxnyltftzptaruqa3hnnplfzsbf4sqteiwlm", format!("0a0208011233{plain}")),
+        ("bafybeigdcg7pksx2zk5336vrfsktjodlr4rbfz37qr3koc5xboxe5ekv24", format!("1233{plain}0a020801")),
+        ("bafybeicwgy2rlqmqqu3yy2tqvm2wbgdvy3snu4sbbv4wqpvpnoplpzxz74", format!("0a25{bits}1235{shard}")),
+        ("bafybeicjwkfslu7gwyywffvqgse5kiibojtktxcdqhgv7ldj5fjdacuceq", format!("1235{shard}0a25{bits}")),
+    ];
+    let blocks = vectors.iter().map(|(cid, hex)| (cid.parse().unwrap(), data(hex)));
+    let fixture = Fixture::of(&leaf, blocks.chain([(leaf.clone(), b"hello\n".to_vec())]));
+    let (store, _folder) = store_of("conf-order", &[&fixture], &[]);
+    let mut cases = Cases::new(&store);
+    for (cid, hex) in &vectors {
+        let hello = [Want::Status(200), Want::Body(b"hello\n".to_vec())];
+        cases.get(&format!("/ipfs/{cid}/hello.txt"), &[], &hello);
+        let listed = [Want::Status(200), Want::BodyHas(">hello.txt<".into())];
+        cases.get(&format!("/ipfs/{cid}/"), &[], &listed);
+        let raw = [Want::Status(200), Want::Body(data(hex))];
+        cases.get(&format!("/ipfs/{cid}"), &[("Accept", "application/vnd.ipld.raw")], &raw);
+        let way = vec![cid.parse().unwrap(), leaf.clone()];
+        cases.get(&format!("/ipfs/{cid}/hello.txt?format=car"), &[], &[Want::Status(200), Want::Car(way)]);
+    }
+    cases.end("directories with fields in either order");
+}
+
 #[test]
 fn cors_and_errors() {
     let (store, _folder) = store_of("conf-cors", &[], &[]);
@@ -216,7 +308,7 @@ fn cors_and_errors() {
         );
         cases.request(method, hello, &[], &wants);
     }
-    let absent = Cid::of(Version::V1, content_id::Codec::RAW, b"nobody has this either");
+    let absent = Cid::of(Version::V1, Codec::RAW, b"nobody has this either");
     for (path, status) in [
         ("/ipfs/QmInvalidCID", 400),
         ("/ipfs/", 400),
