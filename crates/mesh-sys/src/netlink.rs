@@ -304,12 +304,13 @@ impl Rtnetlink {
         Ok(found)
     }
 
-    /// Sets the times of neighbour unreachability detection on an interface, of one family.
+    /// Sets the times of neighbour unreachability detection on an interface, of one family. An interface that is
+    /// gone took them along: no error.
     ///
     /// # Errors
     /// As [`Rtnetlink::probe_neighbor`].
     pub fn set_detection(&mut self, index: u32, v6: bool, times: &Detection) -> Result<(), Error> {
-        self.socket.request(neighbor::detection_request(index, v6, times))
+        ignore(self.socket.request(neighbor::detection_request(index, v6, times)), &[libc::ENOENT])
     }
 
     /// Puts a route in, atomically in place of one with the same prefix, metric and table.

@@ -503,6 +503,8 @@ fn rfc4861_7_3_a_neighbour_that_is_sent_packets_is_watched_without_being_asked_f
     there.add_address(right, them.into(), 64).unwrap();
     assert_eq!(news_within(&mut monitor, Duration::from_secs(2)), Some(true));
     nl.set_detection(left, true, &Detection::RFC4861).unwrap();
+    nl.remove_link(left).unwrap();
+    nl.set_detection(left, true, &Detection::RFC4861).unwrap();
 }
 
 #[test]
