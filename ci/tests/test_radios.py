@@ -2,7 +2,6 @@
 a mesh. Two more radios in a network namespace are the others: a mesh point made by hand, and a phone."""
 
 import json
-import re
 import unittest
 
 from test_pis import BOOT, Pis, until
