@@ -37,6 +37,8 @@ pub enum UpdateRequest {
     },
     /// Goes on with a release that failed somewhere in the mesh; one [`UpdateResponse::Done`].
     Resume,
+    /// What a USB stick came to on which nothing was installed, for [`Slots::notes`]; one [`UpdateResponse::Done`].
+    Stick(String),
 }
 
 /// What the update service answers.

@@ -22,6 +22,7 @@ mod ring;
 mod run;
 mod service;
 mod setup;
+mod sticks;
 mod table;
 
 use std::process::ExitCode;

@@ -20,10 +20,12 @@ use crate::core::{Input, Member, Output, Policy, Supervisor};
 use crate::hotplug::Hotplug;
 use crate::options::Options;
 use crate::service::{Answer, Running, TOKENS};
-use crate::{accounts, kept, problems, ready, table};
+use crate::sticks::Sticks;
+use crate::{accounts, kept, problems, ready, setup, table};
 
 const SIGNALS: u64 = 0;
 const HOTPLUG: u64 = 1;
+const STICKS: u64 = 3;
 const FIRST_SERVICE: u64 = 16;
 const CONTROL: u64 = 1 << 32;
 /// The end of a service's log is kept at most that often, to spare the card.
@@ -49,6 +51,7 @@ pub(crate) struct Driver {
     signals: Signals,
     control: Option<Control>,
     hotplug: Option<Hotplug>,
+    sticks: Option<Sticks>,
     /// When the devices that are there are looked at.
     look_at: Option<Instant>,
     dog: Option<Watchdog>,
@@ -111,6 +114,7 @@ impl Driver {
             signals,
             control: Some(control),
             hotplug: None,
+            sticks: None,
             look_at: None,
             dog: None,
             console: if options.system { Console::Serial } else { Console::Stdout },
@@ -132,6 +136,7 @@ impl Driver {
         self.hotplug = Hotplug::start(&self.poller, HOTPLUG)
             .map_err(|e| log::error!("devices that are plugged in will not be noticed: {e}"))
             .ok();
+        self.sticks = Some(Sticks::new(STICKS, setup::own_disk()));
         self.look_at = Some(self.started + LOOK_AFTER);
         if self.dog.is_none() {
             self.dog = board::arm_watchdog();
@@ -146,6 +151,9 @@ impl Driver {
             self.look_at = None;
             if let Some(hotplug) = &mut self.hotplug {
                 hotplug.look(&self.poller);
+            }
+            if let Some(sticks) = &mut self.sticks {
+                sticks.look(&self.options, &self.poller);
             }
         }
     }
@@ -237,6 +245,9 @@ impl Driver {
             while let Some(signal) = self.signals.next() {
                 if signal == Signal::Terminate {
                     log::info!("told to end");
+                    if let Some(sticks) = &mut self.sticks {
+                        sticks.end();
+                    }
                     self.core.handle_input(now, Input::End);
                     self.work();
                 }
@@ -249,7 +260,13 @@ impl Driver {
                 if self.dog.is_none() && e.subsystem == "watchdog" && e.action == "add" {
                     self.dog = board::arm_watchdog();
                 }
+                // Those that came before are looked at all together.
+                if let Some(sticks) = self.sticks.as_mut().filter(|_| self.look_at.is_none()) {
+                    sticks.came(&e, &self.options, &self.poller);
+                }
             }
+        } else if let Some(sticks) = self.sticks.as_mut().filter(|s| s.owns(event.token)) {
+            sticks.handle(event, self.console, &self.options, &self.poller);
         } else if event.token >= FIRST_SERVICE {
             self.service_event(now, event);
         }

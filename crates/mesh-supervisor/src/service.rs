@@ -220,7 +220,7 @@ impl Running {
     }
 }
 
-fn find_program(name: &str, first: &Option<PathBuf>) -> Result<PathBuf, String> {
+pub(crate) fn find_program(name: &str, first: &Option<PathBuf>) -> Result<PathBuf, String> {
     if name.contains('/') {
         return Ok(name.into());
     }

@@ -91,6 +91,19 @@ fn blkpg(disk: &File, operation: i32, partition: Partition) -> io::Result<()> {
     unsafe { Ok(ioctl::ioctl(disk, ioctl::Setter::<BLKPG, BlkpgArgument>::new(argument))?) }
 }
 
+/// Makes the kernel refuse every write to a block device, or allow them again. A file system that is mounted read-only
+/// may still write: an ext4 notes the mistakes found in it.
+///
+/// # Errors
+/// What open(2) and BLKROSET say; only root may.
+#[allow(unsafe_code)]
+pub fn set_read_only(device: &Path, read_only: bool) -> io::Result<()> {
+    const BLKROSET: ioctl::Opcode = ioctl::opcode::none(0x12, 93);
+    let device = File::open(device)?;
+    // SAFETY: BLKROSET reads one int.
+    unsafe { Ok(ioctl::ioctl(&device, ioctl::Setter::<BLKROSET, i32>::new(read_only.into()))?) }
+}
+
 /// Grows the mounted ext4 that holds `folder` to `blocks` of its blocks. The kernel's journal makes it safe
 /// against a power cut.
 ///
@@ -139,6 +152,7 @@ mod tests {
     #[test]
     fn other_file_systems_refuse_to_grow() {
         assert!(grow_ext4(Path::new("/proc"), 1).is_err());
+        assert!(set_read_only(Path::new("/dev/null"), true).is_err());
         let file = File::open("/dev/null").unwrap();
         assert!(resize_partition(&file, Partition { number: 4, start: 0, length: 512 }).is_err());
     }

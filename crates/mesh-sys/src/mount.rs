@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_move, mount_remount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_move, mount_remount,
+};
 use rustix::system::RebootCommand;
 
 /// What a file system is mounted with.
@@ -65,6 +67,17 @@ pub fn overlay(target: &Path, scratch: &Path) -> io::Result<()> {
     let data =
         format!("lowerdir={},upperdir={},workdir={}", target.display(), upper.display(), work.display());
     mount_at(Path::new("overlay"), target, "overlay", Options::default(), &data)
+}
+
+/// From here on, what this process mounts is seen by it and its children alone, and is gone with them.
+///
+/// # Errors
+/// What unshare(2) and mount(2) say; only root may.
+#[allow(unsafe_code)]
+pub fn private_namespace() -> io::Result<()> {
+    // SAFETY: only the mount namespace is unshared, which leaves descriptors and memory as they are.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)? };
+    Ok(rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
 }
 
 /// Shows the folder `from` also at `to`.

@@ -20,6 +20,8 @@ pub struct Uevent {
     pub action: String,
     /// `net`, `usb`, `watchdog`, …
     pub subsystem: String,
+    /// The name of its node below `/dev`, as `sda1`; empty if it has none.
+    pub name: String,
     /// What to load a module by; empty if it names none.
     pub modalias: String,
 }
@@ -70,11 +72,17 @@ impl AsFd for Uevents {
 pub fn parse(message: &[u8]) -> Option<Uevent> {
     let mut fields = message.split(|b| *b == 0).map(|f| std::str::from_utf8(f).unwrap_or_default());
     fields.next().filter(|head| head.contains('@'))?;
-    let mut event = Uevent { action: String::new(), subsystem: String::new(), modalias: String::new() };
+    let mut event = Uevent {
+        action: String::new(),
+        subsystem: String::new(),
+        name: String::new(),
+        modalias: String::new(),
+    };
     for field in fields {
         match field.split_once('=') {
             Some(("ACTION", v)) => event.action = v.to_owned(),
             Some(("SUBSYSTEM", v)) => event.subsystem = v.to_owned(),
+            Some(("DEVNAME", v)) => event.name = v.trim_start_matches("/dev/").to_owned(),
             Some(("MODALIAS", v)) => event.modalias = v.to_owned(),
             _ => {}
         }
@@ -92,6 +100,9 @@ mod tests {
         let event = parse(text).unwrap();
         assert_eq!((event.action.as_str(), event.subsystem.as_str()), ("add", "usb"));
         assert_eq!(event.modalias, "usb:v0525pA4A2");
+        let text =
+            b"add@/devices/x/block/sda/sda1\0ACTION=add\0SUBSYSTEM=block\0DEVNAME=sda1\0DEVTYPE=partition\0";
+        assert_eq!(parse(text).unwrap().name, "sda1");
         assert_eq!(parse(b"libudev\0\xfe\xed\xca\xfe"), None);
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"add@/x"), None);

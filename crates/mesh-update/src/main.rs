@@ -1,7 +1,7 @@
 //! `mesh-update`: installs update bundles, and confirms the running slot once the node is healthy (level 4).
 //!
 //! Rules are in `update-core`; here are the card (`disk.rs`, `card.rs`), the questions to the other services
-//! (`probe.rs`), installations under way (`job.rs`), their bytes from the store (`fetch.rs`), what is kept from boot to
+//! (`probe.rs`), USB sticks (`stick.rs`), installations under way (`job.rs`), their bytes from the store (`fetch.rs`), what is kept from boot to
 //! boot (`notes.rs`), what the other nodes say (`turns.rs`), and the driver loop.
 //!
 //! Rights: the service runs as the user `mesh-update` without capabilities. It must read the card's first
@@ -16,6 +16,7 @@ mod job;
 mod notes;
 mod probe;
 mod service;
+mod stick;
 mod turns;
 
 use std::process::ExitCode;
@@ -67,6 +68,12 @@ const FLAGS: &[Flag] = &[
         many: false,
         help: "for how long they must (default 10)",
     },
+    Flag {
+        name: "--stick",
+        value: Some("DEVICE"),
+        many: false,
+        help: "install the newest bundle of a USB stick, and end; for root",
+    },
 ];
 
 fn main() -> ExitCode {
@@ -74,6 +81,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(device) = args.one("--stick") {
+        return stick::run(args, device.as_ref()).map_err(Failure::Run);
+    }
     let options = service::Options::from_args(args).map_err(Failure::Start)?;
     service::run(&args.run_dir, options).map_err(|e| Failure::Run(e.to_string()))
 }

@@ -44,6 +44,8 @@ const TRIAL_NOTES: u32 = 20;
 const BUSY: &str = "a bundle is being installed; wait until that is done (meshctl update status)";
 const TEST_KEYS: &str = "update.keys holds a test key, whose secret everybody knows: anybody can change this node. \
                          Put keys of your own there (docs/UPDATE.md)";
+/// The longest word about a USB stick, in bytes.
+const MAX_NOTE: usize = 1000;
 /// Pause before a confirmation that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -103,7 +105,7 @@ impl Options {
 }
 
 /// What this node asks of a bundle, as far as it does not change.
-fn policy(config: &Config, boards: &[String]) -> Policy {
+pub(crate) fn policy(config: &Config, boards: &[String]) -> Policy {
     let compatible = || {
         let texts = fs::read("/proc/device-tree/compatible").unwrap_or_default();
         let texts = texts.split(|b| *b == 0).filter(|t| !t.is_empty());
@@ -128,6 +130,8 @@ struct Service {
     job: Option<Job>,
     /// How the last installation ended.
     last: Option<String>,
+    /// What the last USB stick came to, where that was no installation.
+    stick: Option<String>,
     /// A neighbour was there when the installation began.
     neighbour: bool,
     /// When a new system whose gate is still closed is given up for this boot.
@@ -210,6 +214,7 @@ impl Service {
             news: None,
             job: None,
             last: None,
+            stick: None,
             neighbour: false,
             give_up_at: trial.map(|_| now + options.patience),
             started: now,
@@ -475,6 +480,12 @@ impl Service {
             },
             UpdateRequest::Rollback if self.job.is_some() => Response::Error(BUSY.into()),
             UpdateRequest::Rollback => self.rollback(),
+            UpdateRequest::Stick(mut text) => {
+                text.truncate(text.floor_char_boundary(MAX_NOTE));
+                log::info!("{text}");
+                self.stick = Some(text);
+                Response::Service(UpdateResponse::Done("noted".into()))
+            }
             UpdateRequest::Offer { size, check_only } => {
                 return self
                     .begin(poller, client, Some(size), check_only, now, |_| Ok(Source::Client))
@@ -534,6 +545,7 @@ impl Service {
                 self.report(report, now);
             }
         }
+        self.stick = None;
         self.job = Some(Job::new(Install::new(config), source, check_only, client, now));
         Ok(())
     }
@@ -636,7 +648,13 @@ impl Service {
     fn slots(&self, now: Instant) -> Slots {
         let slots = self.card.as_ref().map(Card::slots).unwrap_or_default();
         let waiting_for = self.gate.as_ref().map(|g| g.waiting_for(now)).unwrap_or_default();
-        let notes = self.failed_trial().map(|t| t.why()).into_iter().chain(self.last.clone()).collect();
+        let notes = self
+            .failed_trial()
+            .map(|t| t.why())
+            .into_iter()
+            .chain(self.last.clone())
+            .chain(self.stick.clone())
+            .collect();
         let floor = self
             .notes
             .floor()

@@ -31,6 +31,7 @@ mod refusal;
 mod reuse;
 mod sector;
 mod state;
+pub mod stick;
 mod trial;
 
 pub use chunk::{Unpacker, cut, pack};

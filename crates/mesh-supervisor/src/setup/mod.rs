@@ -191,6 +191,11 @@ fn card(options: &Options, console: Console, group: Option<u32>, found: &mut Vec
     }
 }
 
+/// The disk the node was started from.
+pub(crate) fn own_disk() -> Option<std::path::PathBuf> {
+    card::find_disk(&fs::read_to_string("/proc/cmdline").unwrap_or_default()).ok()
+}
+
 /// Whether somebody wants the node to be as it was when it was new.
 fn wish(options: &Options, console: Console, found: &mut Vec<String>) -> reset::Wish {
     if let Some(stamp) = reset::Files(BOOT.into()).find() {
