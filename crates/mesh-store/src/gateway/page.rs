@@ -8,11 +8,11 @@ use content_id::dagpb::Link;
 use crate::target::{ContentPath, encode_percent};
 
 /// Changes when pages of the same content do.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem}\
-table{border-collapse:collapse;width:100%}td{padding:.25rem .5rem;border-bottom:1px solid #8883}\
-td:last-child{text-align:right;white-space:nowrap}pre{overflow-x:auto}code{font-size:.8em;opacity:.7;word-break:break-all}\
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;overflow-wrap:anywhere}\
+h1{font-size:1.5rem}table{border-collapse:collapse;width:100%}td{padding:.25rem .5rem;border-bottom:1px solid #8883}\
+td:last-child{text-align:right;white-space:nowrap}pre{overflow-x:auto}code{font-size:.8em;opacity:.7}\
 @media(prefers-color-scheme:dark){body{background:#111;color:#ddd}a{color:#8bf}}";
 
 /// Address of the text "Hello World" and a newline, as `ipfs add` gives it.
