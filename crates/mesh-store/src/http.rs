@@ -4,20 +4,24 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_config::{Workshop, workshop};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::body::Body;
 use crate::gateway::{Endpoint, Gateway};
@@ -27,6 +31,8 @@ use crate::node::Node;
 const MAX_CONNECTIONS: usize = 64;
 /// Time for a request's head; also how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(15);
+/// How often connections are asked to give way while all places are taken.
+const CROWDED: Duration = Duration::from_secs(1);
 /// Bytes a request's head may have; also the read buffer's size.
 const MAX_HEAD: usize = 16 * 1024;
 /// Header fields a request may have.
@@ -56,7 +62,7 @@ pub(crate) async fn serve(
     endpoint: Endpoint,
     gateway: Arc<Gateway>,
     node: Arc<Node>,
-    turns: Arc<Semaphore>,
+    places: Arc<Places>,
 ) {
     let mut complained = false;
     let listener = loop {
@@ -77,15 +83,15 @@ pub(crate) async fn serve(
         Endpoint::Peers => log::info!(target: "gateway", "serves nodes at http://{local}/ipfs/"),
     }
     loop {
-        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        let Some(place) = places.take().await else { return };
         match listener.accept().await {
             Ok((socket, _)) => {
-                let (gateway, node) = (Arc::clone(&gateway), Arc::clone(&node));
+                let (gateway, node, places) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&places));
                 tokio::spawn(async move {
                     node.counters.connections.fetch_add(1, Ordering::Relaxed);
-                    connection(socket, endpoint, gateway).await;
+                    connection(socket, endpoint, gateway, &places).await;
                     node.counters.connections.fetch_sub(1, Ordering::Relaxed);
-                    drop(turn);
+                    drop(place);
                 });
             }
             Err(e) => {
@@ -115,15 +121,15 @@ pub(crate) async fn serve_between(
     address: SocketAddr,
     gateway: Arc<Gateway>,
     node: Arc<Node>,
-    turns: Arc<Semaphore>,
+    places: Arc<Places>,
     mut manual: watch::Receiver<bool>,
 ) {
     loop {
         if manual.wait_for(|manual| !manual).await.is_err() {
             return;
         }
-        let (gateway, node, turns) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns));
-        let serving = tokio::spawn(serve(address, Endpoint::Gateway, gateway, node, turns));
+        let (gateway, node, places) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&places));
+        let serving = tokio::spawn(serve(address, Endpoint::Gateway, gateway, node, places));
         let ends = manual.wait_for(|manual| *manual).await.is_err();
         serving.abort();
         let _ = serving.await; // the port is free now
@@ -134,32 +140,80 @@ pub(crate) async fn serve_between(
     }
 }
 
-/// Bounds the connections of all listeners together.
-pub(crate) fn turns() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+/// The places for connections of all listeners of an endpoint together.
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    /// Told while none is free.
+    wanted: Notify,
 }
 
-async fn connection(socket: TcpStream, endpoint: Endpoint, gateway: Arc<Gateway>) {
+impl Places {
+    pub(crate) fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(MAX_CONNECTIONS)), wanted: Notify::new() }
+    }
+
+    /// Waits for a place. Meanwhile connections between two requests give way.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(place);
+        }
+        loop {
+            self.wanted.notify_waiters();
+            if let Ok(place) = timeout(CROWDED, Arc::clone(&self.free).acquire_owned()).await {
+                return place.ok();
+            }
+        }
+    }
+
+    /// Serves a connection to its end. Once its place is wanted that is when no answer is under way any more;
+    /// a connection whose first request has not come keeps its place.
+    async fn hold<I, S>(
+        &self,
+        connection: UpgradeableConnection<I, S>,
+        used: &AtomicBool,
+    ) -> Result<(), hyper::Error>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    {
+        let mut connection = pin!(connection);
+        loop {
+            let mut wanted = pin!(self.wanted.notified());
+            let ended = std::future::poll_fn(|context| match connection.as_mut().poll(context) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending => wanted.as_mut().poll(context).map(|()| None),
+            });
+            match ended.await {
+                Some(result) => return result,
+                None if used.load(Ordering::Relaxed) => connection.as_mut().graceful_shutdown(),
+                None => {}
+            }
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, endpoint: Endpoint, gateway: Arc<Gateway>, places: &Places) {
     let _ = socket.set_nodelay(true);
     let Ok(local) = socket.local_addr() else { return };
-    let tunnel = Arc::new(Mutex::new(None));
-    let (service_gateway, asked) = (Arc::clone(&gateway), Arc::clone(&tunnel));
-    let service = service_fn(move |request| {
-        let (gateway, asked) = (Arc::clone(&service_gateway), Arc::clone(&asked));
+    let tunnel = Mutex::new(None);
+    let used = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        used.store(true, Ordering::Relaxed);
+        let (gateway, tunnel) = (&gateway, &tunnel);
         async move {
             if *request.method() == Method::CONNECT && endpoint == Endpoint::Gateway {
-                return Ok::<_, Infallible>(connect(request, &gateway, &asked));
+                return Ok(connect(request, gateway, tunnel));
             }
             Ok(gateway.handle(request, local, endpoint).await)
         }
     });
-    let served = builder().serve_connection(TokioIo::new(socket), service).with_upgrades().await;
-    if let Err(e) = served {
+    let served = builder().serve_connection(TokioIo::new(socket), service).with_upgrades();
+    if let Err(e) = places.hold(served, &used).await {
         log::debug!(target: "gateway", "a connection ended: {e}");
     }
     let upgrade = tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(upgrade) = upgrade {
-        inside(upgrade, local, gateway).await;
+        inside(upgrade, local, gateway, places).await;
     }
 }
 
@@ -190,13 +244,16 @@ fn connect(request: Request<Incoming>, gateway: &Gateway, tunnel: &Tunnel) -> Re
 }
 
 /// Serves what comes through a tunnel, as long as its connection lives.
-async fn inside(upgrade: OnUpgrade, local: SocketAddr, gateway: Arc<Gateway>) {
-    let Ok(Ok(io)) = tokio::time::timeout(HEAD, upgrade).await else { return };
-    let service = service_fn(move |request| {
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(gateway.handle(request, local, Endpoint::Gateway).await) }
+async fn inside(upgrade: OnUpgrade, local: SocketAddr, gateway: Arc<Gateway>, places: &Places) {
+    let Ok(Ok(io)) = timeout(HEAD, upgrade).await else { return };
+    let used = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        used.store(true, Ordering::Relaxed);
+        let gateway = &gateway;
+        async move { Ok(gateway.handle(request, local, Endpoint::Gateway).await) }
     });
-    if let Err(e) = builder().serve_connection(io, service).await {
+    let served = builder().serve_connection(io, service).with_upgrades();
+    if let Err(e) = places.hold(served, &used).await {
         log::debug!(target: "gateway", "a tunnel ended: {e}");
     }
 }

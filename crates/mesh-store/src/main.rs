@@ -127,13 +127,13 @@ async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {
         // each has its own places and turns: people can't shut nodes out, nor nodes people
         let (node, names) = (Arc::clone(&node), Arc::clone(&names));
         let gateway = Arc::new(Gateway::new(Arc::clone(&node), names, catalogs.clone(), &settings));
-        let turns = http::turns();
+        let places = Arc::new(http::Places::new());
         for address in addresses {
-            let (gateway, node, turns) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&turns));
+            let (gateway, node, places) = (Arc::clone(&gateway), Arc::clone(&node), Arc::clone(&places));
             if endpoint == Endpoint::Gateway && settings::is_web_port(*address) {
-                tokio::spawn(http::serve_between(*address, gateway, node, turns, manual.clone()));
+                tokio::spawn(http::serve_between(*address, gateway, node, places, manual.clone()));
             } else {
-                tokio::spawn(http::serve(*address, endpoint, gateway, node, turns));
+                tokio::spawn(http::serve(*address, endpoint, gateway, node, places));
             }
         }
     }

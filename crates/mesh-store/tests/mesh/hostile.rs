@@ -196,6 +196,29 @@ fn more_connections_than_there_are_places_wait_and_take_no_memory() {
     assert_eq!(store.get("/ipfs/bafkqaaa").status, 200);
 }
 
+/// Clients that keep a connection for later, and those that forget to close it.
+#[test]
+fn connections_between_two_requests_give_way() {
+    let folder = Folder::new("kept");
+    let store = Store::start(&folder.0, &[]);
+    let ask = || {
+        let mut socket = TcpStream::connect(store.http).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(b"GET /ipfs/bafkqabtimvwgy3yk HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        socket
+    };
+    let begun = Instant::now();
+    let mut kept: Vec<TcpStream> = (0..150).map(|_| ask()).collect();
+    assert_eq!(store.get("/ipfs/bafkqaaa").status, 200);
+    // before they are idle for too long
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    for socket in &mut kept[..40] {
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK") && answer.ends_with(b"hello\n"));
+    }
+}
+
 #[test]
 fn hostile_heads_get_clear_answers() {
     let folder = Folder::new("hostile-heads");
