@@ -75,6 +75,7 @@ fuzz_target!(|bytes: &[u8]| {
         total: bytes.len().is_multiple_of(2).then_some(bundle.len() as u64),
         check_only: bytes.len().is_multiple_of(3),
         reuse: bytes.len().is_multiple_of(5),
+        only: None,
     });
     let mut disk = Disk::default();
     // Each step takes something off the bundle or the slot: an end comes.

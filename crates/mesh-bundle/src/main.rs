@@ -244,6 +244,7 @@ fn verify(options: &Options) -> Result<(), String> {
         total: Some(total),
         check_only: true,
         reuse: false,
+        only: None,
     };
     let mut install = Install::new(config);
     let bad = |e: String| format!("{}: {e}", options.file.display());

@@ -1,5 +1,7 @@
 //! The table of keys: name, what belongs there, and the function that checks it.
 
+use std::ops::RangeInclusive;
+
 use mesh_types::NodeName;
 
 use crate::parse::{Entry, Value};
@@ -117,6 +119,18 @@ pub const KEYS: &[Key] = &[
         expects: "\"off\", \"notify\" or \"staged\"",
         example: r#"update.auto = "notify""#,
         set: update_auto,
+    },
+    Key {
+        name: "update.share",
+        expects: "a number from 1 to 100 (per cent), without quotes",
+        example: "update.share = 20",
+        set: |c, v| whole(v, 1..=100).map(|n| c.update.share = n as u8),
+    },
+    Key {
+        name: "update.settle",
+        expects: "a number of seconds from 1 to 600, without quotes",
+        example: "update.settle = 20",
+        set: |c, v| whole(v, 1..=600).map(|n| c.update.settle = n as u16),
     },
     Key {
         name: "update.usb",
@@ -381,14 +395,8 @@ fn store_quota(c: &mut Config, v: &Value) -> Result<(), String> {
 }
 
 fn store_replicas(c: &mut Config, v: &Value) -> Result<(), String> {
-    match v {
-        Value::Integer(n) => {
-            let count = u8::try_from(*n).ok().filter(|n| (1..=16).contains(n));
-            c.store.replicas = count.ok_or_else(|| format!("{n} is not from 1 to 16"))?;
-            Ok(())
-        }
-        other => Err(format!("the value is {}, not a number", other.kind())),
-    }
+    c.store.replicas = whole(v, 1..=16)? as u8;
+    Ok(())
 }
 
 /// `"4 GiB"`, `"512MiB"`, `"1.5 GiB"`, also decimal units and plain bytes.
@@ -431,15 +439,18 @@ fn update_keys(c: &mut Config, v: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn update_threshold(c: &mut Config, v: &Value) -> Result<(), String> {
+/// A whole number within bounds.
+fn whole(v: &Value, range: RangeInclusive<i64>) -> Result<i64, String> {
     match v {
-        Value::Integer(n) => {
-            let count = u8::try_from(*n).ok().filter(|n| (1..=32).contains(n));
-            c.update.threshold = Some(count.ok_or_else(|| format!("{n} is not from 1 to 32"))?);
-            Ok(())
-        }
+        Value::Integer(n) if range.contains(n) => Ok(*n),
+        Value::Integer(n) => Err(format!("{n} is not from {} to {}", range.start(), range.end())),
         other => Err(format!("the value is {}, not a number", other.kind())),
     }
+}
+
+fn update_threshold(c: &mut Config, v: &Value) -> Result<(), String> {
+    c.update.threshold = Some(whole(v, 1..=32)? as u8);
+    Ok(())
 }
 
 fn hex32(t: &str) -> Option<[u8; 32]> {

@@ -173,7 +173,7 @@ impl Default for Store {
 }
 
 /// `update.*`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
     /// Ed25519 public keys whose signatures count.
     pub keys: Vec<[u8; 32]>,
@@ -181,8 +181,25 @@ pub struct Update {
     pub threshold: Option<u8>,
     /// What to do about announced updates.
     pub auto: UpdateAuto,
+    /// Of any node's neighbours, at most so many per cent are down at once for an update, 1 to 100.
+    pub share: u8,
+    /// How many seconds a node's claim to restart stands before it does, 1 to 600.
+    pub settle: u16,
     /// Bundles on USB sticks are installed.
     pub usb: bool,
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            threshold: None,
+            auto: UpdateAuto::default(),
+            share: 20,
+            settle: 20,
+            usb: false,
+        }
+    }
 }
 
 /// `reset.*`.

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 pub const KIND_NAME: u8 = 1;
 /// The kind that carries the root of a node's content catalogue.
 pub const KIND_CATALOG: u8 = 2;
-/// The kind that announces an update.
+/// The kind that says what a node does about updates.
 pub const KIND_UPDATE: u8 = 3;
+/// The kind that announces a new system.
+pub const KIND_OFFER: u8 = 4;
 
 /// The largest application payload, in bytes (the record as flooded stays below 1 KiB).
 pub const MAX_PAYLOAD: usize = 880;

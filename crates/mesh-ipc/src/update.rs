@@ -1,5 +1,6 @@
 //! Requests to `mesh-update` and its answers.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -35,7 +36,7 @@ pub enum UpdateRequest {
         /// Only verify it; nothing is changed.
         check_only: bool,
     },
-    /// Goes on with a release that failed somewhere in the mesh; one [`UpdateResponse::Done`].
+    /// All nodes go on with a release that failed somewhere in the mesh; one [`UpdateResponse::Done`].
     Resume,
     /// What a USB stick came to on which nothing was installed, for [`Slots::notes`]; one [`UpdateResponse::Done`].
     Stick(String),
@@ -95,6 +96,10 @@ pub struct Slots {
     pub notes: Vec<String>,
     /// What the nodes of the mesh say, this one first; empty with `update.auto = "off"`.
     pub fleet: Vec<Node>,
+    /// The newest system that is announced and that this node does not have.
+    pub offered: Option<Box<Offered>>,
+    /// The bundle that this node keeps in its store for others: its CID; empty: none.
+    pub kept: String,
 }
 
 /// A node of the mesh, as it says itself. Releases are 0 where there is none.
@@ -106,10 +111,27 @@ pub struct Node {
     pub running: u64,
     /// The release it is taking, or took last.
     pub target: u64,
-    /// The newest release it knows to have failed somewhere.
+    /// The release that it knows to have failed somewhere, and does not go on with.
     pub failed: u64,
+    /// How much of the target it has, 0 to 100.
+    pub percent: u8,
+    /// Nothing is heard of it any more.
+    pub offline: bool,
     /// What it is doing, for people.
     pub phase: String,
+}
+
+/// A new system that is announced, signed by enough of this node's keys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Offered {
+    /// The release that it is said to be.
+    pub release: u64,
+    /// Its version.
+    pub version: String,
+    /// Its bundle.
+    pub cid: String,
+    /// Nodes that announce it.
+    pub nodes: u32,
 }
 
 /// One slot.

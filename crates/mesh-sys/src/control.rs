@@ -344,6 +344,11 @@ impl<Q: Serialize, A: DeserializeOwned> Watcher<Q, A> {
         self.stream.flush(poller, self.token)
     }
 
+    /// Something of what was sent waits until the service reads on: it is time to wait for the next event.
+    pub const fn is_sending(&self) -> bool {
+        !self.stream.unsent.is_empty()
+    }
+
     /// The answers that arrived with `event`.
     ///
     /// # Errors

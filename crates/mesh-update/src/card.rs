@@ -123,6 +123,13 @@ impl Card {
         self.copies.state.left(other) > 0 && self.header(other).is_ok()
     }
 
+    /// The other slot holds a system that was installed and not tried yet.
+    pub(crate) fn other_waits(&self) -> bool {
+        let other = self.running.other();
+        let first = self.copies.state.order.first() == Some(&other);
+        first && self.copies.state.left(other) == MAX_TRIES && self.header(other).is_ok()
+    }
+
     /// Release and floor of the running system.
     pub(crate) fn release(&self) -> (u64, u64) {
         self.header(self.running).map_or((0, 0), |h| (h.release, h.floor))

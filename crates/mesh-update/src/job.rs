@@ -5,7 +5,7 @@ use mesh_ipc::update::{Progress, UpdateRequest, UpdateResponse};
 use mesh_sys::control::{ClientId, Server};
 use mesh_sys::poll::Poller;
 use mesh_types::{Duration, Instant};
-use update_core::{Install, Next, Stage};
+use update_core::{Install, InstallError, Next, Offer, Refusal, Stage};
 
 use crate::disk::Disk;
 use crate::fetch::Fetch;
@@ -23,6 +23,14 @@ pub(crate) enum Source {
     Client,
     /// The store of this node, by CID.
     Store(Box<Fetch>),
+}
+
+/// Who wants it.
+pub(crate) enum For {
+    /// A client that looks on.
+    Client(ClientId),
+    /// Nobody here: it was announced.
+    Offer(Offer),
 }
 
 /// What a step came to.
@@ -45,6 +53,10 @@ pub(crate) struct Job {
     /// The client was asked for bytes.
     asked: bool,
     next_report: Instant,
+    /// What was announced, where nobody here asked for it.
+    offer: Option<Offer>,
+    /// Why it is not installed, where the bundle is to blame.
+    refusal: Option<Refusal>,
 }
 
 impl Job {
@@ -52,10 +64,24 @@ impl Job {
         install: Install,
         source: Source,
         check_only: bool,
-        client: ClientId,
+        for_whom: For,
         now: Instant,
     ) -> Self {
-        Self { install, source, check_only, client: Some(client), asked: false, next_report: now }
+        let (client, offer) = match for_whom {
+            For::Client(client) => (Some(client), None),
+            For::Offer(offer) => (None, Some(offer)),
+        };
+        Self { install, source, check_only, client, asked: false, next_report: now, offer, refusal: None }
+    }
+
+    /// What was announced, where nobody here asked for it.
+    pub(crate) const fn offer(&self) -> Option<&Offer> {
+        self.offer.as_ref()
+    }
+
+    /// Why it ended, where the bundle is to blame.
+    pub(crate) const fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
     }
 
     pub(crate) const fn install(&self) -> &Install {
@@ -95,10 +121,17 @@ impl Job {
             return Step::Over(Err("bytes came that were not asked for".into()));
         }
         self.asked = false;
-        match self.install.feed(disk, bytes) {
-            Ok(()) => Step::Again,
-            Err(e) => Step::Over(Err(e.to_string())),
+        let result = self.install.feed(disk, bytes);
+        self.went(result)
+    }
+
+    fn went(&mut self, result: Result<(), InstallError<std::io::Error>>) -> Step {
+        let Err(e) = result else { return Step::Again };
+        let text = e.to_string();
+        if let InstallError::Refused(refusal) = e {
+            self.refusal = Some(refusal);
         }
+        Step::Over(Err(text))
     }
 
     /// Does the next piece: at most some 128 KiB are read or written.
@@ -132,19 +165,19 @@ impl Job {
                     }
                     return Step::Wait;
                 }
-                Source::Store(fetch) => match fetch.get(offset, len) {
-                    Some(bytes) => self.install.feed(disk, bytes),
-                    None => match fetch.ask(poller, offset) {
-                        Ok(()) => return Step::Wait,
-                        Err(e) => return Step::Over(Err(e)),
-                    },
-                },
+                Source::Store(fetch) => {
+                    let wants = |from, max| self.install.wants(from, max);
+                    if let Err(e) = fetch.ask(poller, (offset, len), wants) {
+                        return Step::Over(Err(e));
+                    }
+                    match fetch.get(offset, len) {
+                        Some(bytes) => self.install.feed(disk, bytes),
+                        None => return Step::Wait,
+                    }
+                }
             },
         };
-        match result {
-            Ok(()) => Step::Again,
-            Err(e) => Step::Over(Err(e.to_string())),
-        }
+        self.went(result)
     }
 
     /// How far it is.

@@ -2,13 +2,15 @@
 //!
 //! `<state-dir>/mesh-update/floor` is a decimal number. `trial` says which slot is or was on trial: its name, a space, the
 //! version, and `neighbour` behind it if the node had one; each further line is what the health gate waited for when it was last heard of.
+//! `attempt` is the release that the node restarted into when its turn came, a space, and how many failures of it were known
+//! then. `offer` is the announcement of the bundle that the store keeps for others.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use mesh_sys::file;
-use update_core::{Slot, TrialLine};
+use update_core::{Offer, Slot, TrialLine};
 
 /// The longest note, in bytes.
 const MAX: u64 = 8192;
@@ -74,6 +76,29 @@ impl Notes {
         }
     }
 
+    /// Which number a failure of that release on this node has.
+    pub(crate) fn failure(&self, release: u64) -> u8 {
+        let text = self.read("attempt").unwrap_or_default();
+        let known = text.trim().split_once(' ').filter(|(r, _)| r.parse() == Ok(release));
+        known.and_then(|(_, n)| n.parse::<u8>().ok()).unwrap_or(0).saturating_add(1)
+    }
+
+    /// The node restarts into that release; so many failures of it are known.
+    pub(crate) fn keep_attempt(&self, release: u64, failures: u8) -> io::Result<()> {
+        self.write("attempt", &format!("{release} {failures}\n"))
+    }
+
+    /// The announcement of what the store keeps for others.
+    pub(crate) fn offer(&self) -> Option<Offer> {
+        Offer::parse(&file::read_limited(&self.dir.join("offer"), MAX).ok()?)
+    }
+
+    /// Keeps it.
+    pub(crate) fn keep_offer(&self, offer: &Offer) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        file::write_atomic(&self.dir.join("offer"), &offer.encode(), 0o640)
+    }
+
     fn read(&self, name: &str) -> Option<String> {
         String::from_utf8(file::read_limited(&self.dir.join(name), MAX).ok()?).ok()
     }
@@ -111,6 +136,9 @@ mod tests {
             notes.raise_floor(floor).unwrap();
             assert_eq!(notes.floor(), kept);
         }
+        assert_eq!((notes.failure(7), notes.offer()), (1, None));
+        notes.keep_attempt(7, 2).unwrap();
+        assert_eq!((notes.failure(7), notes.failure(8)), (3, 1));
         let mut trial =
             Trial { slot: Slot::B, version: "1.2+g3".into(), neighbour: true, waited_for: Vec::new() };
         notes.keep_trial(&trial).unwrap();

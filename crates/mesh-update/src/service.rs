@@ -1,4 +1,6 @@
-//! The driver loop: control socket, health gate, card.
+//! The driver loop: control socket, health gate, card. Installations are in `service/work.rs`.
+
+mod work;
 
 use std::fs;
 use std::io;
@@ -14,17 +16,16 @@ use mesh_sys::service::Args;
 use mesh_sys::signal::{Signal, Signals};
 use mesh_sys::{clock, identity};
 use mesh_types::{Duration, Instant};
-use update_core::{
-    FleetInput, Gate, GateConfig, Input, Install, InstallConfig, Output, Policy, Slot, test_keys,
-};
+use update_core::{FleetInput, Gate, GateConfig, Input, Output, Policy, Slot, test_keys};
 
 use crate::card::Card;
 use crate::disk;
 use crate::fetch::Fetch;
-use crate::job::{Job, LEFT, Source, Step};
+use crate::job::{For, Job, Source, Step};
 use crate::notes::{Notes, Trial};
 use crate::probe::{ACCESS_POINT, CONSOLE, NEIGHBOUR, Probes, Report, STORE as STORE_READS};
-use crate::turns::Turns;
+use crate::share::Share;
+use crate::turns::{Turns, TurnsConfig};
 
 /// The services that must answer, unless others are named.
 const GATE: &[&str] = &[
@@ -53,6 +54,7 @@ const RETRY: Duration = Duration::from_secs(30);
 const SIGNALS: u64 = 100;
 const STORE: u64 = 101;
 const ROUTER: u64 = 102;
+const SHARE: u64 = 103;
 const CONTROL: u64 = 1000;
 
 /// What the command line and the kernel say.
@@ -63,6 +65,9 @@ pub(crate) struct Options {
     gate: GateConfig,
     policy: Policy,
     auto: UpdateAuto,
+    /// `update.share` and `update.settle`.
+    share: u8,
+    settle: Duration,
     /// How long a new system may take until the gate opens.
     patience: Duration,
     run_dir: PathBuf,
@@ -97,6 +102,8 @@ impl Options {
             gate,
             policy: policy(&loaded.config, args.all("--board")),
             auto: loaded.config.update.auto,
+            share: loaded.config.update.share,
+            settle: Duration::from_secs(loaded.config.update.settle.into()),
             patience,
             run_dir: args.run_dir.clone(),
             state_dir: args.state_dir.clone(),
@@ -128,6 +135,10 @@ struct Service {
     /// What the other nodes are to be told next.
     news: Option<FleetInput<'static>>,
     job: Option<Job>,
+    /// What was installed, on its way into the store.
+    share: Option<Box<Share>>,
+    /// How much of an installation the others were told of.
+    told: u8,
     /// How the last installation ended.
     last: Option<String>,
     /// What the last USB stick came to, where that was no installation.
@@ -156,11 +167,13 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
     let mut server: Server<UpdateRequest, UpdateResponse> =
         Server::bind(run_dir, crate::NAME, &poller, CONTROL)?;
     let (auto, state_dir) = (options.auto, options.state_dir.clone());
+    let (share, settle) = (options.share, options.settle);
     let mut service = Service::new(run_dir, options, clock::now());
-    service.join(&poller, auto, &state_dir, clock::now());
+    service.join(&poller, (auto, share, settle), &state_dir, clock::now());
     let mut events = Vec::new();
     loop {
         service.advance(&poller, clock::now());
+        service.take_offer(&poller, clock::now());
         let busy = service.install(&poller, &mut server, clock::now());
         poller.wait(if busy { Some(clock::now()) } else { service.deadline() }, &mut events)?;
         for event in events.drain(..) {
@@ -179,7 +192,7 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
                                 server.send(&poller, client, &answer);
                             }
                         }
-                        ServerEvent::Gone(client) => service.gone(client),
+                        ServerEvent::Gone(client) => service.gone(&poller, client),
                     }
                 }
             } else if event.token == ROUTER {
@@ -190,6 +203,15 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
                 let failed = service.job.as_mut().and_then(|job| job.handle(&poller, event).err());
                 if let Some(e) = failed {
                     service.over(&poller, &mut server, Err(e));
+                }
+            } else if event.token == SHARE {
+                let done = service
+                    .share
+                    .as_mut()
+                    .map(|share| share.handle(&poller, event))
+                    .and_then(Result::transpose);
+                if let Some(done) = done {
+                    service.shared(&poller, &mut server, done, clock::now());
                 }
             } else if let Some(report) = service.probes.handle(&poller, event) {
                 service.report(report, clock::now());
@@ -213,6 +235,8 @@ impl Service {
             turns: None,
             news: None,
             job: None,
+            share: None,
+            told: 0,
             last: None,
             stick: None,
             neighbour: false,
@@ -265,7 +289,13 @@ impl Service {
     }
 
     /// Begins to talk with the other nodes about updates, where that is wanted and there are slots.
-    fn join(&mut self, poller: &Poller, auto: UpdateAuto, state_dir: &Path, now: Instant) {
+    fn join(
+        &mut self,
+        poller: &Poller,
+        (auto, share, settle): (UpdateAuto, u8, Duration),
+        state_dir: &Path,
+        now: Instant,
+    ) {
         let Some(card) = self.card.as_ref().filter(|_| auto != UpdateAuto::Off) else { return };
         let me = match identity::load_or_create(state_dir) {
             Ok(identity) => identity.node_id(),
@@ -274,7 +304,9 @@ impl Service {
                 return;
             }
         };
-        let mut turns = Turns::new(&self.run_dir, me, auto == UpdateAuto::Staged, ROUTER, now);
+        let (staged, policy) = (auto == UpdateAuto::Staged, self.policy.clone());
+        let (run_dir, token) = (self.run_dir.clone(), ROUTER);
+        let mut turns = Turns::new(TurnsConfig { me, run_dir, token, staged, share, settle, policy }, now);
         let (confirmed, release, other) = (card.confirmed(), card.release().0, card.other_release());
         let on_trial = self.notes.trial().is_some_and(|t| t.slot == card.running());
         if confirmed || !on_trial {
@@ -282,20 +314,39 @@ impl Service {
         } else {
             turns.input(poller, now, FleetInput::OnTrial(release));
         }
-        if self.failed_trial().is_some() {
-            turns.input(poller, now, FleetInput::WentBack(other));
+        if confirmed && card.other_waits() {
+            turns.input(poller, now, FleetInput::Installed(other));
         }
+        // What went back once is not fetched again.
+        turns.set_have(release.max(other));
+        turns.keep(poller, self.notes.offer());
         self.turns = Some(turns);
+        self.tell_failure(poller, now);
+    }
+
+    /// The others are to know that this node went back, as long as nothing else is tried.
+    fn tell_failure(&mut self, poller: &Poller, now: Instant) {
+        let other = self.card.as_ref().map_or(0, Card::other_release);
+        if other != 0 && self.job.is_none() && self.failed_trial().is_some() {
+            let number = self.notes.failure(other);
+            self.tell(poller, now, FleetInput::WentBack(other, number));
+        }
     }
 
     /// Tells the others what changed here; restarts when it is this node's turn.
     fn take_turn(&mut self, poller: &Poller, now: Instant) {
         if let Some(input) = std::mem::take(&mut self.news) {
             self.tell(poller, now, input);
+            self.tell_failure(poller, now);
         }
         let Some(turns) = &mut self.turns else { return };
         if turns.advance(poller, now) {
             log::info!("it is this node's turn: it starts again into the new system");
+            let release = self.card.as_ref().map_or(0, Card::other_release);
+            let failures = turns.failures(release);
+            if let Err(e) = self.notes.keep_attempt(release, failures) {
+                log::warn!("the note about the restart can't be kept: {e}");
+            }
             self.restart();
         }
     }
@@ -469,16 +520,16 @@ impl Service {
         Some(match request {
             UpdateRequest::Slots => Response::Service(UpdateResponse::Slots(self.slots(now))),
             UpdateRequest::Confirm => self.confirm(now, "asked for"),
-            UpdateRequest::Resume => match self.turns.as_ref().and_then(Turns::stopped_by) {
+            UpdateRequest::Resume => match self.turns.as_ref().and_then(Turns::stopped) {
                 Some(release) => {
                     self.tell(poller, now, FleetInput::Resume(release));
                     Response::Service(UpdateResponse::Done(format!(
-                        "this node goes on with release {release}"
+                        "all nodes that hear of it go on with release {release}"
                     )))
                 }
-                None => Response::Error("no release that this node waits with has failed in the mesh".into()),
+                None => Response::Error("no release that anybody waits with has failed in the mesh".into()),
             },
-            UpdateRequest::Rollback if self.job.is_some() => Response::Error(BUSY.into()),
+            UpdateRequest::Rollback if self.is_busy() => Response::Error(BUSY.into()),
             UpdateRequest::Rollback => self.rollback(),
             UpdateRequest::Stick(mut text) => {
                 text.truncate(text.floor_char_boundary(MAX_NOTE));
@@ -488,7 +539,7 @@ impl Service {
             }
             UpdateRequest::Offer { size, check_only } => {
                 return self
-                    .begin(poller, client, Some(size), check_only, now, |_| Ok(Source::Client))
+                    .begin(poller, For::Client(client), Some(size), check_only, now, |_| Ok(Source::Client))
                     .err()
                     .map(Response::Error);
             }
@@ -498,6 +549,7 @@ impl Service {
                     *reuse = true;
                     Ok(Source::Store(Box::new(Fetch::start(&run_dir, poller, STORE, path)?)))
                 };
+                let client = For::Client(client);
                 return self.begin(poller, client, None, check_only, now, source).err().map(Response::Error);
             }
             UpdateRequest::Data(bytes) => {
@@ -506,116 +558,13 @@ impl Service {
                     _ => return Some(Response::Error("bytes came, but nothing is being installed".into())),
                 };
                 match step {
-                    Step::Over(result) => return self.ended(result),
+                    Step::Over(result) => {
+                        return self.ended(poller, result, now).map(|(_, answer)| answer);
+                    }
                     Step::Again | Step::Wait => return None,
                 }
             }
         })
-    }
-
-    /// Starts an installation; its answers come later.
-    fn begin(
-        &mut self,
-        poller: &Poller,
-        client: ClientId,
-        total: Option<u64>,
-        check_only: bool,
-        now: Instant,
-        source: impl FnOnce(&mut bool) -> Result<Source, String>,
-    ) -> Result<(), String> {
-        if self.job.is_some() {
-            return Err(BUSY.into());
-        }
-        let Some(card) = &self.card else { return Err(self.why_no_slots()) };
-        let Some(partitions) = card.partitions() else {
-            return Err("the card has no second slot; flash it anew".into());
-        };
-        let mut reuse = false;
-        let source = source(&mut reuse)?;
-        let (running, floor) = card.release();
-        // The floor of a system on trial does not count yet.
-        let floor = if card.confirmed() { floor } else { 0 };
-        let policy = Policy { running, floor: floor.max(self.notes.floor()), ..self.policy.clone() };
-        let config = InstallConfig { policy, running: card.running(), partitions, total, check_only, reuse };
-        if self.gate.is_none() && !check_only {
-            // Whether the node is not alone: the new system is held to it.
-            self.neighbour = false;
-            self.probes = Probes::new(self.run_dir.clone(), &[NEIGHBOUR.into()]);
-            if let Some(report) = self.probes.ask(poller, NEIGHBOUR) {
-                self.report(report, now);
-            }
-        }
-        self.stick = None;
-        self.job = Some(Job::new(Install::new(config), source, check_only, client, now));
-        Ok(())
-    }
-
-    /// Does a piece of the installation; true if there is more to do at once.
-    fn install(
-        &mut self,
-        poller: &Poller,
-        server: &mut Server<UpdateRequest, UpdateResponse>,
-        now: Instant,
-    ) -> bool {
-        let (Some(job), Some(card)) = (&mut self.job, &mut self.card) else { return false };
-        match job.step(card.disk(), poller, server, now) {
-            Step::Again => true,
-            Step::Wait => false,
-            Step::Over(result) => {
-                self.over(poller, server, result);
-                false
-            }
-        }
-    }
-
-    /// The installation ended: whoever began it is told.
-    fn over(
-        &mut self,
-        poller: &Poller,
-        server: &mut Server<UpdateRequest, UpdateResponse>,
-        result: Result<String, String>,
-    ) {
-        let client = self.job.as_ref().and_then(Job::client);
-        let answer = self.ended(result);
-        if let (Some(client), Some(answer)) = (client, answer) {
-            server.send(poller, client, &answer);
-        }
-    }
-
-    fn ended(&mut self, result: Result<String, String>) -> Option<Response<UpdateResponse>> {
-        let job = self.job.take()?;
-        let card = self.card.as_mut()?;
-        card.refresh();
-        match &result {
-            Ok(done) if !job.check_only() => {
-                log::info!("{done}");
-                self.news = Some(FleetInput::Installed(job.install().header().release));
-                let version = job.install().header().version.clone();
-                let neighbour = self.neighbour;
-                let trial =
-                    Trial { slot: job.install().target(), version, neighbour, waited_for: Vec::new() };
-                if let Err(e) = self.notes.keep_trial(&trial) {
-                    log::warn!("the note about the trial can't be kept: {e}");
-                }
-            }
-            Ok(_) => {}
-            Err(e) => log::warn!("the bundle is not installed: {e}"),
-        }
-        self.last = Some(match &result {
-            Ok(done) => done.clone(),
-            Err(e) => format!("the last bundle was not installed: {e}"),
-        });
-        Some(match result {
-            Ok(done) => Response::Service(UpdateResponse::Done(done)),
-            Err(e) => Response::Error(e),
-        })
-    }
-
-    /// A client left; what it was sending ends here.
-    fn gone(&mut self, client: ClientId) {
-        if self.job.as_mut().is_some_and(|job| job.gone(client)) {
-            let _ = self.ended(Err(LEFT.into()));
-        }
     }
 
     /// Keeps what the gate waits for, so that the other slot can tell if it never opens.
@@ -660,7 +609,10 @@ impl Service {
             .floor()
             .max(self.card.as_ref().map_or(0, |c| if c.confirmed() { c.release().1 } else { 0 }));
         let fleet = self.turns.as_ref().map(Turns::nodes).unwrap_or_default();
-        Slots { fleet, waiting_for, floor, installing: self.job.as_ref().map(Job::progress), notes, ..slots }
+        let offered = self.turns.as_ref().and_then(Turns::offered).map(Box::new);
+        let kept = self.notes.offer().map(|offer| offer.cid).unwrap_or_default();
+        let installing = self.installing();
+        Slots { fleet, waiting_for, floor, installing, notes, offered, kept, ..slots }
     }
 
     fn status(&self, now: Instant) -> ServiceStatus {
@@ -671,16 +623,23 @@ impl Service {
             problems.push(TEST_KEYS.into());
         }
         let confirmed = self.card.as_ref().is_some_and(Card::confirmed);
+        let offers = self.turns.as_ref().map(Turns::counts).unwrap_or_default();
         ServiceStatus {
             service: crate::NAME.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: now.saturating_since(self.started).as_millis(),
             problems,
-            counters: vec![
-                ("slots".into(), if self.card.is_some() { 2 } else { 0 }),
-                ("confirmed".into(), confirmed.into()),
-                ("trial".into(), self.on_trial().into()),
-            ],
+            counters: [
+                ("slots", if self.card.is_some() { 2 } else { 0 }),
+                ("confirmed", confirmed.into()),
+                ("trial", self.on_trial().into()),
+                ("offers_good", offers.good),
+                ("offers_bad", offers.bad),
+                ("offers_old", offers.old),
+                ("offers_dropped", offers.dropped),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec(),
         }
     }
 }

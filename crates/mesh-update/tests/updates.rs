@@ -22,8 +22,8 @@ use mesh_ipc::{Request, Response};
 use mesh_sys::clock;
 use mesh_sys::control::{Client, Server, ServerEvent};
 use mesh_sys::poll::Poller;
-use update_core::make::{Choices, make};
-use update_core::{Phase, Report, Slot, SlotHeader, test_keys};
+use update_core::make::{Choices, make, signed_part};
+use update_core::{Offer, Phase, Policy, Report, Signed, Slot, SlotHeader, test_keys};
 
 /// A system of some `len` bytes.
 fn slot_image(release: u64, len: usize) -> Vec<u8> {
@@ -184,6 +184,9 @@ fn an_installation_that_was_cut_off_goes_on_where_it_was() {
     assert_eq!(lab.slot_bytes(Slot::B, new.len()), new);
 }
 
+/// What the store calls what is added to it.
+const KEPT: &str = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
+
 /// A store with one file, until dropped.
 struct FakeStore {
     stop: Arc<AtomicBool>,
@@ -200,6 +203,7 @@ impl FakeStore {
                 Server::bind(&dir, "mesh-store", &poller, 0).unwrap();
             let mut events = Vec::new();
             let mut given = 0;
+            let mut added = Vec::new();
             while !ends.load(Ordering::Relaxed) {
                 poller.wait(Some(clock::now() + mesh_types::Duration::from_millis(20)), &mut events).unwrap();
                 for event in events.drain(..) {
@@ -220,6 +224,13 @@ impl FakeStore {
                                 for piece in rest.chunks(DATA_MAX) {
                                     send(StoreResponse::Data(piece.to_vec()));
                                 }
+                                send(StoreResponse::Done);
+                            }
+                            StoreRequest::Data(bytes) => added.extend(bytes),
+                            StoreRequest::AddEnd => {
+                                fs::write(dir.join("added"), std::mem::take(&mut added)).unwrap();
+                                let (path, cid) = (String::new(), KEPT.to_owned());
+                                send(StoreResponse::Added { path, cid, size: 0 });
                                 send(StoreResponse::Done);
                             }
                             _ => {}
@@ -289,62 +300,178 @@ fn wait_for_store(dir: &Path) {
     }
 }
 
+/// Kind and payload of a record.
+type Published = (u8, Vec<u8>);
+
+/// A router that knows some records of other nodes, and hears what this one publishes.
+struct FakeRouter {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<Published>>>,
+}
+
+impl FakeRouter {
+    fn start(dir: &Path, records: Vec<Record>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (path, ends) = (dir.to_path_buf(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let poller = Poller::new().unwrap();
+            let mut server: Server<RouterRequest, RouterResponse> =
+                Server::bind(&path, "mesh-router", &poller, 0).unwrap();
+            let (mut events, mut published) = (Vec::new(), Vec::new());
+            while !ends.load(Ordering::Relaxed) {
+                poller.wait(Some(clock::now() + mesh_types::Duration::from_millis(20)), &mut events).unwrap();
+                for event in events.drain(..) {
+                    for what in server.handle(&poller, event) {
+                        let ServerEvent::Request(id, Request::Service(request)) = what else { continue };
+                        let answers = match request {
+                            RouterRequest::Publish { kind, payload, .. } => {
+                                published.push((kind, payload));
+                                vec![RouterResponse::Published]
+                            }
+                            RouterRequest::Subscribe { kinds } => {
+                                assert_eq!(kinds, [3, 4]);
+                                records.iter().cloned().map(RouterResponse::Record).collect()
+                            }
+                            RouterRequest::Topology => vec![RouterResponse::Topology(Vec::new())],
+                            _ => vec![RouterResponse::Neighbors(Vec::new())],
+                        };
+                        for answer in answers {
+                            server.send(&poller, id, &Response::Service(answer));
+                        }
+                    }
+                }
+            }
+            published
+        });
+        let end = std::time::Instant::now() + DEADLINE;
+        while !dir.join("mesh-router.sock").exists() {
+            assert!(std::time::Instant::now() < end);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends it; what was published.
+    fn published(mut self) -> Vec<Published> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+const OTHER: mesh_types::NodeId = mesh_types::NodeId::from_digest([7; 32]);
+
+fn record(kind: u8, payload: Vec<u8>) -> Record {
+    Record { node: OTHER, kind, seq: 1, hops: 1, valid_ms: 9000, payload }
+}
+
+fn staged(lab: &Lab) {
+    let config = fs::read_to_string(lab.dir.join("p2pmesh.toml")).unwrap();
+    fs::write(lab.dir.join("p2pmesh.toml"), config + "update.auto = \"staged\"\n").unwrap();
+}
+
 /// With a router that has another node's report: this node tells its own, shows both, and claims its turn.
 #[test]
 fn the_fleet_is_shown_and_a_staged_node_claims_its_turn() {
     let (lab, _) = lab("fleet");
-    let config = fs::read_to_string(lab.dir.join("p2pmesh.toml")).unwrap();
-    fs::write(lab.dir.join("p2pmesh.toml"), config + "update.auto = \"staged\"\n").unwrap();
-    let other = mesh_types::NodeId::from_digest([7; 32]);
-    let report = Report { phase: Phase::Idle, running: 1, target: 1, failed: 0 };
-    let stop = Arc::new(AtomicBool::new(false));
-    let (dir, ends) = (lab.dir.clone(), stop.clone());
-    let router = std::thread::spawn(move || {
-        let poller = Poller::new().unwrap();
-        let mut server: Server<RouterRequest, RouterResponse> =
-            Server::bind(&dir, "mesh-router", &poller, 0).unwrap();
-        let (mut events, mut published) = (Vec::new(), Vec::new());
-        while !ends.load(Ordering::Relaxed) {
-            poller.wait(Some(clock::now() + mesh_types::Duration::from_millis(20)), &mut events).unwrap();
-            for event in events.drain(..) {
-                for what in server.handle(&poller, event) {
-                    let ServerEvent::Request(id, Request::Service(request)) = what else { continue };
-                    let answer = match request {
-                        RouterRequest::Publish { kind, payload, .. } => {
-                            assert_eq!(kind, 3);
-                            published.push(Report::parse(&payload).unwrap());
-                            RouterResponse::Published
-                        }
-                        RouterRequest::Subscribe { .. } => {
-                            let payload = report.encode().to_vec();
-                            let r = Record { node: other, kind: 3, seq: 1, hops: 1, valid_ms: 9000, payload };
-                            RouterResponse::Record(r)
-                        }
-                        RouterRequest::Topology => RouterResponse::Topology(Vec::new()),
-                        _ => RouterResponse::Neighbors(Vec::new()),
-                    };
-                    server.send(&poller, id, &Response::Service(answer));
-                }
-            }
-        }
-        published
-    });
-    let end = std::time::Instant::now() + DEADLINE;
-    while !lab.dir.join("mesh-router.sock").exists() {
-        assert!(std::time::Instant::now() < end);
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    staged(&lab);
+    let report = Report { phase: Phase::Idle, percent: 100, running: 1, target: 1, stops: 0, resumed: 0 };
+    let router = FakeRouter::start(&lab.dir, vec![record(3, report.encode().to_vec())]);
     let running = lab.start_on_card("A");
     let slots = running.slots_when("the other node", |s| s.fleet.len() == 2);
-    assert_eq!((slots.fleet[1].node, slots.fleet[1].running), (other, 1));
+    assert_eq!((slots.fleet[1].node, slots.fleet[1].running), (OTHER, 1));
     let new = slot_image(2, 100_000);
     offer(&running, &signed(&new, &[1, 2]), false).unwrap();
     // Nobody is in the way: it claims its turn at once. (The restart follows when the claim has stood for 20 s.)
     running.slots_when("the claim", |s| s.fleet[0].phase == "is about to restart" && s.fleet[0].target == 2);
     assert!(matches!(running.ask(&Request::Service(UpdateRequest::Resume)), Response::Error(_)));
     running.stop();
-    stop.store(true, Ordering::Relaxed);
-    let published = router.join().unwrap();
-    assert_eq!(published.first().unwrap().running, 1);
-    assert_eq!(published.last().unwrap().phase, Phase::Claim);
+    let published = router.published();
+    let reports: Vec<Report> =
+        published.iter().filter(|(kind, _)| *kind == 3).map(|(_, p)| Report::parse(p).unwrap()).collect();
+    assert_eq!(reports.first().unwrap().running, 1);
+    assert_eq!(reports.last().unwrap().phase, Phase::Claim);
+}
+
+/// A bundle's announcement, as another node makes it.
+fn announcement(bundle: &[u8], release: u64) -> Offer {
+    let (manifest, signatures) = signed_part(bundle).unwrap();
+    let keys = vec![public(1), public(2), test_keys()[0]];
+    let policy = Policy { keys, ..Policy::default() };
+    let signed = Signed { manifest, signatures: &signatures, release, version: "1.2" };
+    Offer::new(&policy, &signed, KEPT).unwrap()
+}
+
+#[test]
+fn what_is_announced_is_fetched_by_itself_and_passed_on() {
+    let (lab, _) = lab("announced");
+    staged(&lab);
+    let new = slot_image(2, 1_500_000);
+    let bundle = signed(&new, &[1, 2]);
+    let good = announcement(&bundle, 2);
+    let mut forged = good.clone();
+    forged.release = 7;
+    forged.signatures[1].1[0] ^= 1;
+    let mut lie = good.clone();
+    lie.release = 9;
+    for (bad, what) in [(forged, "offers_bad"), (lie, "offers_good")] {
+        let router = FakeRouter::start(&lab.dir, vec![record(4, bad.encode())]);
+        let store = FakeStore::start(&lab.dir, bundle.clone());
+        wait_for_store(&lab.dir);
+        let before = fs::read(lab.disk()).unwrap();
+        let running = lab.start_on_card("A");
+        let counted = |running: &Running| running.status().counters.iter().any(|(n, v)| n == what && *v == 1);
+        let end = std::time::Instant::now() + DEADLINE;
+        while !counted(&running) {
+            assert!(std::time::Instant::now() < end, "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        if what == "offers_good" {
+            running.slots_when("the refusal", |s| {
+                s.offered.is_none()
+                    && s.notes.iter().any(|n| n.contains("not what was announced: it is release 2"))
+            });
+        }
+        assert!(fs::read(lab.disk()).unwrap() == before);
+        running.stop();
+        assert!(router.published().iter().all(|(kind, _)| *kind == 3));
+        // Nothing is fetched of what is not signed.
+        assert!(store.given() == 0 || what == "offers_good");
+    }
+    let router = FakeRouter::start(&lab.dir, vec![record(4, good.encode())]);
+    let store = FakeStore::start(&lab.dir, bundle.clone());
+    wait_for_store(&lab.dir);
+    let running = lab.start_on_card("A");
+    let slots =
+        running.slots_when("the new system", |s| s.kept == KEPT && s.fleet[0].phase.contains("restart"));
+    assert!(slots.offered.is_none() && slots.slots[1].release == 2, "{slots:?}");
+    assert_eq!(lab.slot_bytes(Slot::B, new.len()), new);
+    assert!(fs::read(lab.dir.join("added")).unwrap() == bundle, "the same bundle is in the store");
+    running.stop();
+    let published = router.published();
+    assert!(published.contains(&(4, good.encode())), "it is announced here, too");
+    let percent = |p: &Vec<u8>| Report::parse(p).unwrap().percent;
+    let steps: Vec<u8> = published.iter().filter(|(k, _)| *k == 3).map(|(_, p)| percent(p)).collect();
+    assert!(steps.contains(&0) && steps.contains(&50) && steps.last() == Some(&100), "{steps:?}");
+    store.given();
+
+    // What waits for its boot is known as such after the service started again, and is announced again.
+    let router = FakeRouter::start(&lab.dir, Vec::new());
+    let running = lab.start_on_card("A");
+    running.slots_when("the claim", |s| s.fleet[0].phase == "is about to restart" && s.fleet[0].target == 2);
+    running.stop();
+    assert!(router.published().contains(&(4, good.encode())));
+}
+
+#[test]
+fn who_is_only_to_tell_tells_and_fetches_nothing() {
+    let (lab, _) = lab("notify");
+    let bundle = signed(&slot_image(2, 100_000), &[1, 2]);
+    let router = FakeRouter::start(&lab.dir, vec![record(4, announcement(&bundle, 2).encode())]);
+    let running = lab.start_on_card("A");
+    let slots = running.slots_when("the announcement", |s| s.offered.is_some());
+    let offered = slots.offered.unwrap();
+    assert_eq!((offered.release, offered.cid.as_str(), offered.nodes), (2, KEPT, 1));
+    assert!(slots.installing.is_none() && slots.notes.is_empty());
+    running.stop();
+    router.published();
 }

@@ -41,7 +41,12 @@ const CONTEXT: &[u8; 24] = b"p2pmesh update manifest\0";
 
 /// The message that an update key signs: 56 bytes.
 pub fn signed_message(manifest: &[u8]) -> Vec<u8> {
-    [CONTEXT.as_slice(), &sha256(manifest)].concat()
+    signed_hash(&sha256(manifest))
+}
+
+/// The same, of the manifest's SHA-256.
+pub(crate) fn signed_hash(manifest: &[u8; 32]) -> Vec<u8> {
+    [CONTEXT.as_slice(), manifest].concat()
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {

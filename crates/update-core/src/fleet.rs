@@ -3,8 +3,12 @@
 //! Every node floods a [`Report`]. A node that has the new system in its other slot waits for its turn, claims it, waits until
 //! its claim is known and no earlier one contradicts it, and restarts. Of the neighbours of any node never more than
 //! a share are down at once, and never all (unless there is only one). The order is by a hash of release and
-//! NodeId, so that no node is always the first. Once anybody reports that the new system failed, nobody takes a turn
-//! until a person resumes it.
+//! NodeId, so that no node is always the first. While a release runs nowhere yet, one node of all tries it.
+//!
+//! Once anybody reports that the new system failed, nobody takes a turn until a person resumes it, on any node. Failures of
+//! a release are numbered (`stops`), and so is what a person answered (`resumed`): nodes pass on the larger of what they know
+//! and what they hear, so that both outlive whoever said them, the order in which they arrive does not matter, and a failure
+//! after a resumption stops the fleet again.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -14,8 +18,10 @@ use sha2::{Digest, Sha256};
 
 /// The most nodes a report is kept of.
 pub const MAX_NODES: usize = 4096;
+/// The most nodes that are remembered after their record expired.
+const MAX_OFFLINE: usize = 512;
 /// Bytes of a report.
-const REPORT: usize = 26;
+const REPORT: usize = 22;
 
 /// What a node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +34,12 @@ pub enum Phase {
     Claim,
     /// It is restarting, or its new system is on trial.
     Down,
+    /// It gets a new system from others and writes it into its other slot.
+    Fetch,
+}
+
+impl Phase {
+    const ALL: [Self; 5] = [Self::Idle, Self::Ready, Self::Claim, Self::Down, Self::Fetch];
 }
 
 /// What a node says of itself; flooded as an application record.
@@ -35,38 +47,49 @@ pub enum Phase {
 pub struct Report {
     /// What it is doing.
     pub phase: Phase,
+    /// How much of the new system is in its other slot, 0 to 100.
+    pub percent: u8,
     /// The release that runs and is confirmed.
     pub running: u64,
-    /// The release it is taking; 0: none.
+    /// The release it is concerned with: takes, took, waits for, or went back from; 0: none.
     pub target: u64,
-    /// The newest release that it knows to have failed somewhere; 0: none.
-    pub failed: u64,
+    /// So many failures of the target are known.
+    pub stops: u8,
+    /// So many of them a person has answered with going on.
+    pub resumed: u8,
 }
 
 impl Report {
     /// Reads a report; `None` for what is none.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (head, rest) = bytes.split_first_chunk::<2>()?;
-        let (numbers, rest) = rest.as_chunks::<8>();
-        let (&[running, target, failed], []) = (numbers, rest) else { return None };
-        let phase = match head {
-            [1, 0] => Phase::Idle,
-            [1, 1] => Phase::Ready,
-            [1, 2] => Phase::Claim,
-            [1, 3] => Phase::Down,
-            _ => return None,
+        let (&[2, phase, percent @ 0..=100, stops, resumed, 0], rest) = bytes.split_first_chunk::<6>()?
+        else {
+            return None;
         };
-        let [running, target, failed] = [running, target, failed].map(u64::from_le_bytes);
-        Some(Self { phase, running, target, failed })
+        let (numbers, rest) = rest.as_chunks::<8>();
+        let (&[running, target], []) = (numbers, rest) else { return None };
+        let phase = *Phase::ALL.get(usize::from(phase))?;
+        let [running, target] = [running, target].map(u64::from_le_bytes);
+        if resumed > stops {
+            return None; // nobody answers a failure before it was
+        }
+        Some(Self { phase, percent, running, target, stops, resumed })
     }
 
-    /// Writes it: version (1), phase (0 to 3), then the three numbers, little-endian.
+    /// Writes it: version (2), phase (0 to 4), per cent, failures, answers, 0, then the two releases, little-endian.
     pub fn encode(&self) -> [u8; REPORT] {
         let mut out = [0; REPORT];
-        let numbers = [self.running, self.target, self.failed].map(u64::to_le_bytes);
-        let all = [1, self.phase as u8].into_iter().chain(numbers.into_iter().flatten());
-        out.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+        let numbers = [self.running, self.target].map(u64::to_le_bytes);
+        let head = [2, self.phase as u8, self.percent, self.stops, self.resumed, 0];
+        out.iter_mut()
+            .zip(head.into_iter().chain(numbers.into_iter().flatten()))
+            .for_each(|(to, from)| *to = from);
         out
+    }
+
+    /// The target failed, and nobody has answered that yet. The last failure that can be counted stays unanswered.
+    pub const fn is_stopped(&self) -> bool {
+        self.stops > self.resumed || self.stops == u8::MAX
     }
 }
 
@@ -92,14 +115,20 @@ pub enum FleetInput<'a> {
     Gone(NodeId),
     /// The links of the mesh, each once or in both directions.
     Links(&'a [(NodeId, NodeId)]),
+    /// There is a new system that this node wants, whether or not it can be had now.
+    Wanted(u64),
+    /// So many per cent of it are in the other slot.
+    Fetching(u64, u8),
+    /// It is not being fetched any more, and not there either.
+    Paused,
     /// The new system is in this node's other slot.
     Installed(u64),
     /// This release runs here and is confirmed.
     Confirmed(u64),
     /// This release runs here and is on trial.
     OnTrial(u64),
-    /// This node went back from this release.
-    WentBack(u64),
+    /// This node went back from this release: its failure of that number, from 1.
+    WentBack(u64, u8),
     /// A person wants the fleet to go on with this release though it failed somewhere.
     Resume(u64),
 }
@@ -118,11 +147,13 @@ pub enum FleetOutput {
 pub struct Fleet {
     config: FleetConfig,
     own: Report,
+    /// What was published last.
+    told: Option<Report>,
     others: BTreeMap<NodeId, Report>,
+    /// Nodes whose record expired, with what they said last.
+    offline: BTreeMap<NodeId, Report>,
     down_since: BTreeMap<NodeId, Instant>,
     neighbours: BTreeMap<NodeId, BTreeSet<NodeId>>,
-    /// A release that a person let go on.
-    resumed: u64,
     restart_at: Option<Instant>,
     outputs: VecDeque<FleetOutput>,
 }
@@ -132,11 +163,12 @@ impl Fleet {
     pub fn new(config: FleetConfig, _now: Instant) -> Self {
         Self {
             config,
-            own: Report { phase: Phase::Idle, running: 0, target: 0, failed: 0 },
+            own: Report { phase: Phase::Idle, percent: 0, running: 0, target: 0, stops: 0, resumed: 0 },
+            told: None,
             others: BTreeMap::new(),
+            offline: BTreeMap::new(),
             down_since: BTreeMap::new(),
             neighbours: BTreeMap::new(),
-            resumed: 0,
             restart_at: None,
             outputs: VecDeque::new(),
         }
@@ -152,10 +184,26 @@ impl Fleet {
         self.others.iter()
     }
 
+    /// What those said last that are not heard any more, for people.
+    pub fn offline(&self) -> impl Iterator<Item = (&NodeId, &Report)> {
+        self.offline.iter()
+    }
+
+    /// Failures of a release, and answers to them, as far as any node says.
+    pub fn known(&self, release: u64) -> (u8, u8) {
+        let all = self.others.values().chain([&self.own]).filter(|r| r.target == release);
+        all.fold((0, 0), |(stops, resumed), r| (stops.max(r.stops), resumed.max(r.resumed)))
+    }
+
+    /// A release failed somewhere and nobody has answered that yet.
+    pub fn is_stopped(&self, release: u64) -> bool {
+        let (stops, resumed) = self.known(release);
+        release != 0 && Report { stops, resumed, ..self.own }.is_stopped()
+    }
+
     /// The release that failed somewhere and stops this node; `None`: nothing does.
     pub fn stopped_by(&self) -> Option<u64> {
-        let failed = self.own.failed;
-        (failed != 0 && failed == self.own.target && failed != self.resumed).then_some(failed)
+        Some(self.own.target).filter(|release| self.is_stopped(*release))
     }
 
     /// Takes what happened.
@@ -164,8 +212,10 @@ impl Fleet {
             FleetInput::Report(node, report) => self.report(now, node, report),
             FleetInput::Gone(node) => {
                 // A node that restarts is silent for a while: it is down, not gone.
-                if !self.down_since.contains_key(&node) {
-                    self.others.remove(&node);
+                if !self.down_since.contains_key(&node)
+                    && let Some(report) = self.others.remove(&node)
+                {
+                    self.keep_offline(node, report);
                 }
             }
             FleetInput::Links(links) => {
@@ -175,20 +225,36 @@ impl Fleet {
                     self.neighbours.entry(b).or_default().insert(a);
                 }
             }
-            FleetInput::Installed(release) => {
-                self.change(Report { phase: Phase::Ready, target: release, ..self.own })
+            FleetInput::Wanted(release) => {
+                if self.own.phase == Phase::Idle {
+                    self.take(Phase::Idle, 0, release);
+                }
             }
+            FleetInput::Fetching(release, percent) => self.take(Phase::Fetch, percent.min(100), release),
+            FleetInput::Paused => {
+                if self.own.phase == Phase::Fetch {
+                    self.take(Phase::Idle, self.own.percent, self.own.target);
+                }
+            }
+            FleetInput::Installed(release) => self.take(Phase::Ready, 100, release),
             FleetInput::Confirmed(release) => {
-                self.change(Report { phase: Phase::Idle, running: release, target: release, ..self.own });
+                self.own.running = release;
+                self.take(Phase::Idle, 100, release);
             }
-            FleetInput::OnTrial(release) => {
-                self.change(Report { phase: Phase::Down, target: release, ..self.own })
+            FleetInput::OnTrial(release) => self.take(Phase::Down, 100, release),
+            FleetInput::WentBack(release, number) => {
+                self.take(Phase::Idle, 100, release);
+                self.change(Report { stops: self.own.stops.max(number), ..self.own });
             }
-            FleetInput::WentBack(release) => {
-                let failed = self.own.failed.max(release);
-                self.change(Report { phase: Phase::Idle, target: release, failed, ..self.own });
+            FleetInput::Resume(release) => {
+                let (stops, _) = self.known(release);
+                if self.own.phase == Phase::Idle {
+                    self.take(Phase::Idle, self.own.percent, release);
+                }
+                if self.own.target == release {
+                    self.change(Report { stops, resumed: stops, ..self.own });
+                }
             }
-            FleetInput::Resume(release) => self.resumed = release,
         }
         self.update(now);
     }
@@ -200,7 +266,11 @@ impl Fleet {
         for node in lost.collect::<Vec<_>>() {
             self.down_since.remove(&node);
             if let Some(report) = self.others.remove(&node) {
-                self.failed(report.target);
+                self.keep_offline(node, report);
+                // Of those that notice it only the first counts one more.
+                if report.target == self.own.target && !self.is_stopped(report.target) {
+                    self.change(Report { stops: self.own.resumed.saturating_add(1), ..self.own });
+                }
             }
         }
         self.update(now);
@@ -226,20 +296,36 @@ impl Fleet {
         } else {
             self.down_since.remove(&node);
         }
+        self.offline.remove(&node);
         self.others.insert(node, report);
-        self.failed(report.failed);
+        self.learn();
     }
 
-    /// Somebody says that a release failed: that is passed on, so that it outlives whoever found out.
-    fn failed(&mut self, release: u64) {
-        if release > self.own.failed {
-            self.change(Report { failed: release, ..self.own });
+    fn keep_offline(&mut self, node: NodeId, report: Report) {
+        if self.offline.len() < MAX_OFFLINE {
+            self.offline.insert(node, report);
         }
     }
 
+    /// What others know of the target is passed on, so that it outlives whoever found out.
+    fn learn(&mut self) {
+        let (stops, resumed) = self.known(self.own.target);
+        if self.own.target != 0 {
+            self.change(Report { stops, resumed, ..self.own });
+        }
+    }
+
+    /// This node's phase, and the release it is concerned with.
+    fn take(&mut self, phase: Phase, percent: u8, target: u64) {
+        let (stops, resumed) = self.known(target);
+        self.restart_at = None;
+        self.change(Report { phase, percent, target, stops, resumed, ..self.own });
+    }
+
     fn change(&mut self, report: Report) {
-        if self.own != report {
+        if self.own != report || self.told != Some(report) {
             self.own = report;
+            self.told = Some(report);
             self.outputs.push_back(FleetOutput::Publish(report));
         }
     }
@@ -255,16 +341,23 @@ impl Fleet {
     fn may_go(&self) -> bool {
         let me = self.config.me;
         let mine = Self::rank(&me, self.own.target);
-        let Some(neighbours) = self.neighbours.get(&me) else { return true };
         let before = |node: &NodeId| {
             *node != me
                 && self.others.get(node).is_some_and(|r| match r.phase {
                     Phase::Down => true,
                     // Of claims the earlier in the order stands; who is ready and before this one goes first.
                     Phase::Claim | Phase::Ready => Self::rank(node, r.target) < mine,
-                    Phase::Idle => false,
+                    Phase::Idle | Phase::Fetch => false,
                 })
         };
+        // While it runs nowhere yet, one node tries it for all.
+        let target = self.own.target;
+        if !self.others.values().chain([&self.own]).any(|r| r.running >= target)
+            && self.others.iter().any(|(node, r)| r.target == target && before(node))
+        {
+            return false;
+        }
+        let Some(neighbours) = self.neighbours.get(&me) else { return true };
         neighbours.iter().filter_map(|y| self.neighbours.get(y)).all(|group| {
             let share = group.len() * usize::from(self.config.share) / 100;
             let limit = share.min(group.len().saturating_sub(1)).max(1);

@@ -19,6 +19,7 @@ use crate::header::SlotHeader;
 use crate::mbr::Partition;
 use crate::medium::{Medium, StateError, read_state, write_state};
 use crate::policy::Policy;
+use crate::rebuild::Rebuild;
 use crate::refusal::Refusal;
 use crate::reuse::Reuse;
 use crate::sector::SECTOR;
@@ -39,6 +40,8 @@ pub struct InstallConfig {
     pub check_only: bool,
     /// Take chunks that the running slot has from there, in place of asking for them.
     pub reuse: bool,
+    /// The only bundle that is wanted: SHA-256 of its manifest, and its release. `None`: any.
+    pub only: Option<([u8; 32], u64)>,
 }
 
 /// What the installation needs next.
@@ -133,6 +136,8 @@ pub struct Install {
     config: InstallConfig,
     phase: Phase,
     manifest: Option<Manifest>,
+    /// Manifest and signatures as they came.
+    signed: Vec<u8>,
     header: SlotHeader,
     table: Vec<Entry>,
     table_hash: Sha256,
@@ -171,6 +176,7 @@ impl Install {
             config,
             phase: Phase::Prefix,
             manifest: None,
+            signed: Vec::new(),
             header: SlotHeader::default(),
             table: Vec::new(),
             table_hash: Sha256::new(),
@@ -242,6 +248,43 @@ impl Install {
         &self.header
     }
 
+    /// The first stretch of the bundle from byte `from` on that will be asked for, as far as is known now: its first byte and
+    /// its length, at most `max`. For a source that reads ahead.
+    pub fn wants(&self, from: u64, max: usize) -> Option<(u64, usize)> {
+        let mut run: Option<(u64, usize)> = None;
+        let mut at = match (self.next(), &self.phase) {
+            (Next::Want { offset, len }, phase) if !matches!(phase, Phase::Chunk) => {
+                let end = offset + len as u64;
+                return (from < end)
+                    .then(|| (offset.max(from), ((end - offset.max(from)) as usize).min(max)));
+            }
+            (_, Phase::Chunk) => self.offset,
+            _ => return None,
+        };
+        for entry in self.table.iter().skip(self.chunk as usize) {
+            let end = at + u64::from(entry.stored);
+            let begin = at.max(from);
+            if begin < end && !self.has(entry) {
+                let (start, len) = run.get_or_insert((begin, 0));
+                *len = ((end - *start) as usize).min(max);
+                if *len == max {
+                    break;
+                }
+            } else if run.is_some() {
+                break;
+            }
+            at = end;
+        }
+        run
+    }
+
+    /// What makes the bundle again, once all is done.
+    pub fn rebuild(&self) -> Option<Rebuild> {
+        let manifest = self.manifest.clone().filter(|_| matches!(self.phase, Phase::Done))?;
+        (!self.config.check_only)
+            .then(|| Rebuild::new(self.writer.start, manifest, self.signed.clone(), self.table.clone()))
+    }
+
     /// The slot that is written.
     pub const fn target(&self) -> Slot {
         self.config.running.other()
@@ -269,7 +312,16 @@ impl Install {
                     bytes.split_at_checked(prefix.manifest).ok_or(Refusal::NotABundle)?;
                 self.config.policy.check_signatures(manifest, &Signature::parse_all(signatures))?;
                 debug_assert!(signatures.len().is_multiple_of(SIGNATURE));
+                let hash = sha256(manifest);
                 let manifest = Manifest::parse(manifest)?;
+                let release = manifest.slot_header()?.release;
+                if self.config.only.is_some_and(|only| only != (hash, release)) {
+                    return Err(Refusal::NotOffered {
+                        same: self.config.only.map(|o| o.0) == Some(hash),
+                        release,
+                    }
+                    .into());
+                }
                 self.config.policy.check_manifest(&manifest)?;
                 let copies = read_state(medium, |_| false).map_err(InstallError::Medium)?;
                 if !self.config.check_only && !copies.state.is_confirmed(self.config.running) {
@@ -277,6 +329,7 @@ impl Install {
                 }
                 self.header = manifest.slot_header()?;
                 self.manifest = Some(manifest);
+                self.signed = bytes.to_vec();
                 self.offset = (PREFIX + bytes.len()) as u64;
                 self.phase = Phase::Table;
             }

@@ -1,5 +1,5 @@
-//! Boot-state sectors, slot headers, the slot state machine, the health gate, update bundles, their installation and whose turn
-//! it is, sans-IO (level 2).
+//! Boot-state sectors, slot headers, the slot state machine, the health gate, update bundles, their installation, what is
+//! announced of them in the mesh and whose turn it is, sans-IO (level 2).
 //!
 //! The card has two raw slots, A and B, and two one-sector copies of the boot state. The boot script
 //! (`board/raspberrypi/boot.cmd`) and the update service both read and write that state; this crate is
@@ -26,7 +26,9 @@ mod install;
 pub mod make;
 mod mbr;
 mod medium;
+mod offer;
 mod policy;
+mod rebuild;
 mod refusal;
 mod reuse;
 mod sector;
@@ -42,7 +44,9 @@ pub use header::{Extent, Part, SlotHeader};
 pub use install::{Install, InstallConfig, InstallError, Next, Stage};
 pub use mbr::{Partition, parse_mbr};
 pub use medium::{Medium, StateError, read_state, write_state};
+pub use offer::{MAX_OFFER, MAX_OFFERED, Offer, OfferCounts, Offers, Signed};
 pub use policy::{Policy, test_keys, test_seed};
+pub use rebuild::{Rebuild, RebuildError};
 pub use refusal::Refusal;
 pub use sector::{SECTOR, SectorError, Vars};
 pub use state::{

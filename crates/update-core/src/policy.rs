@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
-use crate::bundle::{BLOCK, Manifest, Signature, sha256, signed_message};
+use crate::bundle::{BLOCK, Manifest, Signature, sha256, signed_hash};
 use crate::refusal::Refusal;
 
 /// Secret seeds of the test keys, number 1 to 3: everybody knows them. Nodes that accept them say so loudly.
@@ -57,8 +57,24 @@ impl Policy {
     /// # Errors
     /// [`Refusal::NoKeys`], [`Refusal::Threshold`], [`Refusal::BadSignature`], [`Refusal::TooFewSignatures`].
     pub fn check_signatures(&self, manifest: &[u8], signatures: &[Signature]) -> Result<(), Refusal> {
+        self.check_hash(&sha256(manifest), signatures)
+    }
+
+    /// How many keys have to sign.
+    ///
+    /// # Errors
+    /// [`Refusal::NoKeys`], [`Refusal::Threshold`].
+    pub fn needed(&self) -> Result<usize, Refusal> {
+        self.keys_and_threshold().map(|(_, needed)| needed)
+    }
+
+    /// As [`Policy::check_signatures`], where only the manifest's SHA-256 is there yet.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn check_hash(&self, manifest: &[u8; 32], signatures: &[Signature]) -> Result<(), Refusal> {
         let (keys, needed) = self.keys_and_threshold()?;
-        let message = signed_message(manifest);
+        let message = signed_hash(manifest);
         let (mut signed, mut strangers) = (Vec::new(), 0);
         for s in signatures {
             if !keys.contains(&s.key) {

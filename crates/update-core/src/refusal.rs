@@ -44,6 +44,13 @@ pub enum Refusal {
         /// What this one is.
         node: Vec<String>,
     },
+    /// It is not what was announced.
+    NotOffered {
+        /// It has the manifest that was announced, so only the release was a lie.
+        same: bool,
+        /// The release it is.
+        release: u64,
+    },
     /// It is older than the node's floor.
     Downgrade {
         /// The bundle's release.
@@ -89,6 +96,13 @@ pub enum Refusal {
     Part(PartKind),
 }
 
+impl Refusal {
+    /// The same bytes may be taken another time: this node will have changed.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::OnTrial | Self::Needs { .. } | Self::NoKeys | Self::Threshold { .. })
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,6 +123,9 @@ impl fmt::Display for Refusal {
             Self::Board { bundle, node } => {
                 write!(f, "wrong board: it is for {}; this is ", bundle.join(", "))?;
                 if node.is_empty() { f.write_str("an unknown one") } else { f.write_str(&node.join(", ")) }
+            }
+            Self::NotOffered { release, .. } => {
+                write!(f, "not what was announced: it is release {release}")
             }
             Self::Downgrade { release, floor } => write!(
                 f,

@@ -31,6 +31,8 @@ struct Node {
     back_at: Option<u64>,
     running: u64,
     tried: u64,
+    /// The number that a failure of its present try has.
+    attempt: u8,
 }
 
 struct Sim {
@@ -77,6 +79,7 @@ impl Sim {
                 back_at: None,
                 running: 1,
                 tried: 0,
+                attempt: 0,
             }
         });
         let nodes = nodes.collect();
@@ -101,6 +104,7 @@ impl Sim {
                 FleetOutput::Restart => {
                     self.nodes[at].back_at = Some(self.now + 20_000 + self.random.below(60_000));
                     self.nodes[at].tried += 1;
+                    self.nodes[at].attempt = self.nodes[at].fleet.known(2).0 + 1;
                 }
             }
         }
@@ -174,7 +178,7 @@ impl Sim {
                     self.nodes[at].running = 2;
                     self.input(at, FleetInput::Confirmed(2));
                 } else {
-                    self.input(at, FleetInput::WentBack(2));
+                    self.input(at, FleetInput::WentBack(2, self.nodes[at].attempt));
                 }
             }
         }
@@ -211,36 +215,66 @@ fn a_bad_update_stops_where_it_began_until_a_person_resumes_it() {
         sim.run(3_600_000, &|_| fate);
         let tried = sim.nodes.iter().filter(|n| n.tried > 0).count();
         eprintln!("{fate:?}: {tried} of 50 tried");
-        assert!(sim.updated() == 0 && tried <= 30, "{tried} nodes tried a bad update");
+        assert!(sim.updated() == 0 && tried <= 3, "{tried} nodes tried a bad update");
         let tried_at = sim.now;
         let alive: Vec<usize> = (0..50).filter(|n| sim.nodes[*n].back_at.is_none()).collect();
         for at in &alive {
-            assert_eq!(sim.nodes[*at].fleet.own().failed, 2, "everybody knows");
+            assert_eq!(sim.nodes[*at].fleet.stopped_by(), Some(2), "everybody knows");
             assert_ne!(sim.nodes[*at].fleet.own().phase, Phase::Claim);
         }
         if fate == Fate::GoesBack {
-            // It was a mistake: those that have it installed take it now.
-            for at in &alive {
-                sim.input(*at, FleetInput::Resume(2));
-            }
-            sim.run(tried_at + 2 * 3_600_000, &|_| Fate::Good);
-            assert_eq!(sim.updated() + tried, 50);
+            // A person says on one node that it goes on; it fails again, and everybody stops again.
+            sim.input(alive[0], FleetInput::Resume(2));
+            sim.run(tried_at + 3_600_000, &|_| fate);
+            let again = sim.nodes.iter().filter(|n| n.tried > 0).count();
+            assert!(again > tried && again <= tried + 3 && sim.updated() == 0, "{again} after {tried}");
+            assert!(alive.iter().all(|at| sim.nodes[*at].fleet.stopped_by() == Some(2)));
+            // It was a mistake: all others take it now.
+            sim.input(alive[1], FleetInput::Resume(2));
+            sim.run(tried_at + 4 * 3_600_000, &|_| Fate::Good);
+            assert_eq!(sim.updated() + again, 50);
         }
     }
 }
 
 #[test]
 fn reports_that_are_none() {
-    let report = Report { phase: Phase::Down, running: 1, target: 2, failed: 3 };
+    let report = Report { phase: Phase::Fetch, percent: 100, running: 1, target: 2, stops: 4, resumed: 3 };
     let bytes = report.encode();
     assert_eq!(Report::parse(&bytes), Some(report));
     for bad in [
-        &bytes[..25],
+        &bytes[..21],
         &[],
         &[bytes.as_slice(), &[0]].concat(),
-        &[&[1, 4], &bytes[2..]].concat(),
-        &[&[2, 1], &bytes[2..]].concat(),
+        &[&[2, 5], &bytes[2..]].concat(),
+        &[&[1, 1], &bytes[2..]].concat(),
+        &[&[2, 1, 101], &bytes[3..]].concat(),
+        &[&[2, 1, 7, 0, 0, 1], &bytes[6..]].concat(),
+        &[&[2, 1, 7, 1, 2, 0], &bytes[6..]].concat(),
     ] {
         assert_eq!(Report::parse(bad), None);
     }
+}
+
+/// Of releases that nobody wants here nothing is kept, and whoever counts failures to the end stops the fleet and
+/// silences nobody.
+#[test]
+fn a_liar_can_stop_a_release_and_no_more() {
+    let config = FleetConfig {
+        me: NodeId::from_digest([1; 32]),
+        share: 20,
+        settle: Duration::from_secs(6),
+        patience: Duration::from_secs(300),
+    };
+    let (liar, mut fleet) = (NodeId::from_digest([2; 32]), Fleet::new(config, Instant::ZERO));
+    fleet.handle_input(Instant::ZERO, FleetInput::Installed(2));
+    let report =
+        Report { phase: Phase::Idle, percent: 0, running: 1, target: u64::MAX, stops: 9, resumed: 0 };
+    fleet.handle_input(Instant::ZERO, FleetInput::Report(liar, report));
+    assert_eq!((fleet.own().stops, fleet.stopped_by()), (0, None));
+    let report = Report { target: 2, stops: 255, resumed: 255, ..report };
+    fleet.handle_input(Instant::ZERO, FleetInput::Report(liar, report));
+    assert_eq!(fleet.stopped_by(), Some(2));
+    fleet.handle_input(Instant::ZERO, FleetInput::Gone(liar));
+    assert_eq!(fleet.offline().count(), 1);
 }

@@ -355,11 +355,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         operands: (1, 2),
         words: &["status", "apply", "check", "confirm", "rollback", "resume"],
         about: "the two system slots, and new systems",
-        details: "status shows what is in the slots, which one runs, and why the node went back to an older system. apply \
+        details: "status shows what is in the slots, which one runs, why the node went back to an older system, what is \
+                  announced, and how far all nodes are. apply \
                   installs a signed bundle, from a file or out of the mesh, into the slot that does not run; the next boot \
                   tries it. check only verifies it: signatures, board, age, every byte. confirm declares the running system good now, without \
-                  waiting for the health gate. rollback makes the other slot the first choice of the next boot. resume goes on with a release that failed on \
-                  another node.",
+                  waiting for the health gate. rollback makes the other slot the first choice of the next boot. resume lets all nodes go on with a \
+                  release that failed on one.",
         flags: &[],
         run: update::update,
     },

@@ -128,8 +128,13 @@ fn to_json(s: &Slots) -> Json {
         }),
         "notes" => s.notes.as_slice(),
         "fleet" => Json::list(&s.fleet, |n| object! {
-            "node" => n.node, "running" => n.running, "target" => n.target, "failed" => n.failed, "phase" => &n.phase,
+            "node" => n.node, "running" => n.running, "target" => n.target, "percent" => n.percent, "failed" => n.failed,
+            "offline" => n.offline, "phase" => &n.phase,
         }),
+        "offered" => s.offered.as_ref().map(|o| object! {
+            "release" => o.release, "version" => &o.version, "cid" => &o.cid, "nodes" => o.nodes,
+        }),
+        "kept" => &s.kept,
     }
 }
 
@@ -145,6 +150,22 @@ fn role(s: &Slots, slot: &Slot) -> String {
         words.push("passed over at boot");
     }
     words.join("; ")
+}
+
+/// All nodes, and how many are how far.
+fn fleet(s: &Slots) -> String {
+    let mut table = Table::new(&["NODE", "RELEASE", "TAKES", "", ""]);
+    let number = |n: u64| if n == 0 { "-".to_owned() } else { n.to_string() };
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    for n in &s.fleet {
+        let id = n.node.to_string().chars().take(12).collect::<String>();
+        let percent = if n.target > n.running { format!("{} %", n.percent) } else { String::new() };
+        let target = if n.target > n.running { number(n.target) } else { "-".to_owned() };
+        table.row([id, number(n.running), target, percent, clean(&n.phase)]);
+        *counts.entry(&n.phase).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(phase, n)| format!("{n} {}", clean(phase))).collect();
+    format!("{}{} nodes: {}\n", table.lines(""), s.fleet.len(), counts.join(", "))
 }
 
 fn to_text(s: &Slots) -> String {
@@ -171,15 +192,17 @@ fn to_text(s: &Slots) -> String {
             clean(&p.stage)
         ));
     }
+    if let Some(o) = &s.offered {
+        let (version, nodes) = (clean(&o.version), if o.nodes == 1 { "1 node" } else { "several nodes" });
+        text.push_str(&format!(
+            "\nannounced by {nodes}: version {version}, release {}\n  {}\n",
+            o.release,
+            clean(&o.cid)
+        ));
+    }
     if s.fleet.len() > 1 {
-        let mut table = Table::new(&["NODE", "RELEASE", "TAKES", "FAILED", ""]);
-        let number = |n: u64| if n == 0 { "-".to_owned() } else { n.to_string() };
-        for n in &s.fleet {
-            let id = n.node.to_string().chars().take(12).collect::<String>();
-            table.row([id, number(n.running), number(n.target), number(n.failed), clean(&n.phase)]);
-        }
         text.push('\n');
-        text.push_str(&table.lines(""));
+        text.push_str(&fleet(s));
     }
     if !s.notes.is_empty() {
         text.push('\n');

@@ -124,6 +124,7 @@ pub fn config(running: Slot, bundle: &[u8]) -> InstallConfig {
         total: Some(bundle.len() as u64),
         check_only: false,
         reuse: false,
+        only: None,
     }
 }
 
