@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mesh_sys::netlink::wired_bitrate;
 use mesh_sys::poll::Poller;
-use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket};
+use mesh_sys::udp::{Family, MulticastConfig, MulticastSocket, Received};
 use mesh_types::{Duration, Instant, NodeId};
 use olsrv2::recording::Recorder;
-use olsrv2::{Config, Event, Input, InputError, Output, Record, RouteChange, Router};
+use olsrv2::{CALM_AT, Config, Event, Input, InputError, Output, Record, RouteChange, Router};
 
 use crate::links::Usable;
 use crate::records::check;
@@ -23,6 +23,8 @@ const GROUP4: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 109));
 const CS6: u8 = 0xc0;
 /// Datagrams taken from one socket before others have their turn.
 const BURST: usize = 64;
+/// More than a socket's queue holds.
+const QUEUE: usize = 1024;
 
 /// Packets that come faster than this are taken together.
 const RUSH: Duration = Duration::from_millis(5);
@@ -65,12 +67,21 @@ pub(crate) struct PortTraffic {
 #[derive(Debug)]
 struct Port {
     socket: MulticastSocket,
+    /// Where packets go that say that nothing in them is news; `None`: to the other one.
+    calm: Option<Calm>,
     usable: Usable,
     traffic: PortTraffic,
     /// The last packet could not be sent; said once.
     failing: bool,
     /// When the last packets were taken.
     taken: Instant,
+}
+
+#[derive(Debug)]
+struct Calm {
+    socket: MulticastSocket,
+    /// Nobody waits for what comes there.
+    paused: bool,
 }
 
 /// An OLSRv2 instance with its sockets.
@@ -118,7 +129,11 @@ impl Instance {
     /// What the socket of an interface counted.
     pub(crate) fn port_traffic(&self, index: u32) -> PortTraffic {
         let port = self.ports.get(&index);
-        port.map(|p| PortTraffic { overflowed: p.socket.overflowed(), ..p.traffic }).unwrap_or_default()
+        let overflowed = |p: &Port| {
+            let calm = p.calm.as_ref().map_or(0, |c| c.socket.overflowed());
+            PortTraffic { overflowed: p.socket.overflowed() + calm, ..p.traffic }
+        };
+        port.map(overflowed).unwrap_or_default()
     }
 
     /// What keeps interfaces from being used, for people.
@@ -171,10 +186,10 @@ impl Instance {
                 log::info!("{}: routing {} here", usable.name, self.name());
                 self.broken.remove(&index);
                 let traffic = PortTraffic::default();
-                self.ports.insert(
-                    index,
-                    Port { socket, usable: usable.clone(), traffic, failing: false, taken: Instant::ZERO },
-                );
+                let calm = self.open_calm(&socket, &config, poller, token);
+                let (name, taken) = (usable.clone(), Instant::ZERO);
+                let port = Port { socket, calm, usable: name, traffic, failing: false, taken };
+                self.ports.insert(index, port);
                 self.input(now, Input::InterfaceUp { interface: index, addresses: &usable.addresses });
                 let bits_per_second = wired_bitrate(&usable.name);
                 self.input(now, Input::InterfaceBitrate { interface: index, bits_per_second });
@@ -188,6 +203,47 @@ impl Instance {
                 if self.broken.insert(index, text.clone()).as_ref() != Some(&text) {
                     log::warn!("{text}");
                 }
+            }
+        }
+    }
+
+    /// Without it everything comes to the one socket, and wakes us up.
+    fn open_calm(
+        &self,
+        socket: &MulticastSocket,
+        config: &MulticastConfig<'_>,
+        poller: &Poller,
+        token: u64,
+    ) -> Option<Calm> {
+        if self.router.config().timing.company_wait == Duration::ZERO {
+            return None; // nobody says that it has no news
+        }
+        let opened = socket.open_beside(config, &CALM_AT);
+        match opened.and_then(|beside| poller.add(&beside, token, false).map(|()| beside)) {
+            Ok(socket) => Some(Calm { socket, paused: false }),
+            Err(e) => {
+                log::debug!("{}: no second {} socket: {e}", config.interface, self.name());
+                None
+            }
+        }
+    }
+
+    /// Whether what comes as no news may wait until something else is to be done.
+    pub(crate) fn is_calm(&self, now: Instant) -> bool {
+        self.router.is_calm(now)
+    }
+
+    /// Lets it wait, or no longer. `token` names each interface's sockets to the poller.
+    pub(crate) fn rest(&mut self, poller: &Poller, on: bool, token: impl Fn(u32) -> u64) {
+        for (index, port) in &mut self.ports {
+            let Some(calm) = port.calm.as_mut().filter(|c| c.paused != on) else { continue };
+            let done = match on {
+                true => poller.pause(&calm.socket, token(*index)),
+                false => poller.modify(&calm.socket, token(*index), false),
+            };
+            match done {
+                Ok(()) => calm.paused = on,
+                Err(e) => log::debug!("{}: {e}", port.usable.name),
             }
         }
     }
@@ -245,15 +301,7 @@ impl Instance {
         let rush = std::mem::replace(&mut port.taken, now) + RUSH > now;
         for _ in 0..if rush { BURST } else { 1 } {
             let Some(port) = self.ports.get_mut(&index) else { return };
-            let got = match port.socket.recv(buffer) {
-                Ok(Some(got)) => got,
-                Ok(None) => return,
-                Err(e) => {
-                    // The monitor tells what became of the interface.
-                    log::debug!("{}: {e}", port.usable.name);
-                    return;
-                }
-            };
+            let Some(got) = heard(&port.socket, &port.usable.name, buffer) else { return };
             let source = got.source.ip();
             if got.truncated || !from_the_link(source, got.destination) {
                 self.counters.refused += 1;
@@ -265,6 +313,43 @@ impl Instance {
             self.drain(now, &mut done);
             others(source, bytes);
         }
+    }
+
+    /// Takes what came as no news and waited: as if it were taken when it came, and one after the other. `past`: that
+    /// far the cores' time has come. `done` and `others`: as for [`Instance::receive`]; both get the time. Returns how
+    /// many there were.
+    pub(crate) fn receive_calm(
+        &mut self,
+        now: Instant,
+        past: &mut Instant,
+        buffer: &mut [u8],
+        mut done: impl FnMut(&mut Self, Effect),
+        mut others: impl FnMut(Instant, u32, IpAddr, &[u8]),
+    ) -> u64 {
+        let mut count = 0;
+        let indices: Vec<u32> =
+            self.ports.iter().filter(|(_, p)| p.calm.is_some()).map(|(i, _)| *i).collect();
+        for index in indices {
+            for _ in 0..QUEUE {
+                let Some(port) = self.ports.get_mut(&index) else { break };
+                let Some(calm) = &port.calm else { break };
+                let Some(got) = heard(&calm.socket, &port.usable.name, buffer) else { break };
+                let source = got.source.ip();
+                count += 1;
+                if got.truncated || !from_the_link(source, got.destination) {
+                    self.counters.refused += 1;
+                    port.traffic.refused += 1;
+                    continue;
+                }
+                let came = (now - got.waited).max(*past);
+                *past = came;
+                let bytes = buffer.get(..got.len).unwrap_or_default();
+                self.input(came, Input::Packet { interface: index, source, bytes });
+                self.drain(came, &mut done);
+                others(came, index, source, bytes);
+            }
+        }
+        count
     }
 
     /// Takes a packet of the other family, with which messages of this one may have come.
@@ -345,6 +430,15 @@ impl Instance {
             Family::V6 => "IPv6",
         }
     }
+}
+
+/// The next datagram.
+fn heard(socket: &MulticastSocket, interface: &str, buffer: &mut [u8]) -> Option<Received> {
+    // The monitor tells what became of the interface.
+    socket.recv(buffer).unwrap_or_else(|e| {
+        log::debug!("{interface}: {e}");
+        None
+    })
 }
 
 /// RFC 5444 packets between routers stay on the link: IPv6 ones come from a link-local address, IPv4 ones

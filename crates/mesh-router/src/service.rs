@@ -97,6 +97,10 @@ pub(crate) struct Service {
     start: u32,
     started: Instant,
     housekeeping: Instant,
+    /// When everything that came before was handed to the cores.
+    past: Instant,
+    /// What comes as no news is looked at then, at the latest.
+    calm_until: Instant,
     buffer: Vec<u8>,
 }
 
@@ -161,6 +165,8 @@ impl Service {
             record: found.map_or(0, |n| n.record),
             started: now,
             housekeeping: now,
+            past: now,
+            calm_until: now,
             buffer: vec![0; mesh_sys::udp::MAX_DATAGRAM],
             settings,
         };
@@ -207,6 +213,7 @@ impl Service {
             let deadline = self.next_deadline();
             self.poller.wait(Some(deadline), &mut events).map_err(|e| format!("waiting: {e}"))?;
             let now = clock::now();
+            self.catch_up(now);
             for event in events.drain(..) {
                 match event.token {
                     SIGNALS if self.told_to_end(now) => {
@@ -221,6 +228,7 @@ impl Service {
                 }
             }
             self.timeouts(now);
+            self.rest(now);
             self.keep_recording();
         }
     }
@@ -235,7 +243,8 @@ impl Service {
         let cores = self.instances.iter().filter_map(|i| i.router.poll_timeout()).min();
         let (at, pause) = self.radio_retry;
         let radio = self.radio.is_none().then_some(at + pause.divided_by(4));
-        let others = [Some(self.fib.next_check()), Some(self.housekeeping + PATIENCE), radio];
+        let others =
+            [Some(self.fib.next_check()), Some(self.housekeeping + PATIENCE), Some(self.calm_until), radio];
         others.into_iter().flatten().chain(cores).min().unwrap_or(self.housekeeping)
     }
 

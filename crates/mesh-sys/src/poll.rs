@@ -54,6 +54,15 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token), flags(write))?)
     }
 
+    /// Waits for nothing but errors of `fd`, until [`Poller::modify`].
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) says.
+    pub fn pause(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        let none = epoll::EventFlags::empty();
+        Ok(epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token), none)?)
+    }
+
     /// No longer waits for `fd`.
     ///
     /// # Errors

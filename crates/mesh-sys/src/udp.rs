@@ -15,7 +15,9 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Type};
+
+use mesh_types::Duration;
 
 use crate::poll::Poller;
 
@@ -134,7 +136,13 @@ pub struct Received {
     pub interface: u32,
     /// TTL or hop limit on arrival; `None` if the kernel did not say.
     pub hop_limit: Option<u8>,
+    /// How long it lay in the queue of a socket that nobody watched ([`MulticastSocket::open_beside`]); zero if the
+    /// kernel did not say, or the clock was set meanwhile.
+    pub waited: Duration,
 }
+
+/// Longer than this nobody leaves a datagram in the queue.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A non-blocking UDP socket on one interface.
 #[derive(Debug)]
@@ -152,6 +160,28 @@ impl MulticastSocket {
     /// # Errors
     /// Whatever the kernel refuses: no such interface, port below 1024 without `CAP_NET_BIND_SERVICE`, …
     pub fn open(config: &MulticastConfig<'_>) -> io::Result<Self> {
+        Self::open_at(config, None)
+    }
+
+    /// A second socket beside this one, which was opened with `config`: from now on what is sent to the first of the
+    /// groups, and whose payload has certain octets, comes there and all else here. `octets`: places, masks and the
+    /// values of what the masks leave. What lies in the second one's queue knows how long ([`Received::waited`]).
+    ///
+    /// # Errors
+    /// As [`MulticastSocket::open`]; all comes to the first one then.
+    pub fn open_beside(&self, config: &MulticastConfig<'_>, octets: &[(usize, u8, u8)]) -> io::Result<Self> {
+        let group = config.groups.iter().find(|g| Family::of(g) == config.family);
+        let group = group.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "no group"))?;
+        let beside = Self::open_at(config, Some(*group))?;
+        set_flag(beside.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
+        beside.socket.attach_filter(&filter(octets, true))?;
+        // What it took in before it had a filter is here as well.
+        while beside.recv(&mut [0; 1])?.is_some() {}
+        self.socket.attach_filter(&filter(octets, false))?;
+        Ok(beside)
+    }
+
+    fn open_at(config: &MulticastConfig<'_>, to: Option<IpAddr>) -> io::Result<Self> {
         if config.index == 0 {
             return Err(io::Error::new(ErrorKind::InvalidInput, "interface index zero"));
         }
@@ -168,11 +198,15 @@ impl MulticastSocket {
             Family::V4 => prepare_v4(&socket, config)?,
             Family::V6 => prepare_v6(&socket, config)?,
         }
-        let any: SocketAddr = match config.family {
-            Family::V4 => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, config.port).into(),
-            Family::V6 => SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, config.port, 0, 0).into(),
+        let at: SocketAddr = match to {
+            None if config.family == Family::V4 => {
+                SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, config.port).into()
+            }
+            None => SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, config.port, 0, 0).into(),
+            Some(IpAddr::V4(group)) => SocketAddrV4::new(group, config.port).into(),
+            Some(IpAddr::V6(group)) => SocketAddrV6::new(group, config.port, 0, config.index).into(),
         };
-        socket.bind(&any.into())?;
+        socket.bind(&at.into())?;
         let this = Self { socket, family: config.family, index: config.index, port: config.port };
         for group in config.groups {
             this.join(*group)?;
@@ -403,7 +437,42 @@ pub(crate) fn recv_msg(fd: RawFd, family: Family, buf: &mut [u8]) -> io::Result<
         }),
         interface: info.interface,
         hop_limit: info.hop_limit,
+        waited: info.stamp.map_or(Duration::ZERO, since),
     })
+}
+
+/// The time since then, in microseconds by the clock that people set.
+fn since(stamp: i64) -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let micros =
+        now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000).saturating_sub(stamp);
+    let waited = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+    if waited > LONGEST_WAIT { Duration::ZERO } else { waited }
+}
+
+/// Lets datagrams pass whose payload has these octets, or all others.
+fn filter(octets: &[(usize, u8, u8)], with: bool) -> Vec<SockFilter> {
+    const HEADER: usize = 8; // of UDP, which the kernel shows, too
+    let op = |code: u32, yes: usize, no: usize, k: usize| {
+        SockFilter::new(code as u16, u8::try_from(yes).unwrap_or(0), u8::try_from(no).unwrap_or(0), k as u32)
+    };
+    let last = octets.iter().map(|(at, ..)| *at).max().unwrap_or(0);
+    // Steps from behind a test to the end of the program, where all else goes.
+    let rest = |done: usize| 3 * (octets.len() - done);
+    let mut program = vec![
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0, 0, 0),
+        op(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, rest(0) + 1, HEADER + last),
+    ];
+    for (done, (at, mask, value)) in (1..).zip(octets) {
+        program.extend([
+            op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, HEADER + at),
+            op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, (*mask).into()),
+            op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, rest(done) + 1, (*value).into()),
+        ]);
+    }
+    let end = |pass: bool| op(libc::BPF_RET | libc::BPF_K, 0, 0, if pass { u32::MAX as usize } else { 0 });
+    program.extend([end(with), end(!with)]);
+    program
 }
 
 fn source_of(name: &libc::sockaddr_storage, family: Family) -> io::Result<SocketAddr> {

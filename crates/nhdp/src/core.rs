@@ -105,7 +105,12 @@ impl<X: Extension> Nhdp<X> {
     /// When [`Nhdp::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let hello = self.interfaces.values().map(|i| i.hello_due).min();
-        let expiry = Some(self.next_expiry.min(self.next_signs())).filter(|t| *t != Instant::FAR_FUTURE);
+        let signs = self.interfaces.values().flat_map(|i| {
+            // At rest nobody needs to know to the second who is silent, and mostly something else is to be done soon.
+            let slack = if i.lively { Duration::ZERO } else { self.config.hello_lively.divided_by(2) };
+            i.links.values().map(move |l| l.signs.wanted(slack))
+        });
+        let expiry = signs.chain([self.next_expiry]).min().filter(|t| *t != Instant::FAR_FUTURE);
         hello.into_iter().chain(expiry).min()
     }
 
@@ -399,9 +404,12 @@ impl<X: Extension> Nhdp<X> {
     /// more (RFC 6130 §5.3.1 lets HELLO_INTERVAL change; each HELLO tells when the next one comes). New interfaces
     /// are lively.
     pub fn set_lively(&mut self, now: Instant, index: u32, lively: bool) {
+        if self.interfaces.get(&index).is_none_or(|i| i.lively == lively) {
+            return;
+        }
         let jitter = self.rng.up_to(self.hello_jitter());
         let interval = self.config.hello_lively;
-        let Some(interface) = self.interfaces.get_mut(&index).filter(|i| i.lively != lively) else { return };
+        let Some(interface) = self.interfaces.get_mut(&index) else { return };
         interface.lively = lively;
         if let Some(last) = interface.last_hello.filter(|_| lively) {
             let due = (last + interval).max(now + interval.divided_by(4)) - jitter;

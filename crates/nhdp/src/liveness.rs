@@ -70,6 +70,12 @@ impl Signs {
         self.probing.map_or(due, |until| until.min(due))
     }
 
+    /// The same, if silence may be noticed later by that much.
+    pub(crate) fn wanted(&self, slack: Duration) -> Instant {
+        let due = (self.packet_due + slack).min(self.last_chance);
+        self.probing.map_or(due, |until| until.min(due))
+    }
+
     /// The neighbour was heard. DAT_HELLO_TIMEOUT_FACTOR is 1.1: HELLOs come early, never late (RFC 5148).
     fn heard(&mut self, now: Instant) {
         self.last_packet = now;

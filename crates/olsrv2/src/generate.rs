@@ -5,13 +5,13 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant};
-use nhdp::{COMPLETE, Hello, LinkId, LinkStatus, NeighborId};
+use nhdp::{COMPLETE, HELLO, Hello, LinkId, LinkStatus, NeighborId};
 use rfc5444::{INTERVAL_TIME, Message, NetAddr, Tlv};
 
 use crate::ext::{Metrics, mpr_attribute, willing_tlv};
 use crate::records::Header;
 use crate::router::Router;
-use crate::share::{company, mark};
+use crate::share::{company, marks};
 use crate::tc::Tc;
 use crate::{Event, Output};
 
@@ -266,8 +266,11 @@ impl Router {
     }
 
     fn send_records(&mut self, now: Instant) {
-        let draw = self.rng.next_u64();
-        let due = self.records.due(now, |max| nhdp::Rng::new(draw).up_to(max));
+        let mut due = Vec::new();
+        if self.records.next().is_some_and(|at| at <= now) {
+            let draw = self.rng.next_u64();
+            due = self.records.due(now, |max| nhdp::Rng::new(draw).up_to(max));
+        }
         for kind in due {
             if self.ports.is_empty() {
                 break;
@@ -370,14 +373,18 @@ impl Router {
         }
         let limit = self.config.limits.forward_queue;
         let told_twice = news && self.tells_twice();
+        // A HELLO with news is told apart by [`Port::has_news`].
+        let calm = message.kind == HELLO || wait > Duration::ZERO;
         for (index, port) in &mut self.ports {
             if interface.is_some_and(|i| i != *index) {
                 continue;
             }
             let due = company(&self.nhdp, now, *index, wait);
-            if !port.push(bytes.clone(), due, limit, None) {
-                self.counters.queue_full += 1;
-            }
+            let queued = match calm {
+                true => port.push_calm(bytes.clone(), due, limit, None),
+                false => port.push(bytes.clone(), due, limit, None),
+            };
+            self.counters.queue_full += u64::from(!queued);
             if told_twice {
                 port.note_news(&bytes, limit);
             }
@@ -387,8 +394,8 @@ impl Router {
 
     /// Gives out the packets of every interface with a message that is due.
     pub(crate) fn flush(&mut self, now: Instant) {
-        let may_share = self.may_share();
-        let mark = self.config.share_packets.then(mark);
+        let (may_share, may_rest) = (self.may_share(), self.may_rest(now));
+        let shares = self.config.share_packets;
         for (interface, port) in &mut self.ports {
             if port.outbox.due().is_none_or(|due| due > now) {
                 continue;
@@ -402,7 +409,9 @@ impl Router {
                 self.outputs.push_back(Output::Carry { interface: *interface, messages });
                 continue;
             }
-            for bytes in port.outbox.flush(self.config.mtu, mark.as_ref().map(|m| &m[..])) {
+            let calm = may_rest && !port.has_news() && !port.outbox.is_urgent();
+            let marks = marks(calm, shares);
+            for bytes in port.outbox.flush(self.config.mtu, marks.as_deref()) {
                 self.counters.packets_out += 1;
                 self.counters.bytes_out += bytes.len() as u64;
                 port.counters.packets_out += 1;

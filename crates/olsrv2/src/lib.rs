@@ -52,6 +52,7 @@ pub use io::{
 pub use rfc5444::NetAddr;
 pub use router::Router;
 pub use scope::is_regular;
+pub use share::{CALM_AT, hurry, is_calm};
 pub use tunnel::{Note, NoteView};
 
 /// RFC 5444 message type of application records (RFC 5444 §6.2, private use).

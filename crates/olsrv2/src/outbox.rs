@@ -16,6 +16,8 @@ pub(crate) struct Outbox {
     brought: Vec<(IpAddr, usize)>,
     due: Option<Instant>,
     packet_seq: u16,
+    /// Something in it is not to wait where it arrives.
+    urgent: bool,
 }
 
 /// What one neighbour may have forwarded however long the queue is: this part of its limit.
@@ -25,7 +27,14 @@ const OURS: usize = 2;
 
 impl Outbox {
     pub(crate) fn new(packet_seq: u16) -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, brought: Vec::new(), due: None, packet_seq }
+        Self {
+            messages: VecDeque::new(),
+            bytes: 0,
+            brought: Vec::new(),
+            due: None,
+            packet_seq,
+            urgent: false,
+        }
     }
 
     /// When the first message wants to go.
@@ -36,6 +45,25 @@ impl Outbox {
     /// The number the last packet had.
     pub(crate) fn packet_seq(&self) -> u16 {
         self.packet_seq
+    }
+
+    /// Something in it is not to wait where it arrives.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// [`Outbox::push`] of a message that says nothing new.
+    pub(crate) fn push_calm(
+        &mut self,
+        message: Vec<u8>,
+        due: Instant,
+        limit: usize,
+        of: Option<IpAddr>,
+    ) -> bool {
+        let urgent = self.urgent;
+        let queued = self.push(message, due, limit, of);
+        self.urgent = urgent;
+        queued
     }
 
     /// Queues a message to go at `due` at the latest: ours, or one `of` a neighbour's. `false`, and it is
@@ -59,6 +87,7 @@ impl Outbox {
                 }
             }
         }
+        self.urgent = true;
         self.bytes = after;
         self.messages.push_back(message);
         self.due = Some(self.due.map_or(due, |d| d.min(due)));
@@ -75,6 +104,7 @@ impl Outbox {
         self.bytes = 0;
         self.brought.clear();
         self.due = None;
+        self.urgent = false;
         self.messages.drain(..).collect()
     }
 
@@ -100,6 +130,7 @@ impl Outbox {
         self.bytes = 0;
         self.brought.clear();
         self.due = None;
+        self.urgent = false;
         packets
     }
 }

@@ -412,9 +412,11 @@ impl Router {
         let wait = self.config.timing.company_wait;
         for (index, port) in &mut self.ports {
             let due = jitter.map_or_else(|| company(&self.nhdp, now, *index, wait), |j| now + j);
-            if !port.push(copy.clone(), due, limit, Some(by)) {
-                self.counters.queue_full += 1;
-            }
+            let queued = match jitter {
+                Some(_) => port.push(copy.clone(), due, limit, Some(by)),
+                None => port.push_calm(copy.clone(), due, limit, Some(by)),
+            };
+            self.counters.queue_full += u64::from(!queued);
             if news {
                 port.note_news(&copy, limit);
             }

@@ -93,7 +93,25 @@ impl Port {
     /// is no room.
     pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize, of: Option<IpAddr>) -> bool {
         let kind = message.first().copied().unwrap_or_default();
-        let (queued, ours) = (self.outbox.push(message, due, limit, of), of.is_none());
+        let queued = self.outbox.push(message, due, limit, of);
+        self.count(kind, of, queued)
+    }
+
+    /// The same for a message that says nothing new.
+    pub(crate) fn push_calm(
+        &mut self,
+        message: Vec<u8>,
+        due: Instant,
+        limit: usize,
+        of: Option<IpAddr>,
+    ) -> bool {
+        let kind = message.first().copied().unwrap_or_default();
+        let queued = self.outbox.push_calm(message, due, limit, of);
+        self.count(kind, of, queued)
+    }
+
+    fn count(&mut self, kind: u8, of: Option<IpAddr>, queued: bool) -> bool {
+        let ours = of.is_none();
         let c = &mut self.counters;
         match (queued, ours) {
             (false, _) => c.queue_full.add(kind, true),
@@ -114,7 +132,7 @@ impl Port {
     }
 
     /// The next HELLOs have something to tell, or something goes with them.
-    fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.hello.news > 0 || self.telling.is_on() || !self.news.is_empty() || self.sync.is_some()
     }
 
@@ -422,6 +440,18 @@ impl Router {
     /// How long what says nothing new may wait for company.
     pub(crate) fn patience(&self, now: Instant) -> Duration {
         if now < self.lively_until { Duration::ZERO } else { self.config.timing.company_wait }
+    }
+
+    /// Nothing changed for a while, and nothing waits to be told: what comes marked as calm ([`crate::is_calm`]) need
+    /// not be looked at before something else is to be done.
+    pub fn is_calm(&self, now: Instant) -> bool {
+        let quiet = |p: &Port| !p.has_news() && !p.outbox.is_urgent();
+        self.may_rest(now) && self.ports.values().all(quiet)
+    }
+
+    /// What goes out may say of itself that it is no news.
+    pub(crate) fn may_rest(&self, now: Instant) -> bool {
+        self.patience(now) > Duration::ZERO
     }
 
     /// Whether news are sent a second time: not where all is told often anyway.

@@ -17,6 +17,16 @@ use crate::router::{Port, Router};
 
 /// Packet TLV type of ours, for experiments (RFC 5444 §6.2): the sender also takes what comes by a carrier.
 const SHARES: u8 = 224;
+/// Packet TLV type of ours: nothing in the packet is news, so it need not be read before its receiver has something
+/// else to do. It is the first TLV.
+const CALM: u8 = 225;
+/// Of a packet's first octet (RFC 5444 §5.1): it has a sequence number, and TLVs.
+const PACKET_SEQ: u8 = 8;
+const PACKET_TLVS: u8 = 4;
+/// Octets of a packet, by their place from its beginning: of each the bits of a mask have a value if nothing in the
+/// packet is news.
+pub const CALM_AT: [(usize, u8, u8); 2] =
+    [(0, 0xf0 | PACKET_SEQ | PACKET_TLVS, PACKET_SEQ | PACKET_TLVS), (5, 0xff, CALM)];
 /// How long packets of their own follow a stranger's last one.
 const STRANGER_HOLD: Duration = Duration::from_secs(30);
 
@@ -34,9 +44,35 @@ pub(crate) fn company(nhdp: &Nhdp<Olsr>, now: Instant, interface: u32, wait: Dur
     nhdp.next_hello(interface).map_or(now, |hello| hello.min(now + wait))
 }
 
-/// The packet TLV, for the packet header.
-pub(crate) fn mark() -> [Tlv; 1] {
-    [Tlv { kind: SHARES, ext: 0, value: None }]
+/// The packet TLVs, for the packet header.
+pub(crate) fn marks(calm: bool, shares: bool) -> Option<alloc::vec::Vec<Tlv>> {
+    let mark = |kind| Tlv { kind, ext: 0, value: None };
+    let all = [(calm, CALM), (shares, SHARES)].into_iter().filter(|(on, _)| *on);
+    (calm || shares).then(|| all.map(|(_, kind)| mark(kind)).collect())
+}
+
+/// Whether a packet of ours says that it holds no news. Where [`CALM_AT`] says, so that a filter in the kernel finds
+/// it, too.
+pub fn is_calm(packet: &[u8]) -> bool {
+    let marked = |(at, mask, value): &(usize, u8, u8)| packet.get(*at).is_some_and(|b| b & mask == *value);
+    CALM_AT.iter().all(marked)
+}
+
+/// Takes that mark off a packet.
+pub fn hurry(packet: &mut alloc::vec::Vec<u8>) {
+    // The block's length, then its first TLV.
+    if let Some(room) = packet.get(3..5).filter(|_| is_calm(packet)) {
+        match room {
+            [0, 2] => {
+                drop(packet.drain(3..7));
+                packet.first_mut().into_iter().for_each(|flags| *flags &= !PACKET_TLVS);
+            }
+            _ => {
+                packet.get_mut(4).into_iter().for_each(|len| *len = len.wrapping_sub(2));
+                drop(packet.drain(5..7));
+            }
+        }
+    }
 }
 
 impl Port {

@@ -6,7 +6,7 @@ use mesh_ipc::router::{KIND_NAME, RouterResponse};
 use mesh_sys::netlink::{Detection, Event, Monitor, Neighbor, sysctl};
 use mesh_sys::udp::Family;
 use mesh_types::{Duration, Instant};
-use olsrv2::{Input, RouteChange, Timing};
+use olsrv2::{Input, RouteChange, Timing, hurry};
 
 use super::{MONITOR, SOCKETS, Service, V4, V6};
 use crate::fib;
@@ -97,8 +97,7 @@ impl Service {
         for at in 0..self.instances.len() {
             let Some(instance) = self.instances.get_mut(at) else { continue };
             let usable = self.links.usable(instance.family);
-            let token = |index: u32| SOCKETS + u64::from(index) * 2 + at as u64;
-            instance.sync(now, &usable, &self.poller, token);
+            instance.sync(now, &usable, &self.poller, |index| token(index, at));
             self.drain(now, at);
         }
         if let [six, four] = self.instances.as_mut_slice() {
@@ -164,6 +163,37 @@ impl Service {
         self.carry_out(now, V4, others);
     }
 
+    /// Takes what came as no news since the last time.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        let mut count = 0;
+        let mut past = self.past;
+        let (mut effects, mut others, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+        let [six, four] = self.instances.as_mut_slice() else { return };
+        let overheard = |came, index, source, bytes: &[u8]| {
+            four.overhear(came, index, (source, bytes), |_, effect| others.push(effect));
+        };
+        count += six.receive_calm(now, &mut past, &mut self.buffer, |_, e| effects.push(e), overheard);
+        let nobody = |_, _, _, _: &[u8]| {};
+        count += four.receive_calm(now, &mut past, &mut self.buffer, |_, e| alone.push(e), nobody);
+        for (at, effects) in [(V6, effects), (V4, others), (V4, alone)] {
+            if !effects.is_empty() {
+                self.carry_out(now, at, effects);
+            }
+        }
+        // So that the queues do not overflow.
+        let soon = now.saturating_since(self.past).times(HANDFUL).divided_by(count.max(1));
+        self.calm_until = now + if count < HANDFUL { CALM } else { soon.min(CALM) };
+    }
+
+    /// What comes as no news waits while nothing else happens.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.past = now;
+        let calm = self.instances.iter().all(|i| i.is_calm(now));
+        for (at, instance) in self.instances.iter_mut().enumerate() {
+            instance.rest(&self.poller, calm, |index| token(index, at));
+        }
+    }
+
     /// Sends a packet, with whatever of the other family can go along.
     fn transmit(&mut self, now: Instant, at: usize, interface: u32, mut bytes: Vec<u8>) {
         let [six, four] = self.instances.as_mut_slice() else { return };
@@ -173,6 +203,7 @@ impl Service {
         let mtu = six.router.config().mtu;
         let mut rest = Vec::new();
         if four.uses(interface) {
+            let mut calm = four.is_calm(now);
             four.input(now, Input::Join { interface });
             four.drain(now, &mut |_, effect| match effect {
                 Effect::Carry { interface: there, messages } if there == interface => {
@@ -184,6 +215,10 @@ impl Service {
                 }
                 effect => rest.push(effect),
             });
+            calm &= four.is_calm(now);
+            if !calm {
+                hurry(&mut bytes);
+            }
         }
         six.transmit(interface, &bytes);
         self.carry_out(now, V4, rest);
@@ -256,6 +291,15 @@ impl Service {
     }
 }
 
+/// Of an interface's sockets, of the instance with that number.
+fn token(index: u32, at: usize) -> u64 {
+    SOCKETS + u64::from(index) * 2 + at as u64
+}
+
+/// So long what comes as no news waits at the most.
+const CALM: Duration = Duration::from_secs(4);
+/// So many at a time are no crowd.
+const HANDFUL: u64 = 64;
 /// So long an answer of a neighbour holds that is sent packets, on average.
 const WATCH: Duration = Duration::from_secs(1);
 /// How soon a packet after that is followed by a question.

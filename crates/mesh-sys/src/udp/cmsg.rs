@@ -23,6 +23,8 @@ pub(super) struct PacketInfo {
     pub(super) destination: Option<IpAddr>,
     pub(super) interface: u32,
     pub(super) hop_limit: Option<u8>,
+    /// When it came, in microseconds by the clock that people set.
+    pub(super) stamp: Option<i64>,
 }
 
 impl Control {
@@ -96,6 +98,13 @@ pub(super) fn parse(mut rest: &[u8]) -> PacketInfo {
             (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
                 info.hop_limit = array::<4>(data, 0).and_then(|v| u8::try_from(i32::from_ne_bytes(v)).ok());
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                let time = array::<8>(data, 0).zip(array::<8>(data, 8));
+                let micros = |(s, ns)| {
+                    i64::from_ne_bytes(s).checked_mul(1_000_000)?.checked_add(i64::from_ne_bytes(ns) / 1_000)
+                };
+                info.stamp = time.and_then(micros);
+            }
             _ => {}
         }
         rest = next;
@@ -124,7 +133,7 @@ mod tests {
     fn rfc3542_6_2_what_goes_out_reads_back() {
         let source: IpAddr = "fe80::1".parse().unwrap();
         let info = parse(pktinfo(Family::V6, 7, Some(source)).as_slice());
-        assert_eq!(info, PacketInfo { destination: Some(source), interface: 7, hop_limit: None });
+        assert_eq!(info, PacketInfo { destination: Some(source), interface: 7, ..PacketInfo::default() });
         let info = parse(pktinfo(Family::V4, 9, Some("10.64.0.1".parse().unwrap())).as_slice());
         assert_eq!((info.interface, info.destination), (9, Some(Ipv4Addr::UNSPECIFIED.into())));
     }

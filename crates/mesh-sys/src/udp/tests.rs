@@ -108,3 +108,48 @@ fn rfc4291_2_7_which_destinations_need_a_scope() {
         assert_eq!(needs_scope(&text.parse().unwrap()), expected, "{text}");
     }
 }
+
+#[test]
+fn a_socket_beside_takes_what_has_certain_octets_and_knows_how_long_it_waited() {
+    let groups = [IpAddr::V4(Ipv4Addr::new(239, 255, 77, 78))];
+    let config = MulticastConfig {
+        family: Family::V4,
+        interface: "lo",
+        index: 1,
+        port: 37_272,
+        groups: &groups,
+        hop_limit: 1,
+        loopback: true,
+        traffic_class: 0,
+    };
+    let socket = MulticastSocket::open(&config).unwrap();
+    let beside = socket.open_beside(&config, &[(0, 0xf0, 0x50), (3, 0xff, 7)]).unwrap();
+    let source = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let [calm, other, short, nearly] =
+        [&[0x5f, 1, 2, 7, 9][..], &[0x6f, 1, 2, 7], &[0x5f, 1, 2], &[0x50, 7, 7, 8]];
+    for payload in [calm, other, short, nearly, calm] {
+        socket.send_to_group(payload, groups[0], source).unwrap();
+    }
+    let mut buf = [0; 64];
+    for want in [other, short, nearly] {
+        assert_eq!(wait_for(&socket, want).waited, mesh_types::Duration::ZERO);
+    }
+    assert_eq!(socket.recv(&mut buf).unwrap(), None);
+    for want in [calm, calm] {
+        wait_for(&beside, want);
+    }
+    // The kernel does not begin to note the time at once.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        socket.send_to_group(calm, groups[0], source).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        if wait_for(&beside, calm).waited >= mesh_types::Duration::from_millis(20) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no time was noted");
+    }
+    assert_eq!(beside.recv(&mut buf).unwrap(), None);
+    // Sent to the host itself it has nowhere else to go, whatever is in it.
+    socket.send_to(other, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 37_272), source).unwrap();
+    wait_for(&socket, other);
+}

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use mesh_types::{Duration, Instant};
 use nhdp::Rng;
-use olsrv2::{Config, Event, Input, NetAddr, Output, Route, RouteChange, Router, Timing};
+use olsrv2::{Config, Event, Input, NetAddr, Output, Route, RouteChange, Router, Timing, is_calm};
 
 /// The interface every node has from its start.
 pub const RADIO: u32 = 1;
@@ -21,6 +21,8 @@ pub struct Node {
     pub events: Vec<(Instant, Event)>,
     pub route_changes: usize,
     pub up: bool,
+    /// What came as no news, and from whom: with [`Net::lazy`].
+    waiting: VecDeque<(Instant, IpAddr, u32, Vec<u8>)>,
 }
 
 /// A packet on its way.
@@ -47,6 +49,10 @@ pub struct Net {
     pub probes: u64,
     /// Every packet sent, if wanted, and where.
     pub tap: Option<Vec<(Port, Vec<u8>)>>,
+    /// Nodes at rest read what comes as no news when something else is to be done, as mesh-router does.
+    pub lazy: bool,
+    /// How often a node had something to do.
+    pub wakes: u64,
 }
 
 pub fn originator4(node: usize) -> IpAddr {
@@ -82,6 +88,8 @@ impl Net {
             packets: 0,
             bytes: 0,
             tap: None,
+            lazy: false,
+            wakes: 0,
         }
     }
 
@@ -130,6 +138,7 @@ impl Net {
             events: Vec::new(),
             route_changes: 0,
             up: true,
+            waiting: VecDeque::new(),
         });
         self.bring_up((index, RADIO));
         index
@@ -143,6 +152,7 @@ impl Net {
         let n = &mut self.nodes[node];
         n.router = Router::new(config, self.rng.next_u64(), self.now);
         n.fib.clear();
+        n.waiting.clear();
         self.bring_up((node, RADIO));
     }
 
@@ -183,8 +193,19 @@ impl Net {
     }
 
     pub fn input(&mut self, node: usize, input: Input<'_>) {
+        self.catch_up(node);
         self.nodes[node].router.handle_input(self.now, input).unwrap();
         self.drain(node);
+    }
+
+    /// Reads what waited, as if it had been read when it came.
+    pub fn catch_up(&mut self, node: usize) {
+        self.wakes += 1;
+        while let Some((came, source, interface, bytes)) = self.nodes[node].waiting.pop_front() {
+            let packet = Input::Packet { interface, source, bytes: &bytes };
+            let _ = self.nodes[node].router.handle_input(came, packet);
+            self.drain(node);
+        }
     }
 
     fn drain(&mut self, node: usize) {
@@ -231,6 +252,7 @@ impl Net {
 
     fn verdict(&mut self, (node, interface): Port, address: IpAddr) {
         if self.nodes[node].up {
+            self.catch_up(node);
             let input = match self.reaches((node, interface), address) {
                 true => Input::ProbeAnswered { interface, address },
                 false => Input::ProbeFailed { interface, address },
@@ -280,12 +302,19 @@ impl Net {
             } else if delivery == Some(next) {
                 let Some(Reverse((_, _, from, to, bytes))) = self.heap.pop() else { break };
                 if self.nodes[to.0].up && self.edges.contains_key(&(from, to)) {
-                    let packet = Input::Packet { interface: to.1, source: self.source(from), bytes: &bytes };
+                    let (node, source) = (to.0, self.source(from));
+                    if self.lazy && is_calm(&bytes) && self.nodes[node].router.is_calm(self.now) {
+                        self.nodes[node].waiting.push_back((self.now, source, to.1, bytes));
+                        continue;
+                    }
+                    self.catch_up(node);
+                    let packet = Input::Packet { interface: to.1, source, bytes: &bytes };
                     // The interface may be down by now.
                     let _ = self.nodes[to.0].router.handle_input(self.now, packet);
                     self.drain(to.0);
                 }
             } else if let Some((_, i)) = timeout {
+                self.catch_up(i);
                 self.nodes[i].router.handle_timeout(self.now);
                 self.drain(i);
                 let again = self.nodes[i].router.poll_timeout();
