@@ -105,11 +105,8 @@ impl<X: Extension> Nhdp<X> {
     /// When [`Nhdp::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let hello = self.interfaces.values().map(|i| i.hello_due).min();
-        let signs = self.interfaces.values().flat_map(|i| {
-            // At rest nobody needs to know to the second who is silent, and mostly something else is to be done soon.
-            let slack = if i.lively { Duration::ZERO } else { self.config.hello_lively.divided_by(2) };
-            i.links.values().map(move |l| l.signs.wanted(slack))
-        });
+        let links = self.interfaces.values().flat_map(|i| i.links.values());
+        let signs = links.map(|l| l.signs.wanted(self.config.hello_lively));
         let expiry = signs.chain([self.next_expiry]).min().filter(|t| *t != Instant::FAR_FUTURE);
         hello.into_iter().chain(expiry).min()
     }
@@ -356,7 +353,9 @@ impl<X: Extension> Nhdp<X> {
 
     fn expire(&mut self, now: Instant) {
         self.lost.retain(|_, until| *until > now);
+        let before = self.removed.len();
         self.removed.retain(|_, until| *until > now);
+        self.changed |= self.removed.len() != before;
         let all: Vec<(u32, LinkId)> = self
             .interfaces
             .iter()

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod again;
 mod config;
 mod core;
 mod hello;
@@ -16,6 +17,7 @@ mod rng;
 mod tables;
 
 pub use crate::core::{Event, Nhdp};
+pub use again::Again;
 pub use config::{Config, Limits, Quality};
 pub use hello::{
     COMPLETE, HELLO, Hello, HelloEntry, HelloError, LINK_STATUS, LOCAL_IF, LocalIf, MAX_PAIRS, MAX_VALIDITY,

@@ -70,8 +70,10 @@ impl Signs {
         self.probing.map_or(due, |until| until.min(due))
     }
 
-    /// The same, if silence may be noticed later by that much.
-    pub(crate) fn wanted(&self, slack: Duration) -> Instant {
+    /// When it should be, if nothing else has to be done before. Of a neighbour at rest, whose HELLOs come less often
+    /// than every `lively`, nobody needs to know to the second that it is silent.
+    pub(crate) fn wanted(&self, lively: Duration) -> Instant {
+        let slack = if self.hello_interval > lively { lively.divided_by(2) } else { Duration::ZERO };
         let due = (self.packet_due + slack).min(self.last_chance);
         self.probing.map_or(due, |until| until.min(due))
     }

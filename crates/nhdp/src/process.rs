@@ -272,7 +272,7 @@ impl<X: Extension> Nhdp<X> {
     }
 
     /// What the sender says of the link to us: the best word on any of the receiving interface's addresses.
-    fn word_on_us(&self, interface: u32, hello: &Hello) -> Option<Status> {
+    pub(crate) fn word_on_us(&self, interface: u32, hello: &Hello) -> Option<Status> {
         let mut lost = None;
         for entry in self.entries_on_us(interface, hello) {
             match entry.link_status {
@@ -352,7 +352,7 @@ impl<X: Extension> Nhdp<X> {
         if used < total { limit } else { limit.min(total / 2 / links().count().max(1)) }
     }
 
-    fn is_exactly_ours(&self, address: NetAddr) -> bool {
+    pub(crate) fn is_exactly_ours(&self, address: NetAddr) -> bool {
         let own = self.interfaces.values().flat_map(|i| &i.addresses);
         own.chain(&self.config.other_addresses).any(|a| *a == address) || self.was_ours(address)
     }

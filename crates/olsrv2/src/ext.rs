@@ -8,6 +8,7 @@ use mesh_types::{Duration, Instant, Metric};
 use nhdp::{Extension, Hello, HelloEntry, Status};
 use rfc5444::{Attribute, NetAddr, Tlv};
 
+use crate::again::Said;
 use crate::dat::Dat;
 use crate::summary::Differing;
 
@@ -49,6 +50,8 @@ pub(crate) struct LinkExt {
     pub(crate) carrier: Option<IpAddr>,
     /// How often it wanted everything.
     pub(crate) wishes: Wishes,
+    /// Its last HELLOs that only put off times.
+    pub(crate) said: Vec<Said>,
     /// Its last summary, if that was other than ours.
     pub(crate) differing: Option<Box<Differing>>,
 }
@@ -64,6 +67,7 @@ impl Default for LinkExt {
             signal: None,
             carrier: None,
             wishes: Wishes::default(),
+            said: Vec::new(),
             differing: None,
         }
     }

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod again;
 mod config;
 mod counters;
 mod dat;

@@ -98,6 +98,9 @@ impl Router {
         raw: &RawMessage<'_>,
         read: Option<Hello>,
     ) -> bool {
+        if self.hello_again(now, interface, source, raw) {
+            return true;
+        }
         let Ok(message) = raw.check() else {
             self.counters.messages_invalid += 1;
             return false;
@@ -106,7 +109,7 @@ impl Router {
             return false;
         }
         let parsed = read.or_else(|| Hello::parse(&message, self.addr_len()).ok());
-        if parsed.and_then(|hello| self.process_hello(now, interface, source, hello)).is_some() {
+        if parsed.and_then(|hello| self.process_hello(now, interface, source, raw, hello)).is_some() {
             self.counters.hellos_in += 1;
         } else {
             self.counters.messages_invalid += 1;
@@ -120,6 +123,7 @@ impl Router {
         now: Instant,
         interface: u32,
         source: IpAddr,
+        raw: &RawMessage<'_>,
         mut hello: Hello,
     ) -> Option<()> {
         let here = self.nhdp.interface(interface)?.addresses.clone();
@@ -134,6 +138,7 @@ impl Router {
             self.unlink(originator, &hello);
             self.compare(now, interface, link, &hello);
         }
+        self.remember_hello(now, (interface, link), source, raw, &hello);
         Some(())
     }
 

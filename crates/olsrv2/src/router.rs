@@ -61,6 +61,8 @@ pub struct Router {
     pub(crate) lively_until: Instant,
     /// Neighbourhood changed: metrics, MPRs, advertised neighbours and routes must be looked at.
     pub(crate) neighborhood_dirty: bool,
+    /// How often it did.
+    pub(crate) round: u64,
     pub(crate) mprs: MprPlan,
     /// When metrics are looked at again, at the earliest.
     pub(crate) metrics_due: Instant,
@@ -215,6 +217,7 @@ impl Router {
                 .unwrap_or_else(|| Scopes::uniform(config.tc_hop_limit)),
             lively_until: now + LIVELY,
             neighborhood_dirty: false,
+            round: 0,
             mprs: MprPlan::default(),
             metrics_due: now,
             push_at: None,

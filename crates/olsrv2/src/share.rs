@@ -133,6 +133,11 @@ impl Router {
         }
         let ours = |m: &rfc5444::RawMessage<'_>| m.kind() == HELLO && m.addr_len() == self.addr_len();
         if let Some(raw) = packet.messages().find(ours) {
+            let links = self.nhdp.interface(interface)?.links().map(|(_, l)| l);
+            let carried = links.filter(|l| l.ext.carrier == Some(source)).flat_map(|l| &l.ext.said);
+            if let Some(known) = carried.filter_map(|said| said.source_of(&raw)).next() {
+                return Some(known);
+            }
             let hello = read.insert(Hello::parse(&raw.check().ok()?, self.addr_len()).ok()?);
             let here = hello.entries.iter().find(|e| e.local_if == Some(LocalIf::This))?;
             return Some(here.address.ip());

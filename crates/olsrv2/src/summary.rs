@@ -17,7 +17,7 @@ use rfc5444::Tlv;
 use crate::router::Router;
 
 /// Message TLV type of HELLOs, for experiments (RFC 5444 §6.2): two octets for each of 16, 32 or 64 buckets.
-const SUMMARY: u8 = 225;
+pub(crate) const SUMMARY: u8 = 225;
 /// Buckets as they are kept.
 const BUCKETS: usize = 64;
 /// Buckets told in a small mesh.

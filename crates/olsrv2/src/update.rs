@@ -49,6 +49,7 @@ impl Router {
         self.counters.table_full += self.nhdp.take_refused();
         let dirty = core::mem::take(&mut self.neighborhood_dirty);
         if dirty {
+            self.round = self.round.wrapping_add(1);
             self.settle_links();
             self.settle_neighbors();
         }

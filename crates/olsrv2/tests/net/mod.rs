@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use mesh_types::{Duration, Instant};
 use nhdp::Rng;
 use olsrv2::{Config, Event, Input, NetAddr, Output, Route, RouteChange, Router, Timing, is_calm};
+use rfc5444::{Packet, Tlv};
 
 /// The interface every node has from its start.
 pub const RADIO: u32 = 1;
@@ -51,6 +52,8 @@ pub struct Net {
     pub tap: Option<Vec<(Port, Vec<u8>)>>,
     /// Nodes at rest read what comes as no news when something else is to be done, as mesh-router does.
     pub lazy: bool,
+    /// HELLOs bear a TLV on arrival that means nothing and is never twice the same.
+    pub salt: Option<u64>,
     /// How often a node had something to do.
     pub wakes: u64,
 }
@@ -89,6 +92,7 @@ impl Net {
             bytes: 0,
             tap: None,
             lazy: false,
+            salt: None,
             wakes: 0,
         }
     }
@@ -303,6 +307,7 @@ impl Net {
                 let Some(Reverse((_, _, from, to, bytes))) = self.heap.pop() else { break };
                 if self.nodes[to.0].up && self.edges.contains_key(&(from, to)) {
                     let (node, source) = (to.0, self.source(from));
+                    let bytes = self.salt.as_mut().map_or_else(|| bytes.clone(), |salt| salted(&bytes, salt));
                     if self.lazy && is_calm(&bytes) && self.nodes[node].router.is_calm(self.now) {
                         self.nodes[node].waiting.push_back((self.now, source, to.1, bytes));
                         continue;
@@ -404,4 +409,13 @@ impl Net {
         }
         text
     }
+}
+
+fn salted(bytes: &[u8], salt: &mut u64) -> Vec<u8> {
+    let mut packet = Packet::parse(bytes).unwrap();
+    for hello in packet.messages.iter_mut().filter(|m| m.kind == nhdp::HELLO) {
+        *salt += 1;
+        hello.tlvs.push(Tlv::new(230, &salt.to_be_bytes()));
+    }
+    packet.to_bytes().unwrap()
 }
