@@ -352,10 +352,11 @@ impl<X: Extension> Nhdp<X> {
     }
 
     fn expire(&mut self, now: Instant) {
+        let count = |nhdp: &Self| nhdp.removed.len() + nhdp.lost.len();
+        let before = count(self);
         self.lost.retain(|_, until| *until > now);
-        let before = self.removed.len();
         self.removed.retain(|_, until| *until > now);
-        self.changed |= self.removed.len() != before;
+        self.changed |= count(self) != before;
         let all: Vec<(u32, LinkId)> = self
             .interfaces
             .iter()
@@ -390,8 +391,12 @@ impl<X: Extension> Nhdp<X> {
 
     /// HELLO_INTERVAL of an interface as it is now.
     fn hello_interval(&self, index: u32) -> Duration {
-        let lively = self.interfaces.get(&index).is_none_or(|i| i.lively);
-        if lively { self.config.hello_lively } else { self.config.hello_interval }
+        if self.is_lively(index) { self.config.hello_lively } else { self.config.hello_interval }
+    }
+
+    /// Whether an interface's HELLOs come at the shorter interval.
+    pub fn is_lively(&self, index: u32) -> bool {
+        self.interfaces.get(&index).is_none_or(|i| i.lively)
     }
 
     /// HP_MAXJITTER.

@@ -35,7 +35,7 @@ impl Said {
 
 impl Router {
     /// Nothing is to be drawn from the tables yet.
-    fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         !self.neighborhood_dirty && !self.nhdp.is_changed()
     }
 

@@ -10,7 +10,7 @@ use rfc5444::{INTERVAL_TIME, Message, NetAddr, Tlv};
 
 use crate::ext::{Metrics, mpr_attribute, willing_tlv};
 use crate::records::Header;
-use crate::router::Router;
+use crate::router::{Made, Router};
 use crate::share::{company, marks};
 use crate::tc::Tc;
 use crate::{Event, Output};
@@ -91,21 +91,42 @@ impl Router {
     }
 
     fn send_hello(&mut self, now: Instant, interface: u32) {
-        let Some(mut hello) = self.nhdp.generate(interface) else { return };
-        hello.originator = Some(NetAddr::host(self.config.originator));
-        hello.tlvs.push(willing_tlv(self.config.will_flooding, self.config.will_routing));
-        self.add_metrics_and_mprs(interface, &mut hello);
-        if hello.entries.iter().all(|e| e.local_if.is_some()) {
-            hello.tlvs.push(Tlv { kind: COMPLETE, ext: 0, value: None });
-        }
-        let mut message = hello.to_message(self.addr_len());
-        if !self.names_all_now(interface, &message) {
-            hello.entries.retain(|e| e.local_if.is_some());
-            message = hello.to_message(self.addr_len());
-        }
-        message.tlvs.extend(self.summary_tlv(now, interface));
+        // A signature is never twice the same.
+        let lasting = !self.has_keys() && self.is_settled();
+        let when = (self.round, self.nhdp.is_lively(interface));
+        let Some(made) = self.ports.get_mut(&interface).map(|p| p.hello.made.take()) else { return };
+        let mut made = made.filter(|m| lasting && m.when == when);
+        let mut composed = None;
+        let digest = match &made {
+            Some(made) => made.digest,
+            None => {
+                let Some(hello) = self.compose_hello(interface) else { return };
+                digest(&composed.insert(hello).to_message(self.addr_len()))
+            }
+        };
+        let all = self.names_all_now(interface, digest);
+        let summary = self.summary_tlv(now, interface);
         self.counters.hellos_out += 1;
-        self.queue(now, Some(interface), &message);
+        let known = made.as_ref().filter(|_| summary.is_none());
+        let known = known.and_then(|m| if all { Some(&m.whole) } else { m.short.as_ref() }).cloned();
+        if let Some(bytes) = known {
+            debug_assert!(self.is_as_composed(interface, all, &bytes));
+            self.push_to(now, Some(interface), &bytes, (Duration::ZERO, false));
+        } else if let Some(mut hello) = composed.or_else(|| self.compose_hello(interface)) {
+            if !all {
+                hello.entries.retain(|e| e.local_if.is_some());
+            }
+            let mut message = hello.to_message(self.addr_len());
+            let plain = summary.is_none() && lasting;
+            message.tlvs.extend(summary);
+            let bytes = self.queue_for(now, Some(interface), &message, (Duration::ZERO, false));
+            match (bytes.filter(|_| plain), &mut made) {
+                (Some(whole), None) if all => made = Some(Made { when, digest, whole, short: None }),
+                (Some(bytes), Some(made)) if !all => made.short = Some(bytes),
+                _ => {}
+            }
+        }
+        self.ports.get_mut(&interface).into_iter().for_each(|p| p.hello.made = made.take());
         let limit = self.config.limits.forward_queue;
         if let Some(port) = self.ports.get_mut(&interface) {
             port.repeat_news(now, limit);
@@ -121,6 +142,28 @@ impl Router {
         self.sync_records(now, interface);
     }
 
+    /// What is sent again would be made again.
+    fn is_as_composed(&self, interface: u32, all: bool, bytes: &[u8]) -> bool {
+        let mut made = Vec::new();
+        let hello = self.compose_hello(interface).map(|mut hello| {
+            hello.entries.retain(|e| all || e.local_if.is_some());
+            hello.to_message(self.addr_len())
+        });
+        hello.is_some_and(|h| h.emit(&mut made).is_ok()) && made == bytes
+    }
+
+    /// A HELLO that names all neighbours.
+    fn compose_hello(&self, interface: u32) -> Option<Hello> {
+        let mut hello = self.nhdp.generate(interface)?;
+        hello.originator = Some(NetAddr::host(self.config.originator));
+        hello.tlvs.push(willing_tlv(self.config.will_flooding, self.config.will_routing));
+        self.add_metrics_and_mprs(interface, &mut hello);
+        if hello.entries.iter().all(|e| e.local_if.is_some()) {
+            hello.tlvs.push(Tlv { kind: COMPLETE, ext: 0, value: None });
+        }
+        Some(hello)
+    }
+
     /// The next HELLOs name all neighbours.
     fn name_all(&mut self, interface: u32) {
         if let Some(port) = self.ports.get_mut(&interface) {
@@ -130,10 +173,9 @@ impl Router {
 
     /// Whether this HELLO has to go out as it is, with all neighbours: it is other than the last one, or those
     /// since could have been lost, or it is time (REFRESH_INTERVAL).
-    fn names_all_now(&mut self, interface: u32, whole: &Message) -> bool {
+    fn names_all_now(&mut self, interface: u32, digest: u64) -> bool {
         let refresh = self.config.timing.hello_refresh;
         let Some(plan) = self.ports.get_mut(&interface).map(|p| &mut p.hello) else { return true };
-        let digest = digest(whole);
         if core::mem::replace(&mut plan.digest, digest) != digest {
             plan.news = HELLO_REPEATS;
         }
@@ -371,25 +413,36 @@ impl Router {
             self.counters.queue_full += 1;
             return None;
         }
+        self.push_to(now, interface, &bytes, (wait, news));
+        Some(bytes)
+    }
+
+    /// Queues a message's bytes, on one interface or on all.
+    fn push_to(
+        &mut self,
+        now: Instant,
+        interface: Option<u32>,
+        bytes: &[u8],
+        (wait, news): (Duration, bool),
+    ) {
         let limit = self.config.limits.forward_queue;
         let told_twice = news && self.tells_twice();
         // A HELLO with news is told apart by [`Port::has_news`].
-        let calm = message.kind == HELLO || wait > Duration::ZERO;
+        let calm = bytes.first() == Some(&HELLO) || wait > Duration::ZERO;
         for (index, port) in &mut self.ports {
             if interface.is_some_and(|i| i != *index) {
                 continue;
             }
             let due = company(&self.nhdp, now, *index, wait);
             let queued = match calm {
-                true => port.push_calm(bytes.clone(), due, limit, None),
-                false => port.push(bytes.clone(), due, limit, None),
+                true => port.push_calm(bytes.to_vec(), due, limit, None),
+                false => port.push(bytes.to_vec(), due, limit, None),
             };
             self.counters.queue_full += u64::from(!queued);
             if told_twice {
-                port.note_news(&bytes, limit);
+                port.note_news(bytes, limit);
             }
         }
-        Some(bytes)
     }
 
     /// Gives out the packets of every interface with a message that is due.

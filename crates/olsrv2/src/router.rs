@@ -61,7 +61,7 @@ pub struct Router {
     pub(crate) lively_until: Instant,
     /// Neighbourhood changed: metrics, MPRs, advertised neighbours and routes must be looked at.
     pub(crate) neighborhood_dirty: bool,
-    /// How often it did.
+    /// Counts up with each change of what HELLOs tell, and of what follows from those of others.
     pub(crate) round: u64,
     pub(crate) mprs: MprPlan,
     /// When metrics are looked at again, at the earliest.
@@ -160,6 +160,20 @@ pub(crate) struct HelloPlan {
     pub(crate) news: u8,
     /// How many named nobody since one named all.
     pub(crate) short: u32,
+    /// They are the same until something changes.
+    pub(crate) made: Option<Made>,
+}
+
+/// HELLOs as they go out.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// [`Router::round`], and at which interval they came.
+    pub(crate) when: (u64, bool),
+    pub(crate) digest: u64,
+    /// That names all neighbours.
+    pub(crate) whole: Vec<u8>,
+    /// That names nobody, once there was one.
+    pub(crate) short: Option<Vec<u8>>,
 }
 
 /// When TCs go out and what the last one said (§16.2, §17.4).

@@ -58,6 +58,7 @@ impl Router {
             let changed = self.select_mprs();
             self.mprs = MprPlan { wanted: false, not_before: now + self.mpr_rest() };
             if changed {
+                self.round = self.round.wrapping_add(1);
                 self.nhdp.trigger_all(now);
             }
         }

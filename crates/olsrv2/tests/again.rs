@@ -84,7 +84,7 @@ fn history(seed: u64, salt: Option<u64>, timing: Timing, ipv4: bool) -> Vec<Stri
 
 #[test]
 fn rfc6130_12_a_hello_that_is_not_read_again_does_what_one_that_is_does() {
-    for seed in 0..8 {
+    for seed in 0..5 {
         let timing = [Timing::STEADY, Timing::STEADY, Timing::RFC7181, Timing::FAST][seed as usize % 4];
         let run = |salt| history(seed, salt, timing, seed.is_multiple_of(5));
         let (known, read) = (run(None), run(Some(0)));

@@ -36,7 +36,7 @@ pub struct Net {
     pub now: Instant,
     pub seed: u64,
     pub nodes: Vec<Node>,
-    /// Directed edges with their loss in 1/256.
+    /// Directed edges with their loss in 1/256; 255: all is lost.
     pub edges: BTreeMap<(Port, Port), u8>,
     /// IPv4 without interface addresses, or IPv6.
     pub ipv4: bool,
@@ -278,7 +278,7 @@ impl Net {
         let ends = self.edges.range((from, (0, 0))..=(from, (usize::MAX, 0)));
         let to: Vec<(Port, u8)> = ends.map(|((_, to), loss)| (*to, *loss)).collect();
         for (to, loss) in to {
-            let lost = (self.rng.next_u64() & 0xff) < u64::from(loss);
+            let lost = loss == u8::MAX || (self.rng.next_u64() & 0xff) < u64::from(loss);
             if !lost {
                 let delay = Duration::from_micros(500) + self.rng.up_to(Duration::from_millis(2));
                 self.sent += 1;
