@@ -149,7 +149,7 @@ impl Gateway {
 
     /// Whether a tunnel to `host` may be made: it would lead back here.
     pub(crate) fn is_host(&self, host: &str) -> bool {
-        self.hosts().place(host) != Place::Paths
+        self.hosts().lead_here(host)
     }
 
     fn hosts(&self) -> Hosts {

@@ -202,7 +202,7 @@ async fn connection(socket: TcpStream, endpoint: Endpoint, gateway: Arc<Gateway>
         let (gateway, tunnel) = (&gateway, &tunnel);
         async move {
             if *request.method() == Method::CONNECT && endpoint == Endpoint::Gateway {
-                return Ok(connect(request, gateway, tunnel));
+                return Ok(connect(request, gateway, local, tunnel));
             }
             Ok(gateway.handle(request, local, endpoint).await)
         }
@@ -231,11 +231,16 @@ fn builder() -> http1::Builder {
 type Tunnel = Mutex<Option<OnUpgrade>>;
 
 /// A client that takes this gateway for a proxy opens a tunnel. It leads back here, and only to the
-/// gateway's own names.
-fn connect(request: Request<Incoming>, gateway: &Gateway, tunnel: &Tunnel) -> Response<Body> {
+/// gateway's own names and the address (`local`) that it was reached at, which some clients write for a name.
+fn connect(
+    request: Request<Incoming>,
+    gateway: &Gateway,
+    local: SocketAddr,
+    tunnel: &Tunnel,
+) -> Response<Body> {
     let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
     let mut response = Response::new(Body::Empty);
-    if gateway.is_host(&host) {
+    if gateway.is_host(&host) || host.parse() == Ok(local) {
         *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(hyper::upgrade::on(request));
     } else {
         *response.status_mut() = StatusCode::FORBIDDEN;

@@ -37,6 +37,12 @@ pub(crate) enum Place {
 }
 
 impl Hosts {
+    /// Whether `host` (with or without a port) is a name of this gateway's, or of content here.
+    pub(crate) fn lead_here(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        self.place(&host) != Place::Paths || split_port(&host).0 == self.own
+    }
+
     /// What `host` (with or without a port) asks for.
     pub(crate) fn place(&self, host: &str) -> Place {
         if host.len() > MAX_HOST {
@@ -145,6 +151,12 @@ mod tests {
             assert_eq!(hosts().place(host), place, "{host}");
         }
         assert_eq!(hosts().place(&format!("{}.ipfs.localhost", "a".repeat(500))), Place::Paths);
+        for host in ["localhost:80", "bafy.ipfs.example.com", "Bloor.local:8080", "x.ipns.bloor.local"] {
+            assert!(hosts().lead_here(host), "{host}");
+        }
+        for host in ["example.org:443", "127.0.0.1:22", "xbloor.local", ""] {
+            assert!(!hosts().lead_here(host), "{host}");
+        }
     }
 
     #[test]

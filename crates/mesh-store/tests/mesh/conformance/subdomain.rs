@@ -168,13 +168,17 @@ fn tunnels_lead_back_here_and_nowhere_else() {
         (parse(&head), socket)
     };
     let host = format!("{}.ipfs.localhost", cid.to_v1());
-    let (answer, mut socket) = open(&format!("{host}:80"));
-    assert_eq!(answer.status, 200);
-    write!(socket, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut bytes = Vec::new();
-    socket.read_to_end(&mut bytes).unwrap();
-    let inside = parse(&bytes);
-    assert_eq!((inside.status, inside.text().as_str()), (200, "hello\n"));
+    // Go's client asks its proxy for a tunnel to that proxy, then names the host inside
+    for to in [format!("{host}:80"), store.http.to_string()] {
+        let (answer, mut socket) = open(&to);
+        assert_eq!(answer.status, 200, "{to}");
+        let path = if to.starts_with(&host) { "/".into() } else { format!("http://{host}/") };
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut bytes = Vec::new();
+        socket.read_to_end(&mut bytes).unwrap();
+        let inside = parse(&bytes);
+        assert_eq!((inside.status, inside.text().as_str()), (200, "hello\n"));
+    }
     assert_eq!(open("example.org:443").0.status, 403);
     assert_eq!(open("127.0.0.1:22").0.status, 403);
     // a tunnel in a tunnel is none
