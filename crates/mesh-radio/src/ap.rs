@@ -1,6 +1,6 @@
 //! The access point: hostapd and its configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mesh_sys::poll::Poller;
 use mesh_types::Instant;
@@ -41,6 +41,11 @@ impl AccessPoint {
         self.daemon.serves()
     }
 
+    /// hostapd fails there again and again.
+    pub(crate) const fn is_hopeless(&self) -> bool {
+        self.target.is_some() && self.daemon.is_hopeless()
+    }
+
     /// It is to offer SAE beside WPA2.
     pub(crate) fn offers_sae(&self) -> bool {
         !self.only_wpa2 && self.target.as_ref().is_some_and(|t| t.work.sae)
@@ -75,11 +80,13 @@ impl AccessPoint {
 
     fn job(&self) -> Option<Job> {
         let target = self.target.as_ref()?;
+        let sockets = self.daemon.sockets();
         Some(Job {
             program: "hostapd",
             what: "the access point".into(),
             arguments: Vec::new(),
-            configuration: configuration(&self.settings, target, self.offers_sae()),
+            configuration: configuration(&self.settings, target, self.offers_sae(), &sockets),
+            control: Some(sockets.join(&target.interface)),
         })
     }
 
@@ -120,13 +127,14 @@ impl AccessPoint {
 
 /// hostapd.conf(5). The name is given in hexadecimal digits, so that it can be anything; the password is
 /// printable ASCII in one line (mesh-config sees to that).
-fn configuration(settings: &ApSettings, target: &Target, sae: bool) -> String {
+fn configuration(settings: &ApSettings, target: &Target, sae: bool, sockets: &Path) -> String {
     let ssid: String = settings.ssid.bytes().map(|b| format!("{b:02x}")).collect();
     let channel = target.work.channel;
     let mode = if channel.frequency < 3000 { "g" } else { "a" };
     let mut lines = vec![
         format!("interface={}", target.interface),
         "driver=nl80211".into(),
+        format!("ctrl_interface={}", sockets.display()),
         format!("ssid2={ssid}"),
         "utf8_ssid=1".into(),
         format!("hw_mode={mode}"),
@@ -181,9 +189,11 @@ mod tests {
 
     #[test]
     fn the_configuration_says_what_was_asked_for() {
-        let text = configuration(&settings(), &target(2437, true), false);
+        let sockets = Path::new("/run/p2pmesh/hostapd");
+        let text = configuration(&settings(), &target(2437, true), false, sockets);
         for line in [
             "interface=ap0",
+            "ctrl_interface=/run/p2pmesh/hostapd",
             "ssid2=626c6f226f72",
             "hw_mode=g",
             "channel=6",
@@ -197,10 +207,10 @@ mod tests {
         }
         assert!(!text.contains("country") && !text.contains("sae"));
         let abroad = ApSettings { country: Some("CA".into()), ..settings() };
-        let text = configuration(&abroad, &target(5180, false), false);
+        let text = configuration(&abroad, &target(5180, false), false, sockets);
         assert!(text.contains("country_code=CA\n") && text.contains("hw_mode=a\nchannel=36\n"), "{text}");
         assert!(!text.contains("ieee80211n"));
-        let text = configuration(&settings(), &target(2437, true), true);
+        let text = configuration(&settings(), &target(2437, true), true, sockets);
         assert!(text.contains("wpa_key_mgmt=WPA-PSK SAE\nieee80211w=1\n"), "{text}");
     }
 }

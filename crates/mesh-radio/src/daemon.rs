@@ -3,7 +3,8 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 
 use mesh_sys::poll::Poller;
 use mesh_sys::process::{self, Child, Spec};
@@ -13,6 +14,9 @@ use radio_core::{Keeper, KeeperInput, KeeperOutput};
 
 /// A longer line is cut.
 const MAX_LINE: usize = 1024;
+
+/// Failures in a row.
+const HOPELESS: u32 = 3;
 
 /// What a line that the program printed means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) arguments: Vec<OsString>,
     /// What is in that file.
     pub(crate) configuration: String,
+    /// Its control socket, where it can be asked whether it works.
+    pub(crate) control: Option<PathBuf>,
 }
 
 /// The program, kept running while there is a [`Job`].
@@ -53,6 +59,8 @@ pub(crate) struct Daemon {
     problem: Option<String>,
     /// When it was last to begin.
     since: Instant,
+    /// To its control socket.
+    questions: Option<UnixDatagram>,
 }
 
 impl Daemon {
@@ -67,11 +75,17 @@ impl Daemon {
             complaint: None,
             problem: None,
             since: clock::now(),
+            questions: None,
         }
     }
 
     pub(crate) const fn serves(&self) -> bool {
         self.keeper.serves()
+    }
+
+    /// It failed so often in a row that the fault may be its radio's.
+    pub(crate) const fn is_hopeless(&self) -> bool {
+        self.keeper.failures() >= HOPELESS
     }
 
     pub(crate) const fn restarts(&self) -> u64 {
@@ -96,6 +110,12 @@ impl Daemon {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, poller: &Poller) {
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.questions.as_ref().is_some_and(has_answered) {
+            self.keeper.handle_input(now, KeeperInput::Answered);
+        }
         self.keeper.handle_timeout(now);
         self.drain(now, poller);
     }
@@ -123,16 +143,50 @@ impl Daemon {
                         self.keeper.handle_input(now, KeeperInput::Ended);
                     }
                 }
+                KeeperOutput::Ask => {
+                    if !self.ask() {
+                        self.keeper.handle_input(now, KeeperInput::Answered);
+                    }
+                }
                 KeeperOutput::Terminate => self.process.iter().for_each(Child::terminate),
                 KeeperOutput::Kill => {
-                    log::warn!(
-                        "{}: its program does not do what it is told to; it is killed",
-                        self.file_name()
-                    );
+                    let why =
+                        if self.serves() { "does not answer" } else { "does not do what it is told to" };
+                    log::warn!("{}: its program {why}; it is killed", self.file_name());
+                    self.complaint = Some(format!("it {why}"));
                     self.process.iter().for_each(Child::kill);
                 }
             }
         }
+    }
+
+    /// Asks it whether it works; false: it can't be asked.
+    fn ask(&mut self) -> bool {
+        if self.questions.is_none()
+            && let Some(control) = self.job.as_ref().and_then(|j| j.control.as_ref())
+        {
+            let opened = question_socket(&self.answers(), control);
+            self.questions = opened.inspect_err(|e| log::debug!("{}: {e}", control.display())).ok();
+        }
+        let Some(questions) = &self.questions else { return false };
+        // One that hangs takes no more when its queue is full.
+        match questions.send(b"PING") {
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => {
+                self.questions = None;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// The folder that its control socket is to be in.
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.config_file.with_extension("sockets")
+    }
+
+    /// Where its answers come in.
+    fn answers(&self) -> PathBuf {
+        self.config_file.with_extension("answers")
     }
 
     fn file_name(&self) -> std::borrow::Cow<'_, str> {
@@ -143,7 +197,7 @@ impl Daemon {
         let job = self.job.as_ref().ok_or(io::ErrorKind::NotFound)?;
         // Another's umask or an old file decides nothing: it holds the password.
         file::write_atomic(&self.config_file, job.configuration.as_bytes(), 0o600)?;
-        (self.complaint, self.heard) = (None, Vec::new());
+        (self.complaint, self.heard, self.questions) = (None, Vec::new(), None);
         let mut args = job.arguments.clone();
         args.push(self.config_file.clone().into_os_string());
         let child = Child::spawn(&Spec { program: job.program.into(), args, ..Spec::default() })?;
@@ -223,7 +277,30 @@ impl Daemon {
             let _ = child.try_wait();
         }
         let _ = std::fs::remove_file(&self.config_file);
+        if self.questions.take().is_some() {
+            let _ = std::fs::remove_file(self.answers());
+        }
     }
+}
+
+/// A socket that hears only who has the control socket.
+fn question_socket(answers: &Path, control: &Path) -> io::Result<UnixDatagram> {
+    if let Err(e) = std::fs::remove_file(answers)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        return Err(e);
+    }
+    let socket = UnixDatagram::bind(answers)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(control)?;
+    Ok(socket)
+}
+
+/// Whether any answer has come; all that have are taken.
+fn has_answered(questions: &UnixDatagram) -> bool {
+    let mut buffer = [0; 16];
+    // Bounded: the queue holds about ten.
+    std::iter::from_fn(|| questions.recv(&mut buffer).ok()).take(64).count() > 0
 }
 
 /// Such programs say much; the first complaint is mostly the cause of the others. Without a device for the radio's
@@ -241,7 +318,13 @@ mod tests {
     /// A shell that does what the configuration says.
     fn job(script: &str) -> Job {
         let what = "the test".into();
-        Job { program: "sh", what, arguments: Vec::new(), configuration: format!("{script}\n") }
+        Job {
+            program: "sh",
+            what,
+            arguments: Vec::new(),
+            configuration: format!("{script}\n"),
+            control: None,
+        }
     }
 
     /// Listens until `enough`; how often it ended before it served.

@@ -69,8 +69,8 @@ pub(crate) fn changes(before: &radio_core::Plan, now: &radio_core::Plan) -> Vec<
     list
 }
 
-/// The radios that are switched off, for people.
-pub(crate) fn switched_off(plan: &radio_core::Plan) -> impl Iterator<Item = String> + '_ {
+/// The radios that can't be used at present, for people.
+pub(crate) fn unusable(plan: &radio_core::Plan) -> impl Iterator<Item = String> + '_ {
     plan.phys.iter().filter(|p| p.phy.off.is_some()).map(|p| format!("radio {}: {}", p.phy.name, p.reason))
 }
 
@@ -148,6 +148,7 @@ mod tests {
             modes: vec![],
             bands: vec![],
             channels: vec![],
+            radar: vec![],
             combinations: vec![],
             most_clients: None,
             sae_ap: false,

@@ -1,7 +1,7 @@
 //! Mesh points with a password: wpa_supplicant authenticates peers by SAE (IEEE 802.11-2020 §12.4, §14.5).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mesh_config::Secret;
 use mesh_sys::poll::Poller;
@@ -80,18 +80,20 @@ impl Secured {
             return;
         };
         let config_file = self.folder.join(format!("mesh-{interface}.conf"));
-        let job = Job {
-            program: "wpa_supplicant",
-            what: format!("the secured mesh on {interface}"),
-            arguments: ["-Dnl80211", "-i", interface, "-c"].map(Into::into).into(),
-            configuration: configuration(secret, work),
-        };
         let point = self.points.entry(index).or_insert_with(|| Point {
             interface: interface.into(),
             work,
             daemon: Daemon::new(config_file, [token, token + 1]),
             strangers: BTreeMap::new(),
         });
+        let sockets = point.daemon.sockets();
+        let job = Job {
+            program: "wpa_supplicant",
+            what: format!("the secured mesh on {interface}"),
+            arguments: ["-Dnl80211", "-i", interface, "-c"].map(Into::into).into(),
+            configuration: configuration(secret, work, &sockets),
+            control: Some(sockets.join(interface)),
+        };
         point.work = work;
         point.daemon.set_job(now, poller, Some(job));
     }
@@ -126,6 +128,11 @@ impl Secured {
     pub(crate) fn strangers(&self, now: Instant, index: u32) -> impl Iterator<Item = &Mac> {
         let all = self.points.get(&index).into_iter().flat_map(|p| &p.strangers);
         all.filter(move |(_, tried)| now.saturating_since(**tried) < FORGET).map(|(mac, _)| mac)
+    }
+
+    /// The mesh points where wpa_supplicant fails again and again.
+    pub(crate) fn hopeless(&self) -> impl Iterator<Item = u32> + '_ {
+        self.points.iter().filter(|(_, p)| p.daemon.is_hopeless()).map(|(index, _)| *index)
     }
 
     pub(crate) fn restarts(&self) -> u64 {
@@ -214,9 +221,10 @@ fn mac(text: &str) -> Option<Mac> {
 
 /// wpa_supplicant.conf(5). The identifier is given in hexadecimal digits, so that it can be anything; the password
 /// is printable ASCII in one line (mesh-config sees to that), and ends at the last quote of its line.
-fn configuration(secret: &MeshSecret, work: Work) -> String {
+fn configuration(secret: &MeshSecret, work: Work, sockets: &Path) -> String {
     let id: String = secret.id.bytes().map(|b| format!("{b:02x}")).collect();
     let mut lines = vec![
+        format!("ctrl_interface={}", sockets.display()),
         format!("mesh_max_inactivity={INACTIVITY}"),
         "p2p_disabled=1".into(),
         "user_mpm=1".into(),
@@ -261,8 +269,9 @@ mod tests {
             country: Some("CA".into()),
         };
         let work = Work { channel: Channel { frequency: 2412, ht: true }, shared: false, sae: false };
-        let text = configuration(&secret, work);
+        let text = configuration(&secret, work, Path::new("/run/p2pmesh/mesh-mesh0"));
         for line in [
+            "ctrl_interface=/run/p2pmesh/mesh-mesh0",
             "ssid=703270226d657368",
             "mode=5",
             "frequency=2412",

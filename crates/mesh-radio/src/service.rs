@@ -62,6 +62,8 @@ pub(crate) struct Service {
     node: Option<NodeId>,
     watchers: BTreeSet<ClientId>,
     station_watchers: BTreeSet<ClientId>,
+    /// Peers of mesh points, since the start.
+    peers_lost: u64,
     mesh_id: String,
     run_dir: PathBuf,
     /// What the log says of the plan.
@@ -110,6 +112,7 @@ impl Service {
             node: settings.node.ok(),
             watchers: BTreeSet::new(),
             station_watchers: BTreeSet::new(),
+            peers_lost: 0,
             mesh_id: settings.mesh_id,
             config_problems: settings.problems,
             step_problem: None,
@@ -321,7 +324,7 @@ impl Service {
     }
 
     fn looked(&mut self, now: Instant, index: u32) {
-        let heard = self.wifi.heard(index, &self.mesh_id);
+        let heard = self.wifi.heard(index, &self.mesh_id, self.secured.wanted());
         self.planner.handle_input(now, Input::Looked { index, heard: &heard });
         self.drain(now);
     }
@@ -336,6 +339,11 @@ impl Service {
     }
 
     fn drain_stations(&mut self, now: Instant) {
+        let lost = self.wifi.stations.counters().peers_lost;
+        if lost != self.peers_lost {
+            self.peers_lost = lost;
+            self.planner.handle_input(now, Input::PeerLost);
+        }
         if self.wifi.drain(now) {
             let answer = Response::Service(RadioResponse::Stations(self.stations()));
             let (control, poller) = (&mut self.control, &self.poller);
@@ -370,6 +378,18 @@ impl Service {
             }
             self.tell_watchers(now);
         }
+        self.give_up_radios(now);
+    }
+
+    /// Where hostapd or wpa_supplicant fails again and again, another radio may do better.
+    fn give_up_radios(&mut self, now: Instant) {
+        let ap = self.ap.target().filter(|_| self.ap.is_hopeless()).map(|t| t.index);
+        let hopeless = self.secured.hopeless().chain(ap);
+        let phys: Vec<u32> = hopeless.filter_map(|i| Some(self.wifi.interfaces.get(&i)?.phy)).collect();
+        for phy in phys {
+            self.planner.handle_input(now, Input::Stuck { phy });
+        }
+        self.drain(now);
     }
 
     fn hear_supplicant(&mut self, now: Instant, token: u64) {
@@ -377,6 +397,7 @@ impl Service {
             let done = self.wifi.configure_mesh(index);
             self.note(&format!("interface {index}"), "the mesh can't be told not to forward", done);
         }
+        self.give_up_radios(now);
     }
 
     fn hear_dhcp(&mut self, now: Instant) {
@@ -579,7 +600,7 @@ impl Service {
         let told = self.config_problems.iter().chain(&self.step_problem).chain(clients).cloned();
         let told = told.chain(self.ports.problems()).chain(self.firewall.problem().map(str::to_owned));
         let told = told.chain(self.ap.problem().map(str::to_owned)).chain(self.secured.problems(now));
-        let told = told.chain(report::switched_off(self.planner.plan()));
+        let told = told.chain(report::unusable(self.planner.plan()));
         let problems: Vec<String> = told.chain(self.wifi.country_problem()).collect();
         ServiceStatus {
             service: NAME.into(),

@@ -58,6 +58,7 @@ impl Settings {
                 locked,
                 ap_frequency: config.ap.channel.and_then(frequency),
             },
+            seed: mesh_sys::entropy::seed().unwrap_or_else(|_| std::process::id().into()),
             released: workshop::in_force(&args.run_dir, config.workshop) == Workshop::Manual,
         };
         let hostname = config.hostname.map_or_else(mesh_sys::process::hostname, |h| h.as_str().to_owned());

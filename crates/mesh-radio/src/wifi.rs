@@ -158,17 +158,23 @@ impl Wifi {
         self.ready()?.look_round(index, frequencies, id.as_bytes())
     }
 
-    /// Where that mesh was heard lately, each channel once.
-    pub(crate) fn heard(&mut self, index: u32, id: &str) -> Vec<HeardMesh> {
+    /// Where that mesh was heard lately, each channel once. `secured`: with a password.
+    pub(crate) fn heard(&mut self, index: u32, id: &str, secured: bool) -> Vec<HeardMesh> {
         let Some(nl) = &mut self.nl else { return Vec::new() };
         let heard = nl.heard_meshes(index).unwrap_or_else(|e| {
             log::debug!("what interface {index} heard: {e}");
             Vec::new()
         });
-        let channels: BTreeSet<u32> =
-            heard.iter().filter(|m| m.id == id.as_bytes()).map(|m| m.frequency).collect();
+        // By channel: whether one of those there may become a peer.
+        let mut channels: BTreeMap<u32, bool> = BTreeMap::new();
+        for m in heard.iter().filter(|m| m.id == id.as_bytes()) {
+            let near = m.signal.is_none_or(|signal| i32::from(signal) >= RSSI_THRESHOLD);
+            *channels.entry(m.frequency).or_default() |= near && m.peers > 0 && m.authenticates == secured;
+        }
         let noise = nl.noise(index).unwrap_or_default();
-        channels.into_iter().map(|f| HeardMesh { frequency: f, noise: noise.get(&f).copied() }).collect()
+        let heard =
+            |(frequency, peers)| HeardMesh { frequency, noise: noise.get(&frequency).copied(), peers };
+        channels.into_iter().map(heard).collect()
     }
 
     /// What is wrong with the country, for people.
@@ -319,6 +325,7 @@ fn phy(wiphy: nl80211::Wiphy, off: &[(String, Block)]) -> Phy {
         channels: may_begin
             .map(|c| Channel { frequency: c.frequency, ht: wiphy.ht_bands.contains(&c.band) })
             .collect(),
+        radar: wiphy.channels.iter().filter(|c| c.radar).map(|c| c.frequency).collect(),
         combinations: wiphy.combinations.iter().map(combination).collect(),
         most_clients: wiphy.max_ap_stations,
         // Where the device authenticates clients itself, hostapd can't do SAE.

@@ -18,6 +18,11 @@ pub const STABLE: Duration = Duration::from_secs(60);
 pub const START_PATIENCE: Duration = Duration::from_secs(30);
 /// Who was told to end and has not by then, too.
 pub const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Who serves is asked whether it does so often, and is ended by force when it has not answered so many times in a row:
+/// 3 s after it began to hang. Times are counted, and not the seconds, because a machine that stood still for a while
+/// proves nothing.
+const ASK: Duration = Duration::from_secs(1);
+const UNANSWERED: u8 = 2;
 
 /// What happened outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub enum KeeperInput {
     Unwanted,
     /// It does what it is for.
     Serves,
+    /// It has answered.
+    Answered,
     /// The process is gone, or could not be started.
     Ended,
 }
@@ -37,6 +44,8 @@ pub enum KeeperInput {
 pub enum KeeperOutput {
     /// Start the process; answer with [`KeeperInput::Ended`] if that fails.
     Start,
+    /// Ask it whether it works; its answer is [`KeeperInput::Answered`], also where it can't be asked.
+    Ask,
     /// Tell it to end.
     Terminate,
     /// End it by force.
@@ -47,7 +56,7 @@ pub enum KeeperOutput {
 enum State {
     Idle,
     Starting { patience: Instant },
-    Serving { since: Instant },
+    Serving { since: Instant, ask: Instant, unanswered: u8 },
     Ending { patience: Instant },
     Pausing { until: Instant },
 }
@@ -89,12 +98,17 @@ impl Keeper {
                     State::Idle | State::Ending { .. } => {}
                 }
             }
-            (KeeperInput::Serves, State::Starting { .. }) => self.state = State::Serving { since: now },
-            (KeeperInput::Serves, _) => {}
+            (KeeperInput::Serves, State::Starting { .. }) => {
+                self.state = State::Serving { since: now, ask: now + ASK, unanswered: 0 };
+            }
+            (KeeperInput::Answered, State::Serving { since, ask, .. }) => {
+                self.state = State::Serving { since, ask, unanswered: 0 };
+            }
+            (KeeperInput::Serves | KeeperInput::Answered, _) => {}
             (KeeperInput::Ended, State::Ending { .. }) if self.wanted => self.start(now),
             (KeeperInput::Ended, State::Ending { .. }) => self.state = State::Idle,
             (KeeperInput::Ended, State::Starting { .. }) => self.failed(now),
-            (KeeperInput::Ended, State::Serving { since }) => {
+            (KeeperInput::Ended, State::Serving { since, .. }) => {
                 if now.saturating_since(since) >= STABLE {
                     self.failures = 0;
                 }
@@ -110,6 +124,14 @@ impl Keeper {
             State::Pausing { until } if until <= now => {
                 self.restarts += 1;
                 self.start(now);
+            }
+            State::Serving { since, ask, unanswered } if ask <= now && unanswered < UNANSWERED => {
+                self.outputs.push_back(KeeperOutput::Ask);
+                self.state = State::Serving { since, ask: now + ASK, unanswered: unanswered + 1 };
+            }
+            State::Serving { since, ask, unanswered } if ask <= now => {
+                self.outputs.push_back(KeeperOutput::Kill);
+                self.state = State::Serving { since, ask: now + END_PATIENCE, unanswered };
             }
             State::Starting { patience } if patience <= now => {
                 self.outputs.push_back(KeeperOutput::Kill);
@@ -131,7 +153,8 @@ impl Keeper {
     /// When [`Keeper::handle_timeout`] is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Idle | State::Serving { .. } => None,
+            State::Idle => None,
+            State::Serving { ask, .. } => Some(ask),
             State::Starting { patience } | State::Ending { patience } => Some(patience),
             State::Pausing { until } => Some(until),
         }
@@ -145,6 +168,11 @@ impl Keeper {
     /// It was told to end, and has not yet: its end is no failure.
     pub const fn is_ending(&self) -> bool {
         matches!(self.state, State::Ending { .. })
+    }
+
+    /// How often it failed in a row.
+    pub const fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// How often it was started again after a failure.
@@ -172,8 +200,8 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use KeeperInput::{Ended, Serves, Unwanted, Wanted};
-    use KeeperOutput::{Kill, Start, Terminate};
+    use KeeperInput::{Answered, Ended, Serves, Unwanted, Wanted};
+    use KeeperOutput::{Ask, Kill, Start, Terminate};
     use alloc::vec::Vec;
 
     fn drain(k: &mut Keeper) -> Vec<KeeperOutput> {
@@ -191,7 +219,12 @@ mod tests {
             (&[], Wanted, &[Start], false),
             (&[], Unwanted, &[], false),
             (&[], Serves, &[], false),
+            (&[], Answered, &[], false),
             (&[], Ended, &[], false),
+            (&[Wanted], Answered, &[], false),
+            (&[Wanted, Serves], Answered, &[], true),
+            (&[Wanted, Serves, Wanted], Answered, &[], false),
+            (&[Wanted, Ended], Answered, &[], false),
             (&[Wanted], Wanted, &[Terminate], false),
             (&[Wanted], Unwanted, &[Terminate], false),
             (&[Wanted], Serves, &[], true),
@@ -250,11 +283,34 @@ mod tests {
         assert_eq!((pauses[0], pauses[11]), (FIRST_PAUSE, LONGEST_PAUSE));
         assert!(pauses.is_sorted());
         k.handle_input(now, Serves);
-        assert_eq!(k.poll_timeout(), None);
         now += STABLE;
         k.handle_input(now, Ended);
         assert_eq!(k.poll_timeout(), Some(now + FIRST_PAUSE));
         assert_eq!(k.restarts(), 12);
+    }
+
+    #[test]
+    fn who_serves_is_asked_and_killed_when_it_does_not_answer() {
+        let mut k = Keeper::default();
+        k.handle_input(secs(0), Wanted);
+        drain(&mut k);
+        k.handle_input(secs(0), Serves);
+        for n in 1..100 {
+            assert_eq!(k.poll_timeout(), Some(secs(n)));
+            k.handle_timeout(secs(n));
+            assert_eq!(drain(&mut k), [Ask]);
+            k.handle_input(secs(n), Answered);
+        }
+        k.handle_timeout(secs(100));
+        // However long the machine stood still: one question more.
+        k.handle_timeout(secs(500));
+        assert_eq!(drain(&mut k), [Ask, Ask]);
+        k.handle_timeout(secs(501));
+        assert_eq!((drain(&mut k), k.poll_timeout()), (alloc::vec![Kill], Some(secs(503))));
+        k.handle_timeout(secs(503));
+        assert_eq!(drain(&mut k), [Kill], "again");
+        k.handle_input(secs(503), Ended);
+        assert_eq!(k.poll_timeout(), Some(secs(503) + FIRST_PAUSE), "a failure");
     }
 
     #[test]

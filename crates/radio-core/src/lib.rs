@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod dhcp;
 mod keeper;
+mod look;
 mod openings;
 mod planner;
 mod port;
@@ -147,6 +148,8 @@ pub struct Phy {
     pub bands: Vec<Band>,
     /// The channels on which it may begin to send, by frequency.
     pub channels: Vec<Channel>,
+    /// The centres of those where it would have to look for radar first, in MHz.
+    pub radar: Vec<u32>,
     /// What it can be at the same time.
     pub combinations: Vec<Combination>,
     /// The most clients an access point on it can have; `None`: it does not say.
@@ -155,17 +158,19 @@ pub struct Phy {
     pub sae_ap: bool,
     /// A mesh point on it can authenticate its peers by SAE.
     pub sae_mesh: bool,
-    /// It is switched off (rfkill).
+    /// It can't be used at present.
     pub off: Option<Off>,
 }
 
-/// Why a radio is switched off.
+/// Why a radio can't be used at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Off {
-    /// Somebody told the kernel so.
+    /// Somebody told the kernel to switch it off (rfkill).
     Soft,
-    /// A switch or button.
+    /// A switch or button (rfkill).
     Hard,
+    /// It does not do what it is told to.
+    Stuck,
 }
 
 /// What an interface is for.

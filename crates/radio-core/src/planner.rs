@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 
 use mesh_types::{Duration, Instant};
 
-use crate::radios::{Assignment, HeardMesh, RadioSettings, assign, best_channel};
+use crate::look::Look;
+use crate::radios::{Assignment, HeardMesh, RadioSettings, assign};
+use crate::random::Random;
 use crate::rules::{Work, decide, is_own_access_point, is_own_mesh_point};
-use crate::{Cable, Link, Mode, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
+use crate::{Cable, Link, Mode, Off, Phy, Plan, PlannedInterface, PlannedPhy, Role, WiredRole};
 
 /// More interfaces than this are not planned for; later ones are left alone and counted.
 pub const MAX_INTERFACES: usize = 64;
@@ -19,11 +21,13 @@ pub const MAX_PHYS: usize = 16;
 /// First and longest pause before a step that failed is tried again, and after how many tries it is left.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 const TRIES: u32 = 20;
+/// Who failed last so long ago has worked since.
+const RECOVERED: Duration = Duration::from_secs(120);
 
-/// Who looks round and is not heard of again has found nothing by then.
-const LOOK_PATIENCE: Duration = Duration::from_secs(6);
-/// First and longest pause before a mesh point without peers looks round again.
-const ALONE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// After so many failures in a row a radio counts as none, where another can do its work.
+const STUCK: u32 = 2;
+/// First and longest pause before it counts again.
+const STUCK_PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
 /// What the planner is told once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct Config {
     pub radios: RadioSettings,
     /// People drive the interfaces (`workshop = "manual"`); nothing is touched.
     pub released: bool,
+    /// Keeps nodes out of step: another one on each.
+    pub seed: u64,
 }
 
 impl Config {
@@ -71,6 +77,11 @@ pub enum Input<'a> {
         /// Of which radio.
         phy: u32,
     },
+    /// What serves or meshes on a radio does not start there, or hangs, again and again.
+    Stuck {
+        /// Which radio.
+        phy: u32,
+    },
     /// The answer to [`Output::Look`]: where this node's mesh was heard; nothing if looking was not possible.
     Looked {
         /// Of which interface.
@@ -80,6 +91,8 @@ pub enum Input<'a> {
     },
     /// The mesh points that have no peer at all.
     Alone(&'a [u32]),
+    /// A mesh point has lost a peer.
+    PeerLost,
     /// People drive the interfaces from now on (`true`), or do not any more.
     Released(bool),
 }
@@ -152,35 +165,36 @@ struct PhyEntry {
     asked: [bool; 2],
     retry: Retry,
     look: Look,
+    /// Where it is to mesh, in MHz.
+    channel: Option<u32>,
+    stuck: Stuck,
 }
 
-/// Whether a radio has looked for the mesh, and where it heard it.
+/// Whether a radio does what it is told to.
 #[derive(Clone, Copy, Debug, Default)]
-struct Look {
-    state: LookState,
-    heard: Option<u32>,
-    /// Its mesh point has no peers: when to look again, and after which pause.
-    alone: Option<(Instant, Duration)>,
+struct Stuck {
+    /// It does not.
+    now: bool,
+    times: u32,
+    /// When it is tried again; never after too many times.
+    until: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum LookState {
-    /// It does not mesh.
-    #[default]
-    Never,
-    /// It is to look once it has a mesh point. Until when that is waited for.
-    Wanted(Instant),
-    /// Until when an answer is waited for.
-    Asked(Instant),
-    Done,
-}
+impl Stuck {
+    fn begin(&mut self, now: Instant) {
+        let pause = STUCK_PAUSE.0.times(1 << self.times.min(6)).min(STUCK_PAUSE.1);
+        self.times += 1;
+        self.now = true;
+        self.until = Some(now + pause).filter(|_| self.times < TRIES);
+    }
 
-impl LookState {
-    const fn patience(self) -> Option<Instant> {
-        match self {
-            Self::Wanted(until) | Self::Asked(until) => Some(until),
-            Self::Never | Self::Done => None,
+    /// True once, when it is time.
+    fn ends(&mut self, now: Instant) -> bool {
+        let due = self.until.is_some_and(|t| t <= now);
+        if due {
+            (self.now, self.until) = (false, None);
         }
+        due
     }
 }
 
@@ -188,11 +202,16 @@ impl LookState {
 #[derive(Clone, Copy, Debug, Default)]
 struct Retry {
     tries: u32,
+    last: Option<Instant>,
     at: Option<Instant>,
 }
 
 impl Retry {
     fn failed(&mut self, now: Instant) {
+        if self.last.is_some_and(|last| now.saturating_since(last) >= RECOVERED) {
+            self.tries = 0;
+        }
+        self.last = Some(now);
         self.tries += 1;
         if self.tries < TRIES {
             let pause = PAUSE.0.times(1 << self.tries.min(6)).min(PAUSE.1);
@@ -219,6 +238,7 @@ pub struct Planner {
     plan: Plan,
     outputs: VecDeque<Output>,
     counters: Counters,
+    random: Random,
 }
 
 impl Planner {
@@ -231,6 +251,7 @@ impl Planner {
             plan: Plan::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
+            random: Random::new(config.seed),
         }
     }
 
@@ -263,16 +284,25 @@ impl Planner {
                 self.counters.failures += 1;
                 if let Some(entry) = self.entries.get_mut(&index) {
                     entry.retry.failed(now);
+                    let phy = entry.link.wifi.map(|w| w.phy).filter(|_| entry.retry.tries >= STUCK);
+                    phy.into_iter().for_each(|phy| self.stuck(now, phy));
                 }
             }
             Input::PhyFailed { phy } => {
                 self.counters.failures += 1;
                 if let Some(entry) = self.phys.get_mut(&phy) {
                     entry.retry.failed(now);
+                    if entry.retry.tries >= STUCK {
+                        self.stuck(now, phy);
+                    }
                 }
             }
-            Input::Looked { index, heard } => self.looked(index, heard),
+            Input::Stuck { phy } => self.stuck(now, phy),
+            Input::Looked { index, heard } => self.looked(now, index, heard),
             Input::Alone(points) => self.alone(now, points),
+            Input::PeerLost => {
+                self.phys.values_mut().for_each(|e| e.look.lost_peer(now, &mut self.random));
+            }
             Input::Released(released) => self.config.released = released,
         }
         self.replan(now);
@@ -283,30 +313,31 @@ impl Planner {
         self.config.released
     }
 
-    fn phy_of(&mut self, index: u32) -> Option<&mut PhyEntry> {
-        let phy = self.entries.get(&index)?.link.wifi?.phy;
-        self.phys.get_mut(&phy)
+    /// The radio counts as none for a while, if there is another one of use.
+    fn stuck(&mut self, now: Instant, phy: u32) {
+        let of_use = |e: &PhyEntry| {
+            let does = e.phy.modes.iter().any(|m| matches!(m, Mode::AccessPoint | Mode::MeshPoint));
+            does && !e.phy.channels.is_empty() && e.phy.off.is_none() && !e.stuck.now
+        };
+        let other = self.phys.iter().any(|(index, e)| *index != phy && of_use(e));
+        if let Some(entry) = self.phys.get_mut(&phy).filter(|e| other && !e.stuck.now) {
+            entry.stuck.begin(now);
+        }
     }
 
-    fn looked(&mut self, index: u32, heard: &[HeardMesh]) {
-        let Some(entry) = self.phy_of(index) else { return };
-        if matches!(entry.look.state, LookState::Asked(_)) {
-            entry.look.state = LookState::Done;
-            let usable = |h: &&HeardMesh| entry.phy.channels.iter().any(|c| c.frequency == h.frequency);
-            let usable: Vec<HeardMesh> = heard.iter().filter(usable).copied().collect();
-            entry.look.heard = best_channel(&usable).or(entry.look.heard);
-        }
+    fn looked(&mut self, now: Instant, index: u32, heard: &[HeardMesh]) {
+        let Some(wifi) = self.entries.get(&index).and_then(|e| e.link.wifi) else { return };
+        let Some(entry) = self.phys.get_mut(&wifi.phy) else { return };
+        let usable = |h: &&HeardMesh| entry.phy.channels.iter().any(|c| c.frequency == h.frequency);
+        let usable: Vec<HeardMesh> = heard.iter().filter(usable).copied().collect();
+        entry.look.found(now, &usable, entry.channel, &mut self.random);
     }
 
     fn alone(&mut self, now: Instant, points: &[u32]) {
         let points = points.iter().filter_map(|index| self.entries.get(index)?.link.wifi.map(|w| w.phy));
         let points: Vec<u32> = points.collect();
         for (index, entry) in &mut self.phys {
-            match (points.contains(index), entry.look.alone) {
-                (false, _) => entry.look.alone = None,
-                (true, None) => entry.look.alone = Some((now + ALONE.0, ALONE.0)),
-                (true, Some(_)) => {}
-            }
+            entry.look.set_alone(now, points.contains(index));
         }
     }
 
@@ -315,18 +346,11 @@ impl Planner {
         for entry in self.entries.values_mut().filter_map(|e| e.retry.due(now).then_some(e)) {
             entry.prepared = None;
         }
-        for entry in self.phys.values_mut().filter_map(|e| e.retry.due(now).then_some(e)) {
-            entry.asked = [false; 2];
-        }
         for entry in self.phys.values_mut() {
-            if entry.look.state.patience().is_some_and(|until| until <= now) {
-                entry.look.state = LookState::Done;
+            if entry.retry.due(now) | entry.stuck.ends(now) {
+                entry.asked = [false; 2];
             }
-            if let Some((at, pause)) = entry.look.alone.filter(|(at, _)| *at <= now) {
-                let pause = pause.times(2).min(ALONE.1);
-                entry.look.alone = Some((at.max(now) + pause, pause));
-                entry.look.state = LookState::Wanted(now + LOOK_PATIENCE);
-            }
+            entry.look.handle_timeout(now, &mut self.random);
         }
         self.replan(now);
     }
@@ -338,11 +362,8 @@ impl Planner {
 
     /// When [`Planner::handle_timeout`] is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let looks = |e: &PhyEntry| {
-            let alone = e.look.alone.map(|(at, _)| at);
-            e.look.state.patience().or(alone).filter(|_| self.config.looks())
-        };
-        let phys = self.phys.values().flat_map(|e| [e.retry.at, looks(e)]).flatten();
+        let looks = |e: &PhyEntry| e.look.poll_timeout().filter(|_| self.config.looks());
+        let phys = self.phys.values().flat_map(|e| [e.retry.at, e.stuck.until, looks(e)]).flatten();
         self.entries.values().filter_map(|e| e.retry.at).chain(phys).min()
     }
 
@@ -377,6 +398,8 @@ impl Planner {
                         asked: [false; 2],
                         retry: Retry::default(),
                         look: Look::default(),
+                        channel: None,
+                        stuck: Stuck::default(),
                     };
                     self.phys.insert(phy.index, entry);
                 }
@@ -385,7 +408,8 @@ impl Planner {
     }
 
     fn replan(&mut self, now: Instant) {
-        let phys: Vec<Phy> = self.phys.values().map(|e| e.phy.clone()).collect();
+        let off = |e: &PhyEntry| e.phy.off.or(e.stuck.now.then_some(Off::Stuck));
+        let phys: Vec<Phy> = self.phys.values().map(|e| Phy { off: off(e), ..e.phy.clone() }).collect();
         let heard = self.phys.iter().filter_map(|(i, e)| e.look.heard.map(|f| (*i, f))).collect();
         let assigned = assign(&phys, &heard, self.config.radios, self.config.released);
         let assigned: BTreeMap<u32, Assignment> = self.phys.keys().copied().zip(assigned).collect();
@@ -444,20 +468,18 @@ impl Planner {
     /// A mesh point that has not looked for the mesh is told to, if its channel is not given.
     fn look_round(&mut self, now: Instant, assigned: &BTreeMap<u32, Assignment>) {
         for (index, entry) in &mut self.phys {
-            let meshes = assigned.get(index).is_some_and(|a| a.mesh.is_some());
-            if !meshes || !self.config.looks() {
+            entry.channel = assigned.get(index).and_then(|a| a.mesh).map(|c| c.frequency);
+            if entry.channel.is_none() || !self.config.looks() {
                 entry.look = Look::default();
                 continue;
             }
-            if entry.look.state == LookState::Never {
-                entry.look.state = LookState::Wanted(now + LOOK_PATIENCE);
-            }
+            entry.look.wake(now);
             let point = self
                 .entries
                 .values()
                 .find(|e| e.link.wifi.is_some_and(|w| w.phy == *index) && is_own_mesh_point(&e.link));
-            let (LookState::Wanted(_), Some(point)) = (entry.look.state, point) else { continue };
-            entry.look.state = LookState::Asked(now + LOOK_PATIENCE);
+            let Some(point) = point.filter(|_| entry.look.is_wanted()) else { continue };
+            entry.look.asked(now);
             self.counters.steps += 1;
             let frequencies = entry.phy.channels.iter().map(|c| c.frequency).collect();
             self.outputs.push_back(Output::Look { index: point.link.index, frequencies });
@@ -466,7 +488,7 @@ impl Planner {
 
     /// Some radio has not finished looking.
     fn is_looking(&self) -> bool {
-        self.phys.values().any(|e| e.look.state.patience().is_some())
+        self.phys.values().any(|e| e.look.is_looking())
     }
 
     /// Every radio that is to mesh gets a mesh point, and one that is to serve an access point, unless it has one.

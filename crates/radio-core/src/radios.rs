@@ -85,13 +85,19 @@ pub struct HeardMesh {
     pub frequency: u32,
     /// The channel's noise in dBm; `None`: not measured.
     pub noise: Option<i8>,
+    /// Somebody there has peers, speaks this mesh's security, and is near enough to be one.
+    pub peers: bool,
 }
 
 /// The channel to mesh on of those where the mesh was heard: the least noisy one; of equals the one that nodes
 /// begin on first.
 pub fn best_channel(heard: &[HeardMesh]) -> Option<u32> {
-    let place = |f: u32| PREFERRED.iter().position(|p| *p == f).unwrap_or(PREFERRED.len());
-    heard.iter().min_by_key(|h| (h.noise.unwrap_or(0), place(h.frequency), h.frequency)).map(|h| h.frequency)
+    heard.iter().min_by_key(|h| (h.noise.unwrap_or(0), rank(h.frequency))).map(|h| h.frequency)
+}
+
+/// The order in which nodes choose channels, the same on all.
+pub(crate) fn rank(frequency: u32) -> (usize, u32) {
+    (PREFERRED.iter().position(|p| *p == frequency).unwrap_or(PREFERRED.len()), frequency)
 }
 
 /// What each of `phys` is for, in their order; `heard` is where each of them hears the mesh already, by its index.
@@ -145,6 +151,10 @@ pub fn assign(
                 }
                 () if p.off == Some(Off::Hard) => idle(
                     "switched off by its button or switch (rfkill); it is planned for again when that ends",
+                ),
+                () if p.off == Some(Off::Stuck) => idle(
+                    "it does not do what it is told to: it counts as none and is tried again later; unplug it and plug \
+                     it in again",
                 ),
                 () if is_server(p) && !others.is_empty() => access_point("; another radio meshes"),
                 () if is_server(p) && meshes(p) && both(p) => {
@@ -220,15 +230,16 @@ impl Choice {
     fn of(phy: &Phy, wanted: Option<u32>, key: &str, default: Option<Channel>) -> Self {
         let text = |c: Option<Channel>| c.map_or_else(String::new, |c| format!("{} MHz", c.frequency));
         let found = wanted.and_then(|f| find(phy, f));
+        let why = |f| match phy.radar.contains(&f) {
+            true => "where radar has to be looked for, which this node does not do",
+            false => "which the radio or the country does not allow",
+        };
         match (wanted, found) {
             (None, _) => Self { channel: default, text: text(default) },
             (Some(_), Some(_)) => Self { channel: found, text: format!("{} as {key} says", text(found)) },
             (Some(frequency), None) => Self {
                 channel: default,
-                text: format!(
-                    "{} instead of {frequency} MHz ({key}), which the radio or the country does not allow",
-                    text(default)
-                ),
+                text: format!("{} instead of {frequency} MHz ({key}), {}", text(default), why(frequency)),
             },
         }
     }
@@ -283,6 +294,7 @@ mod tests {
             sae_ap: modes.contains(&MeshPoint),
             sae_mesh: modes.contains(&MeshPoint),
             off: None,
+            radar: bands.contains(&Band::Ghz5).then_some(5260).into_iter().collect(),
             channels: [on(Band::Ghz2, &[2412, 2417, 2437, 2462]), on(Band::Ghz5, &[5180, 5200])].concat(),
             combinations,
         }
@@ -408,6 +420,25 @@ mod tests {
                 false,
                 vec![(false, false, "button"), (true, true, "mesh point and access point")],
             ),
+            (
+                vec![off(Off::Stuck, ath9k_htc(0)), mt76x2u(1)],
+                open,
+                false,
+                vec![
+                    (false, false, "does not do what it is told to"),
+                    (true, true, "mesh point and access point"),
+                ],
+            ),
+            (
+                vec![mt76x2u(0)],
+                RadioSettings { mesh_frequency: Some(5260), ..open },
+                false,
+                vec![(
+                    true,
+                    true,
+                    "2412 MHz instead of 5260 MHz (mesh.channel), where radar has to be looked for",
+                )],
+            ),
             (vec![no_channel(ath9k_htc(0))], open, false, vec![(false, false, "no channel")]),
         ];
         for (phys, settings, released, want) in table {
@@ -472,7 +503,7 @@ mod tests {
         assert_eq!(there.access_point.map(|c| c.frequency), Some(5200), "one radio, one channel");
         assert_eq!(on(mt76x2u(0), 5200, Some(2437)).mesh.map(|c| c.frequency), Some(2437));
         assert_eq!(on(ath9k_htc(0), 5200, None).mesh.map(|c| c.frequency), Some(2412), "not its band");
-        let heard = |frequency, noise| HeardMesh { frequency, noise };
+        let heard = |frequency, noise| HeardMesh { frequency, noise, peers: true };
         assert_eq!(best_channel(&[]), None);
         assert_eq!(best_channel(&[heard(2462, None), heard(2412, None)]), Some(2412), "as nodes begin");
         assert_eq!(
@@ -503,7 +534,8 @@ mod tests {
                     let channels = (0..below(4))
                         .map(|n| Channel { frequency: 2407 + 5 * n, ht: below(2) == 0 })
                         .collect();
-                    let off = [None, None, None, Some(Off::Soft), Some(Off::Hard)][below(5) as usize];
+                    let off =
+                        [None, None, Some(Off::Stuck), Some(Off::Soft), Some(Off::Hard)][below(5) as usize];
                     let (sae_ap, sae_mesh) = (below(2) == 0, below(2) == 0);
                     Phy { channels, off, sae_ap, sae_mesh, ..phy(index, &modes, G2, combinations) }
                 })

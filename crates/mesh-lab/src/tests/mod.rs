@@ -11,6 +11,7 @@ mod figures;
 mod flows;
 mod gateways;
 mod grid;
+mod groups;
 mod interop;
 mod keys;
 mod line;
@@ -25,6 +26,7 @@ mod ring;
 mod routes;
 mod scan;
 mod secured;
+mod wedged;
 mod wireless;
 
 use mesh_lab::lab::Lab;
@@ -65,8 +67,14 @@ pub(crate) const ALL: &[(&str, Test)] = &[
 ];
 
 /// Those that need radios, see `ci/radio`.
-pub(crate) const RADIO: &[(&str, Test)] =
-    &[("radio", radio::run), ("phone", phone::run), ("secured", secured::run), ("byhand", byhand::run)];
+pub(crate) const RADIO: &[(&str, Test)] = &[
+    ("radio", radio::run),
+    ("phone", phone::run),
+    ("secured", secured::run),
+    ("wedged", wedged::run),
+    ("groups", groups::run),
+    ("byhand", byhand::run),
+];
 
 /// Figures of radios, likewise.
 pub(crate) const RADIO_FIGURES: &[(&str, Test)] = &[("figures", figures::run)];

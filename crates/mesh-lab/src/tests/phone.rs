@@ -5,7 +5,7 @@
 //! radios, see `ci/radio`.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +17,7 @@ use mesh_lab::{mdns, probe};
 use mesh_sys::netlink::Rtnetlink;
 
 use super::common::{Step, addresses, routes, secs};
+use super::scan::{Scan, let_in};
 use super::wireless::{child, crash, give, interface, join_as_client, joined, plan, serving};
 
 const A: usize = 0;
@@ -272,21 +273,14 @@ fn fetches(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// Every well-known port, and more: somebody is at each.
 fn closed(lab: &mut Lab) -> Result<()> {
-    let (a, phone) = (lab.at(A)?, lab.at(PHONE)?);
-    // Somebody is at both ports; one is for clients.
-    let listen =
-        |port| a.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?.map_err(told("listener"));
-    let (open, closed) = (listen(8080)?, listen(9999)?);
-    let answers = |listener: &TcpListener| {
-        let port = listener.local_addr().map_err(told("port"))?.port();
-        let to = SocketAddr::new(AP.into(), port);
-        phone.inside(move || TcpStream::connect_timeout(&to, secs(1)).is_ok())
-    };
-    match (answers(&open)?, answers(&closed)?) {
-        (true, false) => Ok(()),
-        found => Err(format!("8080 and 9999 answer: {found:?}")),
-    }
+    let ports: Vec<u16> = (1..=1024).chain([4080, 5201, 5353, 8080, 8443, 9999, 40_000]).collect();
+    let found = let_in(lab.at(A)?, lab.at(PHONE)?, AP, &ports)?;
+    // DNS, DHCP and mDNS over UDP have their services, which answered above; so has the router's port, see the other scans.
+    let want: Scan = [(true, 53), (true, 80), (true, 8080), (true, 5201), (false, 5201)].into();
+    say(&format!("    {} ports over TCP and UDP, {} let in", ports.len(), found.len()));
+    if found == want { Ok(()) } else { Err(format!("{found:?} instead of {want:?} let in")) }
 }
 
 fn shown(lab: &mut Lab) -> Result<()> {

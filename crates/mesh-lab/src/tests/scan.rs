@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_millis(600);
 /// What people announce on the first node.
 const ANNOUNCED: u16 = 8443;
 
-type Scan = BTreeSet<(bool, u16)>;
+pub(super) type Scan = BTreeSet<(bool, u16)>;
 /// Sources and destination ports of what came.
 type Came = Arc<Mutex<Vec<(IpAddr, u16)>>>;
 
@@ -154,6 +154,55 @@ fn scan(from: &Node, to: IpAddr, scope: u32) -> Result<Scan> {
             open.collect()
         })
     })
+}
+
+/// As many ports are tried at once: few enough for a process's files.
+const BATCH: usize = 300;
+
+/// Which of `ports` of `node` let in what `from` sends to `to`: on each of them something listens, over TCP and UDP, for as
+/// long as it is tried. One that a service of the node has already is tried over TCP only.
+pub(super) fn let_in(node: &Node, from: &Node, to: Ipv4Addr, ports: &[u16]) -> Result<Scan> {
+    let mut open = Scan::new();
+    let socket = |kind| -> std::io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, kind, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    for batch in ports.chunks(BATCH) {
+        let listen = |port: u16, kind| -> std::io::Result<Socket> {
+            let socket = socket(kind)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+            if kind == Type::STREAM {
+                socket.listen(4)?;
+            }
+            Ok(socket)
+        };
+        let listeners =
+            |kind| batch.iter().filter_map(|p| Some((*p, listen(*p, kind).ok()?))).collect::<Vec<_>>();
+        let (tcp, udp) = node.inside(|| (listeners(Type::STREAM), listeners(Type::DGRAM)))?;
+        let tries = from.inside(|| -> std::io::Result<Vec<(u16, Socket)>> {
+            let sender = socket(Type::DGRAM)?;
+            let mut tries = Vec::new();
+            for port in batch {
+                let at = SocketAddr::from((to, *port)).into();
+                sender.send_to(b"p2pmesh?", &at)?;
+                let tried = socket(Type::STREAM)?;
+                let _ = tried.connect(&at); // under way
+                tries.push((*port, tried));
+            }
+            Ok(tries)
+        })?;
+        let tries = tries.map_err(told("sending"))?;
+        // Nothing says that nothing more will come; a connection is tried again after a second.
+        std::thread::sleep(Duration::from_millis(1500));
+        open.extend(
+            tries.iter().filter(|(_, tried)| tried.peer_addr().is_ok()).map(|(port, _)| (true, *port)),
+        );
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 64];
+        open.extend(udp.iter().filter(|(_, s)| s.recv(&mut buffer).is_ok()).map(|(port, _)| (false, *port)));
+        drop(tcp);
+    }
+    Ok(open)
 }
 
 /// Waits until exactly these ports answer; a busy machine may need a second try.

@@ -10,7 +10,7 @@ use mesh_lab::probe;
 use mesh_lab::report::{Report, say};
 
 use super::common::{Step, addresses, neighbors, secs, symmetric_links};
-use super::wireless::{child, crash, give, mesh_interface, problem, tool, wifi};
+use super::wireless::{child, give, mesh_interface, problem, signal, tool, wifi};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -20,12 +20,13 @@ const RADIOS: [(usize, u32); 3] = [(A, 0x2000), (B, 0x2000), (STRANGER, 0x2000)]
 const COMPLAINT: &str = "mesh.password is another";
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 5] = [
+    let steps: [(&str, Step); 6] = [
         ("nodes_with_the_same_password_mesh_by_sae", start),
         ("the_stations_do_not_forward", forwarding),
         ("a_node_with_another_password_gets_no_link_and_says_why", stranger),
         ("a_corrected_password_is_enough", corrected),
-        ("a_killed_wpa_supplicant_is_back", killed),
+        ("a_killed_wpa_supplicant_is_back", |lab| back(lab, "-9")),
+        ("one_that_hangs_is_replaced", |lab| back(lab, "-STOP")),
     ];
     for (name, step) in steps {
         if report.test(&format!("secured::{name}"), || step(lab)).is_none() {
@@ -116,9 +117,9 @@ fn corrected(lab: &mut Lab) -> Result<()> {
 
 const SUPPLICANT: &str = "wpa_supplicant";
 
-fn killed(lab: &mut Lab) -> Result<()> {
+fn back(lab: &mut Lab, how: &str) -> Result<()> {
     let pid = child(lab.at(B)?, SUPPLICANT)?;
-    crash(pid)?;
+    signal(pid, how)?;
     let start = Instant::now();
     wait_for("another wpa_supplicant", secs(5), || match child(lab.at(B)?, SUPPLICANT) {
         Ok(new) if new != pid => Ok(()),

@@ -132,8 +132,13 @@ pub(super) fn child(node: &Node, program: &str) -> Result<u32> {
 
 /// Ends a program as a crash does.
 pub(super) fn crash(pid: u32) -> Result<()> {
-    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().map_err(told("kill"))?;
-    if killed.success() { Ok(()) } else { Err(format!("kill: {killed}")) }
+    signal(pid, "-9")
+}
+
+/// Sends a program a signal, as kill(1) calls it.
+pub(super) fn signal(pid: u32, how: &str) -> Result<()> {
+    let sent = Command::new("kill").args([how, &pid.to_string()]).status().map_err(told("kill"))?;
+    if sent.success() { Ok(()) } else { Err(format!("kill: {sent}")) }
 }
 
 /// Runs a program of the machine's in the node; what it printed.

@@ -1,6 +1,7 @@
 //! Inputs in an order, and what has to be done after each.
 
 use super::*;
+use crate::look::{AGAIN, ALONE};
 use crate::{Channel, Wifi};
 use alloc::vec;
 
@@ -124,6 +125,7 @@ fn phy(index: u32, modes: &[Mode]) -> Phy {
         sae_ap: false,
         sae_mesh: false,
         off: None,
+        radar: vec![],
         channels: vec![CHANNEL],
         combinations: vec![crate::Combination { limits, interfaces: 4, channels: 1 }],
     }
@@ -272,7 +274,10 @@ fn told(outputs: &[Output]) -> Vec<(u32, u32)> {
 #[test]
 fn the_mesh_is_looked_for_before_channels_are_taken() {
     let mut p = both_looking();
-    let heard = [HeardMesh { frequency: 2462, noise: None }, HeardMesh { frequency: 5180, noise: None }];
+    let heard = [
+        HeardMesh { frequency: 2462, noise: None, peers: true },
+        HeardMesh { frequency: 5180, noise: None, peers: true },
+    ];
     p.handle_input(Instant::ZERO, Input::Looked { index: 7, heard: &heard });
     assert_eq!(told(&drain(&mut p)), [(7, 2462), (8, 2462)]);
     assert!(p.plan().phys[0].reason.contains("where this mesh was heard"));
@@ -289,7 +294,7 @@ fn who_looks_for_too_long_has_found_nothing() {
     let at = p.poll_timeout().unwrap();
     p.handle_timeout(at);
     assert_eq!(told(&drain(&mut p)), [(7, 2412), (8, 2412)]);
-    assert_eq!(p.poll_timeout(), None);
+    assert!(p.poll_timeout() >= Some(at + AGAIN));
     // A mesh point that never comes keeps the access point waiting no longer.
     let mut p = Planner::new(Config::default());
     p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH)]));
@@ -306,7 +311,7 @@ fn a_mesh_point_without_peers_looks_again_with_growing_pauses() {
     drain(&mut p);
     p.handle_input(Instant::ZERO, Input::Alone(&[7]));
     let (mut now, mut pauses) = (Instant::ZERO, Vec::new());
-    for _ in 0..8 {
+    for _ in 0..5 {
         let at = p.poll_timeout().unwrap();
         pauses.push(at.saturating_since(now));
         now = at;
@@ -316,16 +321,31 @@ fn a_mesh_point_without_peers_looks_again_with_growing_pauses() {
         p.handle_input(now, Input::Looked { index: 7, heard: &[] });
         assert_eq!(drain(&mut p), []);
     }
-    assert_eq!((pauses[0], pauses[7]), ALONE);
+    assert_eq!((pauses[0], pauses[4]), (ALONE.0, Duration::from_secs(480)));
     assert!(pauses.is_sorted());
     now = p.poll_timeout().unwrap();
     p.handle_timeout(now);
     drain(&mut p);
-    let heard = [HeardMesh { frequency: 2462, noise: None }];
+    let heard = [HeardMesh { frequency: 2462, noise: None, peers: true }];
     p.handle_input(now, Input::Looked { index: 7, heard: &heard });
     assert_eq!(told(&drain(&mut p)), [(7, 2462), (8, 2462)], "others began elsewhere");
     p.handle_input(now, Input::Alone(&[]));
-    assert_eq!(p.poll_timeout(), None);
+    assert!(p.poll_timeout() >= Some(now + AGAIN));
+}
+
+#[test]
+fn a_group_moves_to_one_on_a_channel_that_comes_first() {
+    let mut p = both_looking();
+    let heard = |frequency| [HeardMesh { frequency, noise: None, peers: true }];
+    p.handle_input(Instant::ZERO, Input::Looked { index: 7, heard: &heard(2462) });
+    drain(&mut p);
+    let now = Instant::ZERO + Duration::from_secs(100);
+    p.handle_input(now, Input::PeerLost);
+    let now = p.poll_timeout().unwrap();
+    p.handle_timeout(now);
+    assert_eq!(drain(&mut p), [look(7)]);
+    p.handle_input(now, Input::Looked { index: 7, heard: &heard(2412) });
+    assert_eq!(told(&drain(&mut p)), [(7, 2412), (8, 2412)]);
 }
 
 #[test]
@@ -373,4 +393,51 @@ fn the_tables_are_bounded() {
     let many: Vec<Phy> = (0..99).map(|i| phy(i, BOTH)).collect();
     p.handle_input(Instant::ZERO, Input::AllPhys(&many));
     assert_eq!(p.plan().phys.len(), MAX_PHYS);
+}
+
+/// Two radios that can do both; the second one's access point does not start.
+#[test]
+fn a_radio_that_does_not_do_what_it_is_told_to_leaves_its_work_to_another() {
+    let mut p = planner();
+    p.handle_input(Instant::ZERO, Input::AllPhys(&[phy(0, BOTH), phy(1, BOTH)]));
+    assert_eq!(drain(&mut p), [add(0, "mesh0"), add(1, "ap0"), Output::PlanChanged]);
+    p.handle_input(Instant::ZERO, Input::Stuck { phy: 1 });
+    assert_eq!(drain(&mut p), [add(0, "ap0"), Output::PlanChanged]);
+    let reason = |p: &Planner, at: usize| p.plan().phys[at].reason.clone();
+    assert!(reason(&p, 1).contains("does not do what it is told to"), "{}", reason(&p, 1));
+    assert!(reason(&p, 0).starts_with("mesh point and access point"), "{}", reason(&p, 0));
+    p.handle_input(Instant::ZERO, Input::Stuck { phy: 0 });
+    p.handle_input(Instant::ZERO, Input::Stuck { phy: 9 });
+    assert_eq!(drain(&mut p), [], "the last one is kept at it");
+    let mut now = Instant::ZERO;
+    let mut pauses = Vec::new();
+    while let Some(at) = p.poll_timeout() {
+        pauses.push(at.saturating_since(now));
+        now = at;
+        p.handle_timeout(now);
+        assert!(reason(&p, 1).starts_with("access point"), "tried again");
+        p.handle_input(now, Input::Stuck { phy: 1 });
+    }
+    assert_eq!((pauses[0], *pauses.last().unwrap()), STUCK_PAUSE);
+    assert!(pauses.is_sorted() && pauses.len() == TRIES as usize - 1);
+    p.handle_input(now, Input::AllPhys(&[phy(0, BOTH)]));
+    p.handle_input(now, Input::AllPhys(&[phy(0, BOTH), phy(1, BOTH)]));
+    assert!(reason(&p, 1).starts_with("access point"), "plugged in again");
+}
+
+#[test]
+fn failures_far_apart_are_no_row() {
+    let mut p = planner();
+    let radios = [phy(0, BOTH), phy(1, BOTH)];
+    p.handle_input(Instant::ZERO, Input::AllPhys(&radios));
+    p.handle_input(Instant::ZERO, Input::PhyFailed { phy: 1 });
+    let later = Instant::ZERO + RECOVERED;
+    p.handle_timeout(later);
+    p.handle_input(later, Input::PhyFailed { phy: 1 });
+    assert!(p.plan().phys[1].reason.starts_with("access point"));
+    let soon = later + Duration::from_secs(2);
+    p.handle_timeout(soon);
+    p.handle_input(soon, Input::PhyFailed { phy: 1 });
+    assert!(p.plan().phys[1].reason.contains("does not do what it is told to"));
+    assert!(p.plan().phys[0].access_point);
 }

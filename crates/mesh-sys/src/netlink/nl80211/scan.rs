@@ -19,8 +19,11 @@ const BSS_BEACON_ELEMENTS: u16 = 11;
 const SURVEY_FREQUENCY: u16 = 1;
 const SURVEY_NOISE: u16 = 2;
 const NESTED: u16 = 0x8000;
-/// IEEE 802.11-2020 §9.4.2.98
+/// IEEE 802.11-2020 §9.4.2.97, §9.4.2.98
+const ELEMENT_MESH_CONFIGURATION: u8 = 113;
 const ELEMENT_MESH_ID: u8 = 114;
+/// Authentication protocol identifiers (§9.4.2.97.6).
+const AUTHENTICATION_NONE: u8 = 0;
 
 /// A mesh point that was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,18 @@ pub struct HeardMesh {
     pub frequency: u32,
     /// In dBm.
     pub signal: Option<i8>,
+    /// It authenticates its peers.
+    pub authenticates: bool,
+    /// How many peers it has, at most 63 (§9.4.2.97.7).
+    pub peers: u8,
+}
+
+/// What a mesh point says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Elements {
+    id: Option<Vec<u8>>,
+    authenticates: bool,
+    peers: u8,
 }
 
 /// Mesh points answer a probe request that asks for their mesh and for no network (§11.1.4.3.4).
@@ -53,31 +68,42 @@ pub(super) fn trigger(family: u16, interface: u32, frequencies: &[u32], mesh_id:
 /// Reads the body of one answer to NL80211_CMD_GET_SCAN; `None` for what is no mesh point.
 pub(super) fn parse(body: &[u8]) -> Result<Option<HeardMesh>, Error> {
     let bss = body.get(HEADER..).ok_or(Error::Malformed("scan result"))?;
-    let (mut id, mut frequency, mut signal) = (None, None, None);
+    let (mut found, mut frequency, mut signal) = (Elements::default(), None, None);
     for attribute in attributes(bss) {
         let (ATTR_BSS, inner) = attribute? else { continue };
         for part in attributes(inner) {
             match part? {
                 (BSS_FREQUENCY, v) => frequency = Some(u32_of(v)?),
-                (BSS_ELEMENTS | BSS_BEACON_ELEMENTS, v) => id = id.or(mesh_id(v)),
+                // Of a probe response, where there is one, which is the newer.
+                (BSS_ELEMENTS | BSS_BEACON_ELEMENTS, v) if found.id.is_none() => found = elements(v),
                 (BSS_SIGNAL_MBM, v) => signal = i8::try_from(u32_of(v)?.cast_signed() / 100).ok(),
                 _ => {}
             }
         }
     }
-    Ok(id.zip(frequency).map(|(id, frequency)| HeardMesh { id, frequency, signal }))
+    let Elements { id, authenticates, peers } = found;
+    let told = id.zip(frequency);
+    Ok(told.map(|(id, frequency)| HeardMesh { id, frequency, signal, authenticates, peers }))
 }
 
 /// What one sent is all that is known of it: elements that do not parse are the end of them.
-fn mesh_id(mut elements: &[u8]) -> Option<Vec<u8>> {
+fn elements(mut elements: &[u8]) -> Elements {
+    let mut found = Elements::default();
     while let Some((&[kind, len], rest)) = elements.split_first_chunk() {
-        let value = rest.get(..len.into())?;
-        if kind == ELEMENT_MESH_ID && (1..=32).contains(&len) {
-            return Some(value.to_vec());
+        let Some((value, rest)) = rest.split_at_checked(len.into()) else { break };
+        match (kind, value) {
+            (ELEMENT_MESH_ID, _) if (1..=32).contains(&len) && found.id.is_none() => {
+                found.id = Some(value.to_vec());
+            }
+            (ELEMENT_MESH_CONFIGURATION, [_, _, _, _, authentication, formation, ..]) => {
+                found.authenticates = *authentication != AUTHENTICATION_NONE;
+                found.peers = formation >> 1 & 0x3f;
+            }
+            _ => {}
         }
-        elements = rest.get(len.into()..)?;
+        elements = rest;
     }
-    None
+    found
 }
 
 /// Adds the noise of one channel, in dBm, from the body of one answer to NL80211_CMD_GET_SURVEY.
@@ -116,8 +142,17 @@ mod tests {
     #[test]
     fn mesh_points_are_told_from_other_senders() {
         let heard = bss(b"\0\0\x01\x02\x82\x84\x72\x07p2pmesh\x03\x01\x0b");
-        let want = HeardMesh { id: b"p2pmesh".to_vec(), frequency: 2462, signal: Some(-55) };
-        assert_eq!(parse(&heard).unwrap(), Some(want));
+        let want = HeardMesh {
+            id: b"p2pmesh".to_vec(),
+            frequency: 2462,
+            signal: Some(-55),
+            authenticates: false,
+            peers: 0,
+        };
+        assert_eq!(parse(&heard).unwrap(), Some(want.clone()));
+        // Three peers and a gate; authenticated by SAE.
+        let busy = bss(b"\x72\x07p2pmesh\x71\x07\x01\x01\x00\x01\x01\x07\x09");
+        assert_eq!(parse(&busy).unwrap(), Some(HeardMesh { authenticates: true, peers: 3, ..want }));
         for other in [&b"\0\x05bloor"[..], b"", b"\x72", b"\x72\x00", b"\x72\x09p2p", b"\0\xff\x72\x01a"] {
             assert_eq!(parse(&bss(other)).unwrap(), None, "{other:?}");
         }

@@ -69,6 +69,8 @@ pub struct WifiChannel {
     pub band: u16,
     /// A station may be the first to send on it, in the present country, without looking for radar.
     pub may_begin: bool,
+    /// Radar has to be looked for before anything is sent on it, in the present country.
+    pub radar: bool,
 }
 
 /// Interfaces that a radio can have at the same time.
@@ -159,16 +161,18 @@ impl Wiphy {
 
 /// `None` for one that the country or the driver has switched off.
 fn channel(band: u16, value: &[u8]) -> Result<Option<WifiChannel>, Error> {
-    let (mut frequency, mut off, mut may_begin) = (None, false, true);
+    let (mut frequency, mut off, mut may_begin, mut radar) = (None, false, true, false);
     for attribute in attributes(value) {
         match attribute? {
             (FREQUENCY, v) => frequency = Some(u32_of(v)?),
             (FREQUENCY_DISABLED, _) => off = true,
-            (FREQUENCY_NO_IR | FREQUENCY_RADAR, _) => may_begin = false,
+            (FREQUENCY_NO_IR, _) => may_begin = false,
+            (FREQUENCY_RADAR, _) => radar = true,
             _ => {}
         }
     }
-    Ok(frequency.filter(|_| !off).map(|frequency| WifiChannel { frequency, band, may_begin }))
+    let may_begin = may_begin && !radar;
+    Ok(frequency.filter(|_| !off).map(|frequency| WifiChannel { frequency, band, may_begin, radar }))
 }
 
 fn combination(value: &[u8]) -> Result<Combination, Error> {
@@ -266,14 +270,18 @@ mod tests {
         for part in [&first, &second, &second, &first] {
             merge(part, &mut found).unwrap();
         }
-        let channel = |frequency, may_begin| WifiChannel { frequency, band: 0, may_begin };
+        let channel = |frequency, may_begin, radar| WifiChannel { frequency, band: 0, may_begin, radar };
         let expected = Wiphy {
             index: 3,
             name: "phy3".into(),
             modes: vec![Mode::Station, Mode::AccessPoint, Mode::MeshPoint, Mode::Other(12)],
             bands: vec![0, 1],
             ht_bands: vec![0],
-            channels: vec![channel(2412, true), channel(2467, false), channel(5260, false)],
+            channels: vec![
+                channel(2412, true, false),
+                channel(2467, false, false),
+                channel(5260, false, true),
+            ],
             combinations: vec![Combination {
                 limits: vec![(1, vec![Mode::Station]), (2, vec![Mode::AccessPoint, Mode::MeshPoint])],
                 interfaces: 3,
