@@ -52,7 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
                 serves = !serves;
                 port.handle_input(now, PortInput::Serves(serves));
             }
-            _ => {}
+            _ => port.handle_input(now, PortInput::Arp(message)),
         }
         port.handle_timeout(now);
         let outputs: Vec<PortOutput> = std::iter::from_fn(|| port.poll_output()).collect();
@@ -65,6 +65,7 @@ fuzz_target!(|bytes: &[u8]| {
                     taken = true;
                     assert!((8..=32).contains(&lease.prefix_len) && lease.until > now);
                     assert!(lease.until <= now + LONGEST_LEASE && lease.dns.len() <= 3);
+                    assert!(lease.routes.len() <= 16);
                     assert!(!lease.address.is_unspecified() && !lease.address.is_multicast());
                 }
                 PortOutput::Drop(..) => assert!(std::mem::take(&mut taken), "dropped, but never taken"),

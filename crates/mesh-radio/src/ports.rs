@@ -56,6 +56,8 @@ struct Wired {
     port: Port,
     running: bool,
     packets: Option<PacketSocket>,
+    /// While an address is probed for; read when the port's time has come.
+    arp: Option<PacketSocket>,
     advertisements: Option<NeighborSocket>,
     manet: [Option<MulticastSocket>; 2],
     /// Keeps the port of the last request.
@@ -99,6 +101,7 @@ impl Ports {
                 dropped: a.dropped + b.dropped,
                 acks: a.acks + b.acks,
                 naks: a.naks + b.naks,
+                declined: a.declined + b.declined,
             }
         });
         (leases, sum)
@@ -220,6 +223,7 @@ impl Ports {
             return News::new();
         }
         for wired in self.all.values_mut() {
+            wired.hear_arp(now);
             wired.port.handle_timeout(now);
             if wired.retry.is_some_and(|at| at <= now) {
                 wired.open(now, poller, self.first_token);
@@ -289,6 +293,7 @@ impl Wired {
             port: Port::new(config, seed),
             running: false,
             packets: None,
+            arp: None,
             advertisements: None,
             manet: [None, None],
             unicast: None,
@@ -355,6 +360,23 @@ impl Wired {
         (self.packets, self.advertisements, self.manet) = (None, None, [None, None]);
     }
 
+    /// What was said of addresses since the last probe.
+    fn hear_arp(&mut self, now: Instant) {
+        let mut buffer = [0; 64];
+        for _ in 0..16 * BURST {
+            let Some(Ok(Some(len))) = self.arp.as_ref().map(|s| s.recv(&mut buffer)) else { return };
+            self.port.handle_input(now, PortInput::Arp(buffer.get(..len).unwrap_or_default()));
+        }
+    }
+
+    fn send_arp(&mut self, packet: &[u8]) -> io::Result<()> {
+        let socket = match self.arp.take() {
+            Some(socket) => socket,
+            None => PacketSocket::open_arp(self.index)?,
+        };
+        self.arp.insert(socket).send_to_all(packet)
+    }
+
     /// Takes one packet from a socket; false: there is none.
     fn hear(&mut self, now: Instant, socket: u64, buffer: &mut [u8]) -> io::Result<bool> {
         match (socket, &self.packets, &self.advertisements, &self.manet) {
@@ -385,11 +407,12 @@ impl Wired {
         while let Some(output) = self.port.poll_output() {
             let what = format!("{output:?}");
             let done = match output {
-                PortOutput::Broadcast(packet) => self
-                    .packets
-                    .as_ref()
-                    .map_or(Ok(()), |s| s.send_to_all(&packet))
-                    .map_err(|e| e.to_string()),
+                PortOutput::Broadcast(packet) => {
+                    self.arp = None;
+                    let sent = self.packets.as_ref().map_or(Ok(()), |s| s.send_to_all(&packet));
+                    sent.map_err(|e| e.to_string())
+                }
+                PortOutput::Arp(packet) => self.send_arp(&packet).map_err(|e| e.to_string()),
                 PortOutput::Solicit(message) => {
                     let sent = self.advertisements.as_ref().map_or(Ok(()), |s| s.send_to_all(&message));
                     sent.map_err(|e| e.to_string())
@@ -397,7 +420,10 @@ impl Wired {
                 PortOutput::Unicast { from, to, payload } => udp::send_once(&self.name, from, to, &payload)
                     .map(|socket| self.unicast = Some(socket))
                     .map_err(|e| e.to_string()),
-                PortOutput::Take(lease) => self.take(nl, lease).map_err(|e| e.to_string()),
+                PortOutput::Take(lease) => {
+                    self.arp = None;
+                    self.take(nl, lease).map_err(|e| e.to_string())
+                }
                 PortOutput::Drop(lease, why) => {
                     log::info!("{}: {}/{} is given up: {why:?}", self.name, lease.address, lease.prefix_len);
                     self.give_up(nl).map_err(|e| e.to_string())
@@ -418,7 +444,7 @@ impl Wired {
         changed
     }
 
-    /// The routes that go with an address: to its network, and the default.
+    /// The routes that go with an address: to its network, the default, and others that the server named.
     fn routes(&self, lease: &Lease) -> impl Iterator<Item = Route> + use<> {
         let mask = u32::MAX.checked_shl(32 - u32::from(lease.prefix_len.min(32))).unwrap_or(0);
         let network = Route {
@@ -438,12 +464,24 @@ impl Wired {
             gateway: Some(router.into()),
             ..network
         });
-        std::iter::once(network).chain(out)
+        let gateway = |ip: Ipv4Addr| (!ip.is_unspecified()).then_some(ip.into());
+        let others: Vec<Route> = lease
+            .routes
+            .iter()
+            .map(|r| Route {
+                prefix: r.prefix.into(),
+                prefix_len: r.prefix_len,
+                gateway: gateway(r.router),
+                ..network
+            })
+            .collect();
+        std::iter::once(network).chain(out).chain(others)
     }
 
     fn take(&mut self, nl: &mut Rtnetlink, lease: Lease) -> Result<(), netlink::Error> {
         let same = |old: &Lease| {
-            (old.address, old.prefix_len, old.router) == (lease.address, lease.prefix_len, lease.router)
+            (old.address, old.prefix_len, old.router, &old.routes)
+                == (lease.address, lease.prefix_len, lease.router, &lease.routes)
         };
         if self.lease.as_ref().is_some_and(|old| !same(old)) {
             self.give_up(nl)?;

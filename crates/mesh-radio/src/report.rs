@@ -131,6 +131,7 @@ pub(crate) fn counters(service: &Service) -> Vec<(String, u64)> {
         ("uplink_dhcp_dropped", client.dropped),
         ("uplink_dhcp_acks", client.acks),
         ("uplink_dhcp_naks", client.naks),
+        ("uplink_dhcp_declined", client.declined),
     ];
     counters.map(|(name, value)| (name.to_owned(), value)).into()
 }

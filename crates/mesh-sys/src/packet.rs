@@ -1,4 +1,5 @@
-//! IPv4 packets on a wired interface that has no address yet: those for a DHCP client, and ones to all.
+//! IPv4 packets on a wired interface that has no address yet: those for a DHCP client, and ones to all; and ARP, for whether an
+//! address is in use.
 //!
 //! Needs `CAP_NET_RAW`. The packet filter of the machine does not see them.
 #![allow(unsafe_code)]
@@ -12,7 +13,7 @@ use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 const UDP: u32 = 17;
 const CLIENT_PORT: u32 = 68;
 
-/// A non-blocking socket on one interface. Packets begin with their IP header.
+/// A non-blocking socket on one interface. Packets begin with their own header, not with Ethernet's.
 #[derive(Debug)]
 pub struct PacketSocket {
     socket: Socket,
@@ -20,21 +21,35 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens it.
+    /// Opens one for the packets of a DHCP client.
     ///
     /// # Errors
     /// The kernel's: no such interface, no `CAP_NET_RAW`, …
     pub fn open(index: u32) -> io::Result<Self> {
+        Self::of(index, libc::ETH_P_IP, Some(&dhcp_client_only()))
+    }
+
+    /// Opens one for ARP.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_arp(index: u32) -> io::Result<Self> {
+        Self::of(index, libc::ETH_P_ARP, None)
+    }
+
+    fn of(index: u32, protocol: i32, filter: Option<&[SockFilter]>) -> io::Result<Self> {
         // Of no protocol it hears nothing until it is bound.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
-        socket.attach_filter(&dhcp_client_only())?;
+        if let Some(filter) = filter {
+            socket.attach_filter(filter)?;
+        }
         socket.set_nonblocking(true)?;
-        let all = link_address(index, [0xff; 6])?;
+        let all = link_address(index, protocol, [0xff; 6])?;
         socket.bind(&all)?;
         Ok(Self { socket, all })
     }
 
-    /// Sends an IPv4 packet to all hosts on the link.
+    /// Sends a packet to all hosts on the link.
     ///
     /// # Errors
     /// The kernel's: interface down, …
@@ -61,12 +76,12 @@ impl AsFd for PacketSocket {
     }
 }
 
-fn link_address(index: u32, mac: [u8; 6]) -> io::Result<SockAddr> {
+fn link_address(index: u32, protocol: i32, mac: [u8; 6]) -> io::Result<SockAddr> {
     let sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
     let [a, b, c, d, e, f] = mac;
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_IP as u16).to_be(),
+        sll_protocol: (protocol as u16).to_be(),
         sll_ifindex,
         sll_hatype: 0,
         sll_pkttype: 0,

@@ -10,6 +10,7 @@
 //! ([`Input::Associated`]): so nobody in range can keep others out, however many clients it pretends to be.
 //! Messages of relays are not answered: there is no other network behind this one.
 
+mod arp;
 mod client;
 mod packet;
 mod wire;
@@ -21,12 +22,13 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use mesh_types::{Duration, Instant};
 
+pub use arp::Arp;
 pub use client::{
     Client, ClientConfig, ClientCounters, ClientInput, ClientOutput, LONGEST_LEASE, Lease, Loss,
     SHORTEST_LEASE,
 };
 pub use packet::{MAX_PACKET, unwrap, wrap};
-pub use wire::{Answer, Kind, MAX_CLIENT_ID, Message, Network, WireError};
+pub use wire::{Answer, Kind, MAX_CLIENT_ID, Message, Network, StaticRoute, WireError};
 
 use crate::Mac;
 

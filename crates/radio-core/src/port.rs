@@ -65,6 +65,8 @@ pub enum PortInput<'a> {
     Serves(bool),
     /// An IPv4 packet came that is for a DHCP client, perhaps.
     Packet(&'a [u8]),
+    /// An ARP packet came.
+    Arp(&'a [u8]),
     /// An ICMPv6 message came, its checksum right.
     Icmp {
         /// Its bytes.
@@ -85,6 +87,9 @@ pub enum PortInput<'a> {
 pub enum PortOutput {
     /// Send this IPv4 packet to all on the link.
     Broadcast(Vec<u8>),
+    /// Send this ARP packet to all on the link. Others' are of interest from then on, until [`Self::Take`] or
+    /// [`Self::Broadcast`].
+    Arp(Vec<u8>),
     /// Send it over UDP.
     Unicast {
         /// The node's address on the port.
@@ -211,7 +216,10 @@ impl Port {
                     self.hello_until = Some(now + HELLO_HOLD);
                 }
             }
-            PortInput::Packet(_) | PortInput::Icmp { .. } | PortInput::Manet(_) => {}
+            PortInput::Arp(packet) if active => {
+                let _ = self.client.handle_input(now, ClientInput::Arp(packet));
+            }
+            PortInput::Packet(_) | PortInput::Arp(_) | PortInput::Icmp { .. } | PortInput::Manet(_) => {}
         }
         match (active, self.active()) {
             (false, true) => {
@@ -293,6 +301,7 @@ impl Port {
         while let Some(output) = self.client.poll_output() {
             let output = match output {
                 ClientOutput::Broadcast(payload) => PortOutput::Broadcast(dhcp::wrap(&payload)),
+                ClientOutput::Arp(packet) => PortOutput::Arp(packet),
                 ClientOutput::Unicast { from, to, payload } => PortOutput::Unicast { from, to, payload },
                 ClientOutput::Bound(lease) if self.fits(&lease) => {
                     self.taken = true;

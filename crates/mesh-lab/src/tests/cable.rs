@@ -126,6 +126,9 @@ pub(super) fn dnsmasq(node: &mut Node, program: &Path, flags: &[&str]) -> Result
 
 const HOME_FLAGS: [&str; 2] = ["--dhcp-range=192.168.7.100,192.168.7.120,255.255.255.0,2m", "--port=0"];
 
+/// RFC 3442: the default route, and another one through another router, which need not be there.
+const OTHER_WAY: &str = "--dhcp-option=121,0.0.0.0/0,192.168.7.1,10.99.0.0/16,192.168.7.2";
+
 pub(super) fn home(lab: &mut Lab, at: usize) -> Result<()> {
     let program = lab.dnsmasq().ok_or("no dnsmasq")?.to_path_buf();
     lab.node(at)?.join("eth0", HOME_ADDRESS)?;
@@ -133,7 +136,7 @@ pub(super) fn home(lab: &mut Lab, at: usize) -> Result<()> {
     dnsmasq(
         lab.node(at)?,
         &program,
-        &[&HOME_FLAGS[..], &["--dhcp-option=option:dns-server,192.168.7.1"]].concat(),
+        &[&HOME_FLAGS[..], &["--dhcp-option=option:dns-server,192.168.7.1", OTHER_WAY]].concat(),
     )
 }
 
@@ -167,6 +170,14 @@ fn uplink(lab: &mut Lab) -> Result<()> {
     match found.as_slice() {
         [(IpAddr::V4(ip), false)] if ip.octets().starts_with(&[192, 168, 7]) && routes == 1 => {}
         _ => return Err(format!("{found:?}, {routes} default routes")),
+    }
+    let other = a.kernel(|nl| {
+        let index = index(nl, &plugged)?;
+        let routes = nl.routes(&RouteFilter { table: TABLE_MAIN, protocol: None })?;
+        Ok(routes.into_iter().find(|r| r.index == index && r.prefix == IpAddr::from([10, 99, 0, 0])))
+    })?;
+    if other.as_ref().and_then(|r| r.gateway) != Some([192, 168, 7, 2].into()) {
+        return Err(format!("{other:?} is not what the server says of 10.99.0.0/16"));
     }
     if list != "nameserver 192.168.7.1" {
         return Err(list);

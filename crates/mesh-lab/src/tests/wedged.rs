@@ -51,10 +51,17 @@ fn start(lab: &mut Lab, at: usize) -> Result<()> {
     let script = HOSTAPD.replace("DIR", &folder.display().to_string());
     fs::write(folder.join("hostapd"), script).map_err(told("script"))?;
     fs::set_permissions(folder.join("hostapd"), fs::Permissions::from_mode(0o755)).map_err(told("script"))?;
-    let mut command = Command::new(program);
-    command.env("PATH", format!("{}:/bin", folder.display()));
-    command.arg("--config").arg(node.file("p2pmesh.toml"));
-    command.arg("--state-dir").arg(node.file("state")).arg("--run-dir").arg(node.run_dir());
+    // Where programs are looked for first.
+    let script = format!(
+        "mkdir -p /usr/local/sbin && mount --bind {} /usr/local/sbin && exec {} --config {} --state-dir {} --run-dir {}",
+        folder.display(),
+        program.display(),
+        node.file("p2pmesh.toml").display(),
+        node.file("state").display(),
+        node.run_dir().display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script]);
     node.spawn("mesh-radio", command)
 }
 

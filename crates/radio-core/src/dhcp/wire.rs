@@ -23,6 +23,9 @@ const LONGEST: u16 = 1500;
 /// Of how many name servers a client takes note.
 const MAX_NAME_SERVERS: usize = 3;
 
+/// Of how many routes.
+const MAX_ROUTES: usize = 16;
+
 /// As a label of DNS.
 const MAX_HOST_NAME: usize = 63;
 
@@ -44,6 +47,8 @@ const MAX_MESSAGE: u8 = 57;
 const RENEWAL_TIME: u8 = 58;
 const REBINDING_TIME: u8 = 59;
 const CLIENT_ID: u8 = 61;
+/// RFC 3442
+const CLASSLESS_ROUTES: u8 = 121;
 const END: u8 = 255;
 
 /// What a message is (option 53).
@@ -219,6 +224,17 @@ fn options(bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), WireError>>
     })
 }
 
+/// A way to a part of the world (RFC 3442).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticRoute {
+    /// Where it leads; bits behind the prefix are zero.
+    pub prefix: Ipv4Addr,
+    /// Length of the prefix, at most 32; 0: everywhere.
+    pub prefix_len: u8,
+    /// Through whom; unspecified: it is on the link.
+    pub router: Ipv4Addr,
+}
+
 /// A server's message; only what a client looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -236,6 +252,8 @@ pub struct Answer {
     pub prefix_len: Option<u8>,
     /// Option 3: the first router.
     pub router: Option<Ipv4Addr>,
+    /// Option 121: up to sixteen routes, among which the default one is, too; then option 3 means nothing.
+    pub routes: Option<Vec<StaticRoute>>,
     /// Option 6: up to three name servers.
     pub dns: Vec<Ipv4Addr>,
     /// Options 51, 58 and 59 in seconds: how long the address is the client's, when it renews, and when it asks
@@ -258,6 +276,7 @@ impl Answer {
             server: None,
             prefix_len: None,
             router: None,
+            routes: None,
             dns: Vec::new(),
             times: [None; 3],
         };
@@ -279,6 +298,7 @@ impl Answer {
                 SERVER => answer.server = Some(whole_address(value).ok_or(bad)?),
                 SUBNET_MASK => answer.prefix_len = prefix_len(whole_address(value).ok_or(bad)?),
                 ROUTER => answer.router = Some(address(value, 0).ok_or(bad)?),
+                CLASSLESS_ROUTES => answer.routes = Some(static_routes(value).ok_or(bad)?),
                 NAME_SERVER => {
                     let servers = value.as_chunks::<4>().0.iter().map(|ip| Ipv4Addr::from_octets(*ip));
                     answer.dns = servers.take(MAX_NAME_SERVERS).collect();
@@ -298,6 +318,24 @@ impl Answer {
 fn prefix_len(mask: Ipv4Addr) -> Option<u8> {
     let ones = mask.to_bits().leading_ones();
     (mask.to_bits().count_ones() == ones).then_some(ones as u8)
+}
+
+/// RFC 3442: of each route the prefix's length, as many bytes of the prefix as that takes, and the router.
+fn static_routes(mut value: &[u8]) -> Option<Vec<StaticRoute>> {
+    let mut routes = Vec::new();
+    while let Some((&prefix_len, rest)) = value.split_first() {
+        let (prefix, rest) = rest.split_at_checked(usize::from(prefix_len.div_ceil(8)))?;
+        let (router, rest) = rest.split_first_chunk::<4>()?;
+        let mut whole = [0; 4];
+        whole.get_mut(..prefix.len())?.copy_from_slice(prefix);
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len)).unwrap_or(0);
+        let prefix = Ipv4Addr::from_bits(u32::from_be_bytes(whole) & mask);
+        if routes.len() < MAX_ROUTES {
+            routes.push(StaticRoute { prefix, prefix_len, router: (*router).into() });
+        }
+        value = rest;
+    }
+    Some(routes)
 }
 
 /// What a client asks for.
@@ -335,13 +373,14 @@ pub(super) fn request(ask: &Ask<'_>) -> Vec<u8> {
             push(&mut b, code, &ip.octets());
         }
     }
-    if ask.kind != Kind::Release {
+    if !matches!(ask.kind, Kind::Release | Kind::Decline) {
         push(&mut b, MAX_MESSAGE, &LONGEST.to_be_bytes());
         if !ask.host_name.is_empty() {
             push(&mut b, HOST_NAME, ask.host_name.as_bytes());
         }
-        let wanted = [SUBNET_MASK, ROUTER, NAME_SERVER, LEASE_TIME, RENEWAL_TIME, REBINDING_TIME];
-        push(&mut b, WANTED, &wanted);
+        // Those of RFC 3442 before the router.
+        let wanted = [SUBNET_MASK, CLASSLESS_ROUTES, ROUTER, NAME_SERVER];
+        push(&mut b, WANTED, &[&wanted[..], &[LEASE_TIME, RENEWAL_TIME, REBINDING_TIME]].concat());
     }
     b.push(END);
     b.resize(b.len().max(SHORTEST), 0);

@@ -240,7 +240,15 @@ fn the_access_points_own_network_is_not_taken_from_a_server() {
     let lease = |address: [u8; 4], prefix_len| {
         let until = at(9);
         let server = Ipv4Addr::UNSPECIFIED;
-        Lease { address: address.into(), prefix_len, router: None, dns: Vec::new(), server, until }
+        Lease {
+            address: address.into(),
+            prefix_len,
+            router: None,
+            routes: Vec::new(),
+            dns: Vec::new(),
+            server,
+            until,
+        }
     };
     assert!(!p.fits(&lease([10, 0, 77, 1], 16)) && !p.fits(&lease([10, 0, 0, 200], 30)));
     assert!(p.fits(&lease([10, 0, 1, 1], 24)) && p.fits(&lease([192, 168, 0, 1], 8)));

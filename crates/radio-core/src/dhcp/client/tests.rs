@@ -42,6 +42,15 @@ fn message(output: &ClientOutput) -> Option<(&[u8], bool)> {
     }
 }
 
+/// Sends its probes, which nobody answers, and takes its address.
+fn probed(c: &mut Client, mut now: Instant) -> Instant {
+    while c.state == State::Probing {
+        now = c.poll_timeout().unwrap();
+        c.handle_timeout(now);
+    }
+    now
+}
+
 /// Runs client and server together to `end`; what the client said besides messages, and the time of each message
 /// with its kind.
 fn run(
@@ -53,6 +62,9 @@ fn run(
     let (mut server, mut said, mut sent, mut now) = (s, Vec::new(), Vec::new(), now);
     loop {
         while let Some(output) = c.poll_output() {
+            if matches!(output, ClientOutput::Arp(_)) {
+                continue;
+            }
             let Some((payload, _)) = message(&output) else {
                 said.push(output);
                 continue;
@@ -116,7 +128,7 @@ fn rfc2131_4_4_1_what_is_asked_says_who_asks_and_what_it_wants() {
     assert_eq!(of(12).as_deref(), Some(&b"bloor"[..]));
     assert_eq!(of(61), Some(vec![1, 2, 0, 0, 0, 0, 7]));
     assert_eq!(of(57), Some(vec![5, 220]));
-    assert_eq!(of(55), Some(vec![1, 3, 6, 51, 58, 59]));
+    assert_eq!(of(55), Some(vec![1, 121, 3, 6, 51, 58, 59]));
     assert_eq!((of(50), of(54)), (None, None));
 }
 
@@ -349,6 +361,7 @@ fn rfc2131_3_3_leases_are_bounded_and_odd_times_are_put_right() {
             c.handle_input(at(1), ClientInput::Datagram(&message)).unwrap();
             c.handle_timeout(at(1));
         }
+        probed(&mut c, at(1));
         let lease = c.lease().unwrap().clone();
         let (t1, t2) = c.renewals;
         (
@@ -370,4 +383,102 @@ fn rfc2131_3_3_leases_are_bounded_and_odd_times_are_put_right() {
     assert_eq!((l.prefix_len, l.router, l.dns), (24, None, vec![Ipv4Addr::new(8, 8, 8, 8)]));
     let (l, ..) = lease(&[hour, (1, &[255, 255, 252, 0]), (3, &[10, 0, 0, 1, 10, 0, 0, 2])]);
     assert_eq!((l.prefix_len, l.router), (22, Some(SERVER)));
+}
+
+/// A client to which that address was given just now, with these options besides.
+fn given(ip: Ipv4Addr, more: &[(u8, &[u8])]) -> (Client, Vec<ClientOutput>) {
+    let mut c = client();
+    c.handle_input(at(0), ClientInput::Carrier(true)).unwrap();
+    c.handle_timeout(at(1));
+    let lease = 3600u32.to_be_bytes();
+    let own: [(u8, &[u8]); 2] = [(51, &lease), (54, &SERVER.octets())];
+    let options = [&own[..], more].concat();
+    for kind in [Kind::Offer, Kind::Ack] {
+        let bytes = answer(&c, kind, ip, &options);
+        c.handle_input(at(1), ClientInput::Datagram(&bytes)).unwrap();
+        c.handle_timeout(at(1));
+    }
+    let out = drain(&mut c);
+    (c, out)
+}
+
+#[test]
+fn rfc5227_an_address_is_probed_for_then_announced() {
+    let ip = Ipv4Addr::new(10, 0, 0, 44);
+    let (mut c, mut out) = given(ip, &[]);
+    assert!(c.lease().is_none(), "not yet");
+    let end = probed(&mut c, at(1));
+    assert_eq!(end.saturating_since(at(1)), PROBE_PAUSE.times(PROBES.into()));
+    out.extend(drain(&mut c));
+    let said = |address, target| ClientOutput::Arp(Arp { mac: MAC, address, target }.write());
+    let probe = said(Ipv4Addr::UNSPECIFIED, ip);
+    let own: Vec<_> = out.iter().filter(|o| message(o).is_none()).cloned().collect();
+    let lease = c.lease().unwrap().clone();
+    assert_eq!(own, [probe.clone(), probe.clone(), probe, said(ip, ip), ClientOutput::Bound(lease)]);
+}
+
+#[test]
+fn rfc2131_3_1_5_an_address_that_another_host_has_is_declined() {
+    let ip = Ipv4Addr::new(10, 0, 0, 44);
+    let other = [2, 0, 0, 0, 0, 9];
+    let (mut c, _) = given(ip, &[]);
+    for harmless in
+        [Arp { mac: MAC, address: ip, target: ip }, Arp { mac: other, address: SERVER, target: ip }]
+    {
+        c.handle_input(at(1), ClientInput::Arp(&harmless.write())).unwrap();
+        assert_eq!((drain(&mut c), c.state), (vec![], State::Probing));
+    }
+    let answer = Arp { mac: other, address: ip, target: Ipv4Addr::UNSPECIFIED };
+    c.handle_input(at(1), ClientInput::Arp(&answer.write())).unwrap();
+    let out = drain(&mut c);
+    let [ClientOutput::Broadcast(decline)] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(Message::parse(decline).unwrap().kind, Kind::Decline);
+    let of = |code| options(decline).into_iter().find(|(c, _)| *c == code).map(|(_, v)| v);
+    assert_eq!((of(50), of(54)), (Some(ip.octets().to_vec()), Some(SERVER.octets().to_vec())));
+    assert_eq!((of(12), of(55), &decline[12..16]), (None, None, &[0; 4][..]));
+    assert_eq!((c.counters().declined, c.poll_timeout()), (1, Some(at(1) + DECLINED)));
+    c.handle_timeout(at(1) + DECLINED);
+    let out = drain(&mut c);
+    let [ClientOutput::Broadcast(discover)] = &out[..] else { panic!("{out:?}") };
+    assert!(options(discover).iter().all(|(code, _)| *code != 50), "that one is not asked for again");
+    c.handle_input(at(20), ClientInput::Arp(&answer.write())).unwrap();
+    assert_eq!(drain(&mut c), [], "nothing is probed for");
+}
+
+#[test]
+fn rfc3442_the_routes_that_the_server_names_count_before_the_router() {
+    let ip = Ipv4Addr::new(192, 168, 7, 44);
+    let (out, inside) = (Ipv4Addr::new(192, 168, 7, 1), Ipv4Addr::new(192, 168, 7, 2));
+    // RFC 3442's own examples of how a prefix is written, then the default route.
+    let routes = [
+        &[8, 10][..],
+        &inside.octets(),
+        &[25, 10, 27, 129, 0x80],
+        &[0, 0, 0, 0],
+        &[0],
+        &out.octets(),
+        &[16, 172, 30],
+        &ip.octets(),
+    ]
+    .concat();
+    let other = Ipv4Addr::new(192, 168, 7, 99).octets();
+    let (mut c, _) = given(ip, &[(3, &other), (121, &routes)]);
+    probed(&mut c, at(1));
+    let lease = c.lease().unwrap();
+    let route =
+        |prefix: [u8; 4], prefix_len, router| StaticRoute { prefix: prefix.into(), prefix_len, router };
+    assert_eq!(lease.router, Some(out));
+    let want = [route([10, 0, 0, 0], 8, inside), route([10, 27, 129, 128], 25, Ipv4Addr::UNSPECIFIED)];
+    assert_eq!(lease.routes, want, "not through itself");
+    let (mut c, _) = given(ip, &[(3, &other), (121, &[8, 10, 192, 168, 7, 2])]);
+    probed(&mut c, at(1));
+    assert_eq!(c.lease().unwrap().router, None, "the router means nothing then");
+    for cut in [1, 3, 5] {
+        let bad = answer(&c, Kind::Offer, ip, &[(121, &routes[..cut])]);
+        assert!(Answer::parse(&bad).is_err(), "{cut}");
+    }
+    assert!(Answer::parse(&answer(&c, Kind::Offer, ip, &[(121, &[33, 1, 2, 3, 4, 5, 6, 7, 8, 9])])).is_err());
+    let many = [8, 10, 1, 2, 3, 4].repeat(40);
+    let all = Answer::parse(&answer(&c, Kind::Offer, ip, &[(121, &many)])).unwrap().routes;
+    assert_eq!(all.map(|r| r.len()), Some(16));
 }
