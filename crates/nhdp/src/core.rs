@@ -25,6 +25,8 @@ pub struct Nhdp<X: Extension> {
     pub(crate) events: VecDeque<Event<X>>,
     pub(crate) changed: bool,
     pub(crate) refused: u64,
+    /// How often what is ours changed.
+    address_changes: u32,
     /// Nothing expires before this.
     pub(crate) next_expiry: Instant,
     next_id: u32,
@@ -81,6 +83,7 @@ impl<X: Extension> Nhdp<X> {
             events: VecDeque::new(),
             changed: false,
             refused: 0,
+            address_changes: 0,
             next_expiry: Instant::FAR_FUTURE,
             next_id: 0,
             rng: Rng::new(seed),
@@ -181,6 +184,11 @@ impl<X: Extension> Nhdp<X> {
         own.chain(self.removed.keys()).any(|a| a.overlaps(address))
     }
 
+    /// Counts up when that may be another answer for some address.
+    pub fn address_changes(&self) -> u32 {
+        self.address_changes
+    }
+
     /// Every address for which [`Nhdp::is_ours`] says so, as they are.
     pub fn our_addresses(&self) -> impl Iterator<Item = NetAddr> + '_ {
         let own = self.interfaces.values().flat_map(|i| &i.addresses).chain(&self.config.other_addresses);
@@ -223,6 +231,7 @@ impl<X: Extension> Nhdp<X> {
         let interface = self.interfaces.entry(index).or_insert(fresh);
         let old = core::mem::replace(&mut interface.addresses, kept);
         self.forget_addresses(now, &old);
+        self.address_changes = self.address_changes.wrapping_add(1);
         self.changed = true;
         self.trigger_all(now);
         true
@@ -239,6 +248,7 @@ impl<X: Extension> Nhdp<X> {
         if let Some(interface) = self.interfaces.remove(&index) {
             self.forget_addresses(now, &interface.addresses);
         }
+        self.address_changes = self.address_changes.wrapping_add(1);
         self.changed = true;
         self.trigger_all(now);
         true
@@ -352,11 +362,11 @@ impl<X: Extension> Nhdp<X> {
     }
 
     fn expire(&mut self, now: Instant) {
-        let count = |nhdp: &Self| nhdp.removed.len() + nhdp.lost.len();
-        let before = count(self);
+        let before = (self.lost.len(), self.removed.len());
         self.lost.retain(|_, until| *until > now);
         self.removed.retain(|_, until| *until > now);
-        self.changed |= count(self) != before;
+        self.changed |= before != (self.lost.len(), self.removed.len());
+        self.address_changes = self.address_changes.wrapping_add(u32::from(before.1 != self.removed.len()));
         let all: Vec<(u32, LinkId)> = self
             .interfaces
             .iter()

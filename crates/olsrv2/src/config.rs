@@ -142,9 +142,9 @@ impl Timing {
         silence_hold: Duration::from_secs(24),
     };
 
-    /// RFC 7181's, but what only repeats the last word comes seldom: three of four HELLOs name no neighbours,
-    /// TCs come every 40 s. A change is told at once and again, whoever is new is told all (so neither waits for
-    /// the interval), and who is there is noticed as fast.
+    /// RFC 7181's, but what only repeats the last word comes seldom: HELLOs every 4 s while nothing changes, every other
+    /// one without neighbours, TCs every 40 s. A change is told at once and again, whoever is new is told all: neither
+    /// waits for the interval.
     pub const STEADY: Self = Self {
         hello_interval: Duration::from_secs(4),
         hello_refresh: 2,

@@ -256,9 +256,15 @@ impl Router {
             // Nothing to process.
         } else if self.seen.entry(now, key, by).process() {
             let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
-            let verdict = self.process_flooded(now, interface, by, &message, key);
+            let again = raw.kind() == TC && self.topology.said_again(now, slot, originator.ip(), &message);
+            let verdict = match again {
+                true => Verdict::Good,
+                false => self.process_flooded(now, interface, by, &message, key),
+            };
             forward &= verdict == Verdict::Good;
-            if self.counters.tcs_in != tcs {
+            if again {
+                self.counters.tcs_in += 1;
+            } else if self.counters.tcs_in != tcs {
                 self.topology.keep_last(now, slot, originator.ip(), &message);
             }
             if self.counters.tc_changes != changes {

@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant};
-use rfc5444::{INTERVAL_TIME, MessageView, NetAddr, RawMessage, VALIDITY_TIME};
+use rfc5444::{INTERVAL_TIME, MessageView, NetAddr, RawMessage, VALIDITY_TIME, decode_time};
 
 use crate::names::Name;
 use crate::summary::{PAUSE, PAUSES, Summary, is_among};
-use crate::tc::{Advertised, Gateway, Tc};
+use crate::tc::{Advertised, CONT_SEQ_NUM, Gateway, Tc};
 use crate::tick::{Tick, ticks};
-use crate::topology::{Router, Topology};
+use crate::topology::{MAX_VALIDITY, Router, Topology};
 
 /// Longer TCs are left to the flood.
 const LONGEST: usize = 1024;
@@ -159,6 +159,45 @@ impl Topology {
         if let Some(last) = self.last_mut(name) {
             (last.what, last.digest) = (what, digest);
         }
+    }
+
+    /// Addresses of ours changed: what TCs say is taken in another way from now on.
+    pub(crate) fn read_anew(&mut self, now: Instant) {
+        self.anew = Some(Tick::of(now));
+    }
+
+    /// A TC that says what the last one said, and that is all there in the words in which this router would say it
+    /// (§5.2: an ANSN stands for one content): its time is put off, nothing else would change. `false`: it has to be
+    /// read.
+    pub(crate) fn said_again(
+        &mut self,
+        now: Instant,
+        slot: u8,
+        originator: IpAddr,
+        message: &MessageView<'_>,
+    ) -> bool {
+        let Some(name) = self.names.find(NetAddr::host(originator)) else { return false };
+        if self.is_crowded() || self.has_mixed_times(name) {
+            return false;
+        }
+        let (anew, tick) = (self.anew, Tick::of(now));
+        let Some(router) = self.get(name).filter(|r| r.last.what == What::Again) else { return false };
+        let Some(header) = Header::of(message) else { return false };
+        let complete = message.tlvs().find(|t| (t.kind, t.ext) == (CONT_SEQ_NUM, 0)).and_then(|t| t.value);
+        if complete != Some(&router.ansn().to_be_bytes())
+            || anew.is_some_and(|anew| router.last.came.after(anew) <= 0)
+            || router.last.digest != digest(message.header().bytes(), message.header().addr_len())
+        {
+            return false;
+        }
+        let validity = Duration::from_micros(decode_time(header.validity)).min(MAX_VALIDITY);
+        self.put_off(now, name, Tick::of(now + validity));
+        if let Some(last) = self.last_mut(name) {
+            last.another(false);
+            (last.came, last.heard, last.header) = (tick, tick, header);
+            last.slot.set(slot);
+        }
+        true
     }
 
     /// Another copy came.

@@ -64,6 +64,8 @@ pub struct Router {
     /// Counts up with each change of what HELLOs tell, and of what follows from those of others.
     pub(crate) round: u64,
     pub(crate) mprs: MprPlan,
+    /// [`Nhdp::address_changes`] that the topology knows of.
+    pub(crate) address_changes: u32,
     /// When metrics are looked at again, at the earliest.
     pub(crate) metrics_due: Instant,
     /// When records that were news are repeated.
@@ -233,6 +235,7 @@ impl Router {
             neighborhood_dirty: false,
             round: 0,
             mprs: MprPlan::default(),
+            address_changes: 0,
             metrics_due: now,
             push_at: None,
             rng,
@@ -351,6 +354,10 @@ impl Router {
     fn run(&mut self, now: Instant) {
         self.pace_hellos(now);
         self.nhdp.handle_timeout(now);
+        if core::mem::replace(&mut self.address_changes, self.nhdp.address_changes()) != self.address_changes
+        {
+            self.topology.read_anew(now);
+        }
         self.refresh_metrics(now);
         if self.topology.expire(now) {
             self.routes.want(false);

@@ -20,7 +20,7 @@ use crate::tunnel::{NOTE, Note};
 /// TC message type (RFC 7181 §24.2).
 pub(crate) const TC: u8 = 1;
 /// CONT_SEQ_NUM message TLV type; extension 0 is COMPLETE, 1 INCOMPLETE.
-const CONT_SEQ_NUM: u8 = 8;
+pub(crate) const CONT_SEQ_NUM: u8 = 8;
 /// NBR_ADDR_TYPE address block TLV type; a bit field (RFC 7188 §4.3.2).
 const NBR_ADDR_TYPE: u8 = 9;
 /// GATEWAY address block TLV type.

@@ -190,6 +190,8 @@ pub(crate) struct Topology {
     one_way: BTreeSet<(Name, Name)>,
     shares: Shares,
     born: u32,
+    /// TCs that came before are read again when they come again.
+    pub(crate) anew: Option<Tick>,
     /// By originator, [`MAX_NOTES`] each: only gateways have any.
     notes: BTreeMap<Name, Vec<(NetAddr, Note)>>,
     next_expiry: Instant,
@@ -237,6 +239,7 @@ impl Topology {
             one_way: BTreeSet::new(),
             shares: Shares::new(capacity),
             born: 0,
+            anew: None,
             notes: BTreeMap::new(),
             next_expiry: Instant::FAR_FUTURE,
             changed: None,
@@ -390,6 +393,22 @@ impl Topology {
         self.close(name, tuples);
         told.into_iter().for_each(|(to, what)| self.note(name, to, what));
         outcome
+    }
+
+    /// A TC's words are weighed when it comes.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.shares.crowded()
+    }
+
+    /// A router's tuples end at several times.
+    pub(crate) fn has_mixed_times(&self, name: Name) -> bool {
+        self.times.contains_key(&name)
+    }
+
+    /// AR_time and with it the time of all a router's tuples.
+    pub(crate) fn put_off(&mut self, now: Instant, name: Name, until: Tick) {
+        self.next_expiry = self.next_expiry.min(until.instant(now));
+        self.get_mut(name).into_iter().for_each(|router| router.expires = until);
     }
 
     /// A router's tuples, to be changed and given to [`Topology::close`].

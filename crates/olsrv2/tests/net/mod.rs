@@ -52,7 +52,7 @@ pub struct Net {
     pub tap: Option<Vec<(Port, Vec<u8>)>>,
     /// Nodes at rest read what comes as no news when something else is to be done, as mesh-router does.
     pub lazy: bool,
-    /// HELLOs bear a TLV on arrival that means nothing and is never twice the same.
+    /// HELLOs and TCs bear a TLV on arrival that means nothing and is never twice the same.
     pub salt: Option<u64>,
     /// How often a node had something to do.
     pub wakes: u64,
@@ -411,11 +411,20 @@ impl Net {
     }
 }
 
+const SALT: u8 = 230;
+
 fn salted(bytes: &[u8], salt: &mut u64) -> Vec<u8> {
     let mut packet = Packet::parse(bytes).unwrap();
-    for hello in packet.messages.iter_mut().filter(|m| m.kind == nhdp::HELLO) {
+    for message in packet.messages.iter_mut().filter(|m| m.kind <= 1) {
         *salt += 1;
-        hello.tlvs.push(Tlv::new(230, &salt.to_be_bytes()));
+        message.tlvs.push(Tlv::new(SALT, &salt.to_be_bytes()));
     }
     packet.to_bytes().unwrap()
+}
+
+/// A packet without that.
+pub fn unsalted(bytes: &[u8]) -> Packet {
+    let mut packet = Packet::parse(bytes).unwrap();
+    packet.messages.iter_mut().for_each(|m| m.tlvs.retain(|t| t.kind != SALT));
+    packet
 }
