@@ -49,7 +49,8 @@ pub enum StoreRequest {
         /// Which.
         path: String,
     },
-    /// Entries of a directory: [`StoreResponse::Entries`] as often as needed, then [`StoreResponse::Done`].
+    /// Entries of a directory, in the order in which its blocks have them: [`StoreResponse::Entries`] as often as
+    /// needed, then [`StoreResponse::Done`].
     Ls {
         /// Which directory.
         path: String,
@@ -63,17 +64,22 @@ pub enum StoreRequest {
         /// Each CID only once.
         unique: bool,
     },
-    /// Keeps a DAG: fetched whole, then kept; one [`StoreResponse::Pins`].
+    /// Keeps a DAG: fetched whole, then kept; [`StoreResponse::Fetched`] twice a second and at the end, if that is asked
+    /// for, then one [`StoreResponse::Pins`].
     PinAdd {
         /// Its root.
         path: String,
         /// All below it, too.
         recursive: bool,
+        /// Tell how far it has come.
+        progress: bool,
     },
     /// Lets it go; one [`StoreResponse::Pins`].
     PinRemove {
         /// Its root.
         path: String,
+        /// Also if it is kept with all below it.
+        recursive: bool,
     },
     /// [`StoreResponse::Pins`] as often as needed, then [`StoreResponse::Done`].
     PinList {
@@ -88,7 +94,10 @@ pub enum StoreRequest {
         record: Vec<u8>,
     },
     /// Drops what no pin holds; one [`StoreResponse::Collected`].
-    Gc,
+    Gc {
+        /// Before that, name all that was dropped, as raw blocks: [`StoreResponse::Refs`] as often as needed.
+        list: bool,
+    },
     /// One [`StoreResponse::Stat`].
     Stat,
     /// One [`StoreResponse::Identity`].
@@ -140,6 +149,16 @@ pub enum StoreRequest {
     /// (`SCM_RIGHTS`), which is read from where it stands to its end: [`StoreResponse::Taken`] as often as needed, the
     /// last one of 0 bytes again.
     File,
+    /// All blocks held here, as raw ones: [`StoreResponse::Refs`] as often as needed, then [`StoreResponse::Done`].
+    /// One that is moved meanwhile may be named twice.
+    Local,
+    /// How a block is kept: one [`StoreResponse::Pins`], without an entry if it is not.
+    PinFind {
+        /// Which block.
+        path: String,
+        /// Only if it is kept like that.
+        kind: Option<PinKind>,
+    },
 }
 
 /// How to import.
@@ -188,7 +207,7 @@ pub enum StoreResponse {
     Data(#[serde(with = "crate::bytes")] Vec<u8>),
     /// Entries of a directory.
     Entries(Vec<Entry>),
-    /// CIDs a block links to.
+    /// CIDs.
     Refs(Vec<String>),
     /// CIDs kept.
     Pins(Vec<PinEntry>),
@@ -200,6 +219,8 @@ pub enum StoreResponse {
         blocks: u64,
         /// Bytes freed.
         bytes: u64,
+        /// Blocks dropped that were to be named and could not be.
+        unnamed: u64,
     },
     /// Figures of the store.
     Stat(Stat),
@@ -229,6 +250,13 @@ pub enum StoreResponse {
     Catalog(Vec<Published>),
     /// So many more bytes of a passed file were read.
     Taken(u64),
+    /// What is to be kept and is here by now.
+    Fetched {
+        /// Blocks looked at.
+        blocks: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
 }
 
 /// An entry of a node's catalogue.
@@ -261,6 +289,10 @@ pub struct Entry {
     pub size: u64,
     /// What it is; `None` if its block can't be had.
     pub kind: Option<EntryKind>,
+    /// Permission bits, if the content has them.
+    pub mode: Option<u32>,
+    /// Time of the last change (seconds since 1970 and nanoseconds), if the content has it.
+    pub mtime: Option<(i64, u32)>,
 }
 
 /// A pin.
@@ -270,6 +302,8 @@ pub struct PinEntry {
     pub cid: String,
     /// How.
     pub kind: PinKind,
+    /// The recursive pin above it, if it is kept by one and that was asked for.
+    pub through: Option<String>,
 }
 
 /// How something is kept.

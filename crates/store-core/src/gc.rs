@@ -72,6 +72,8 @@ pub(crate) struct Collection {
 enum Work {
     /// Blocks whose links are still to be followed.
     Mark(Vec<Cid>),
+    /// Dropped blocks that are still to be named, the first one last.
+    Name(Vec<(Key, Place)>),
     Compact {
         /// Segments to rewrite, the next one last.
         segments: Vec<u32>,
@@ -143,7 +145,13 @@ impl<D: Disk> Store<D> {
             Work::Mark(open) => {
                 if !self.mark(open, missing)? {
                     result.missing = missing.len() as u64;
-                    result.blocks = self.sweep(*begun);
+                    let (blocks, dropped) = self.sweep(*begun);
+                    result.blocks = blocks;
+                    *work = Work::Name(dropped);
+                }
+            }
+            Work::Name(dropped) => {
+                if !self.name_dropped(dropped) {
                     *work = Work::Compact { segments: self.sparse_segments()?, held: Vec::new() };
                 }
             }
@@ -203,7 +211,7 @@ impl<D: Disk> Store<D> {
         match work {
             Work::Mark(open) => self.meet_in(cid, open, missing),
             // the sweep is over: what is held now stays
-            Work::Compact { .. } => {}
+            Work::Name(_) | Work::Compact { .. } => {}
         }
     }
 
@@ -279,8 +287,9 @@ impl<D: Disk> Store<D> {
         false
     }
 
-    /// Drops what is neither marked nor in use, as `extent` says; how many blocks that are.
-    fn sweep(&mut self, extent: Extent) -> u64 {
+    /// Drops what is neither marked nor in use, as `extent` says; how many blocks that are, and which, if anybody wants to
+    /// know.
+    fn sweep(&mut self, extent: Extent) -> (u64, Vec<(Key, Place)>) {
         for key in self.pins.keys().filter_map(key_of) {
             if let Some(place) = self.index.get_mut(&key) {
                 place.set(LIVE);
@@ -302,8 +311,17 @@ impl<D: Disk> Store<D> {
         if let Extent::Down { bytes, blocks } = extent {
             self.keep_young(&mut loose, bytes, blocks);
         }
-        self.index.retain(|_, place| place.has(LIVE | USED) || !loose.contains_key(&place.segment));
-        (before - self.index.len()) as u64
+        let mut dropped = Vec::new();
+        let is_named = self.naming.is_some();
+        self.index.retain(|key, place| {
+            let stays = place.has(LIVE | USED) || !loose.contains_key(&place.segment);
+            if !stays && is_named {
+                dropped.push((*key, *place));
+            }
+            stays
+        });
+        dropped.sort_unstable_by_key(|(_, place)| core::cmp::Reverse((place.segment, place.offset)));
+        ((before - self.index.len()) as u64, dropped)
     }
 
     /// Leaves in `loose` the oldest segments of which enough is dropped to come down to these limits. One of which

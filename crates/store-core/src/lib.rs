@@ -1,7 +1,7 @@
 //! The block store: an append-only log of blocks and pins over a [`Disk`] (level 2, sans-IO).
 //!
 //! Blocks lie in numbered segments; the index is rebuilt from them when the store opens.
-//! `record` has the format, `scan` rebuilds, `gc` drops what no pin holds;
+//! `record` has the format, `scan` rebuilds, `gc` drops what no pin holds, `listing` names blocks;
 //! `exchange` says which node is asked for which block, `catalog` reads and
 //! writes what nodes publish, `replicas` says who keeps a copy of it.
 //!
@@ -28,6 +28,7 @@ mod disk;
 pub mod exchange;
 mod gc;
 mod index;
+mod listing;
 mod log;
 pub mod record;
 pub mod replicas;
@@ -36,4 +37,5 @@ mod store;
 
 pub use disk::{Disk, DiskError};
 pub use gc::{Collected, Extent};
+pub use listing::Listed;
 pub use store::{Config, MAX_PINS, Pin, Recovery, Stat, Store, StoreError};

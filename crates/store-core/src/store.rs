@@ -10,6 +10,7 @@ use content_id::{Block, Cid, Multihash};
 use crate::disk::{Disk, DiskError};
 use crate::gc::Collection;
 use crate::index::{Index, Key, Place, USED, key, key_of};
+use crate::listing::Naming;
 use crate::log::Budget;
 use crate::record::Kind;
 
@@ -166,6 +167,8 @@ pub struct Store<D> {
     /// Where blocks were that have been moved since the last commit.
     pub(crate) moved: Vec<(Key, Place)>,
     pub(crate) collection: Option<Collection>,
+    /// For those who want to know what collections drop.
+    pub(crate) naming: Option<Naming>,
     /// Bytes of the blocks that pins held when the last collection looked,
     pub(crate) kept: Option<u64>,
     /// and of what was put since then by those who will pin it.
@@ -199,6 +202,7 @@ impl<D: Disk> Store<D> {
             corrupt: 0,
             moved: Vec::new(),
             collection: None,
+            naming: None,
             kept: None,
             put_for_pins: 0,
             quiet_until: 0,

@@ -192,6 +192,67 @@ fn collection_keeps_what_pins_hold() {
     }
 }
 
+#[test]
+fn blocks_are_named_when_they_are_listed_and_when_they_are_dropped() {
+    let disk = SimDisk::new(u64::MAX);
+    let (mut store, _) = open(&disk);
+    let mut rng = Rng(11);
+    // heads of every length: version 0, codecs of one, two and nine bytes
+    let codecs = [Codec::RAW, Codec::DAG_PB, Codec::DAG_JSON, Codec(1 << 62)];
+    let mut put = |store: &mut Store<SimDisk>, count: u64| {
+        let names = (0..count).map(|at| {
+            let Block { cid, data } = random_block(&mut rng, 60_000);
+            let digest = *cid.digest().unwrap();
+            let cid = match codecs.get(at as usize % 5) {
+                Some(codec) => Cid::v1(*codec, digest),
+                None => Cid::v0(digest),
+            };
+            store.put(&cid, &data).unwrap();
+            Cid::v1(Codec::RAW, digest)
+        });
+        names.collect::<alloc::collections::BTreeSet<Cid>>()
+    };
+    let kept = put(&mut store, 300);
+    for cid in &kept {
+        store.pin(cid, Pin::Direct).unwrap();
+    }
+    let loose = put(&mut store, 900);
+    store.commit().unwrap();
+    let all = |store: &mut Store<SimDisk>| {
+        let mut listed = crate::Listed::default();
+        let mut names = Vec::new();
+        while let Some(more) = store.list(&mut listed).unwrap() {
+            assert!(more.len() <= 256);
+            names.extend(more);
+        }
+        names
+    };
+    let names = all(&mut store);
+    assert_eq!(names.len(), kept.len() + loose.len());
+    assert_eq!(names.into_iter().collect::<alloc::collections::BTreeSet<_>>(), &kept | &loose);
+    store.begin_naming();
+    let mut dropped = Vec::new();
+    let done = loop {
+        let step = store.collect_step(Extent::All).unwrap();
+        dropped.extend(store.take_names());
+        if let Some(done) = step {
+            break done;
+        }
+    };
+    assert_eq!((store.end_naming(), dropped.len() as u64), (0, done.blocks));
+    assert_eq!(dropped.into_iter().collect::<alloc::collections::BTreeSet<_>>(), loose);
+    assert_eq!(all(&mut store).into_iter().collect::<alloc::collections::BTreeSet<_>>(), kept);
+    // a collection whose names nobody takes goes on, and says how many are missing
+    put(&mut store, 5000);
+    store.begin_naming();
+    let done = store.collect(Extent::All).unwrap();
+    let names = store.take_names().len() as u64;
+    assert_eq!(names + store.end_naming(), done.blocks);
+    assert_eq!(names, 4096);
+    assert_eq!(store.collect(Extent::All).unwrap().blocks, 0);
+    assert!(store.take_names().is_empty());
+}
+
 proptest! {
     #[test]
     fn records_of_any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..100), salt: u64) {
