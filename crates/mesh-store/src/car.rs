@@ -1,6 +1,5 @@
 //! CARv1 files over the control socket: a DAG out, blocks in.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use content_id::car::{self, CarItem, CarReader};
@@ -9,7 +8,8 @@ use content_id::{Block, Cid};
 use mesh_ipc::store::StoreResponse;
 use store_core::{Pin, StoreError};
 
-use crate::node::{Node, NodeError, Scope};
+use crate::node::{Held, Node, NodeError, Scope};
+use crate::seen::Seen;
 use crate::storage::Protection;
 
 /// Bytes handed to the store at once.
@@ -24,13 +24,13 @@ pub(crate) struct Export {
     node: Arc<Node>,
     root: Cid,
     open: Vec<Cid>,
-    seen: BTreeSet<Cid>,
+    seen: Seen,
     begun: bool,
 }
 
 impl Export {
     pub(crate) fn new(node: Arc<Node>, root: Cid) -> Self {
-        Self { node, open: vec![root.clone()], seen: BTreeSet::from([root.clone()]), root, begun: false }
+        Self { node, open: vec![root.clone()], seen: Seen::of(&root), root, begun: false }
     }
 
     /// The next bytes of the file; `None` at the end.
@@ -42,7 +42,11 @@ impl Export {
         let Some(cid) = self.open.pop() else { return Ok(None) };
         let data = self.node.block_of(&self.root, &cid, Scope::Mesh).await?;
         let children = links(cid.codec(), &data)?;
-        self.open.extend(children.into_iter().rev().filter(|child| self.seen.insert(child.clone())));
+        for child in children.into_iter().rev() {
+            if self.seen.insert(&child)? {
+                self.open.push(child);
+            }
+        }
         let mut bytes = car::frame(&cid, data.len());
         bytes.extend_from_slice(&data);
         Ok(Some(bytes))
@@ -57,7 +61,7 @@ pub(crate) struct Import {
     pin: bool,
     reader: CarReader,
     roots: Vec<Cid>,
-    left_out: BTreeSet<Cid>,
+    left_out: Seen,
     batch: Vec<Block>,
     waiting: usize,
     blocks: u64,
@@ -72,7 +76,7 @@ impl Import {
             pin,
             reader: CarReader::new(),
             roots: Vec::new(),
-            left_out: BTreeSet::new(),
+            left_out: Seen::default(),
             batch: Vec::new(),
             waiting: 0,
             blocks: 0,
@@ -98,7 +102,7 @@ impl Import {
                     }
                 }
                 CarItem::Unverifiable(cid) if self.left_out.len() < MAX_LEFT_OUT => {
-                    self.left_out.insert(cid);
+                    self.left_out.insert(&cid).map_err(|e| e.to_string())?;
                 }
                 CarItem::Unverifiable(_) => {
                     return Err(format!("more than {MAX_LEFT_OUT} blocks that can't be verified here"));
@@ -138,7 +142,9 @@ impl Import {
 
     async fn pin_roots(&self) -> Result<(), String> {
         for root in &self.roots {
-            self.node.fetch_all_but(root, self.left_out.clone()).await.map_err(|e| e.to_string())?;
+            let left_out = self.left_out.clone();
+            let fetched = self.node.fetch_all_but(root, left_out, &Held::default()).await;
+            fetched.map_err(|e| e.to_string())?;
         }
         let roots = self.roots.clone();
         let pin = move |store: &mut store_core::Store<_>| {

@@ -1,20 +1,20 @@
 //! The control socket: `<run-dir>/mesh-store.sock`.
 
-use std::collections::BTreeSet;
+mod pins;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use content_id::Cid;
-use content_id::export::links;
+use content_id::dagpb::Link;
+use content_id::export::{DirectoryReader, links};
 use content_id::ipns::Name;
 use content_id::unixfs::Kind;
-use mesh_ipc::store::{
-    DATA_MAX, Entry, EntryKind, LIST_MAX, PinEntry, PinKind, Stat, StoreRequest, StoreResponse,
-};
+use mesh_ipc::store::{DATA_MAX, Entry, EntryKind, LIST_MAX, Stat, StoreRequest, StoreResponse};
 use mesh_ipc::{Request, Response, ServiceStatus};
-use store_core::Pin;
+use store_core::Listed;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
@@ -24,13 +24,14 @@ use crate::catalog::Catalogs;
 use crate::frames::Frames;
 use crate::names::Names;
 use crate::node::{Node, NodeError, Scope};
+use crate::seen::Seen;
+use crate::storage::Step;
 use crate::target::Target;
 
 /// Clients at the same time.
 const MAX_CLIENTS: usize = 32;
-/// Entries that are listed of one directory.
-const MAX_LISTED: usize = 100_000;
-
+/// Time after which a client hears of long work.
+const STILL_AT_IT: Duration = Duration::from_secs(5);
 /// Links that wait to be followed while references are listed.
 const MAX_OPEN: usize = 200_000;
 
@@ -163,11 +164,23 @@ impl Control {
             StoreRequest::Refs { path, recursive, unique } => {
                 self.refs(frames, &path, recursive, unique).await?;
             }
-            StoreRequest::PinAdd { path, recursive } => return self.pin(frames, &path, recursive).await,
-            StoreRequest::PinRemove { path } => return self.unpin(frames, &path).await,
+            StoreRequest::PinAdd { path, recursive, progress } => {
+                return self.pin(frames, &path, recursive, progress).await;
+            }
+            StoreRequest::PinRemove { path, recursive } => {
+                return self.unpin(frames, &path, recursive).await;
+            }
+            StoreRequest::PinFind { path, kind } => return self.find_pin(frames, &path, kind).await,
             StoreRequest::PinList { indirect } => self.pins(frames, indirect).await?,
             StoreRequest::IpnsPut { name, record } => self.put_name(&name, record).await?,
-            StoreRequest::Gc => return self.collect(frames).await,
+            StoreRequest::Gc { list } => return self.collect(frames, list).await,
+            StoreRequest::Local => {
+                let mut listed = Listed::default();
+                while let Some((at, names)) = self.list_local(listed).await? {
+                    listed = at;
+                    send(frames, refs_of(&names)).await?;
+                }
+            }
             StoreRequest::Stat => return send(frames, StoreResponse::Stat(self.stat().await?)).await,
             StoreRequest::Identity => {
                 let Some((peer_id, public_key)) = self.identity.clone() else {
@@ -294,26 +307,40 @@ impl Control {
     async fn ls(&self, frames: &mut Frames, path: &str) -> Result<(), End> {
         let (_, cid) = self.resolve(path).await?;
         let entry = self.node.entry(&cid, Scope::Mesh).await?;
-        let children = match entry.data.kind {
-            Kind::Directory | Kind::HamtShard => self.node.list(&cid, MAX_LISTED, Scope::Mesh).await?,
-            _ => entry.links,
-        };
-        let mut entries = Vec::new();
-        for child in children {
-            entries.push(self.describe(child.name.unwrap_or_default(), &cid, &child.cid, false).await?);
-            if entries.len() >= LIST_MAX {
-                send(frames, StoreResponse::Entries(std::mem::take(&mut entries))).await?;
-            }
+        if !matches!(entry.data.kind, Kind::Directory | Kind::HamtShard) {
+            return self.describe_all(frames, &cid, entry.links).await;
         }
-        if entries.is_empty() { Ok(()) } else { send(frames, StoreResponse::Entries(entries)).await }
+        let mut reader = DirectoryReader::new(cid.clone());
+        while let Some(wanted) = reader.want().cloned() {
+            let block = self.node.block_of(&cid, &wanted, Scope::Mesh).await?;
+            let entries = reader.provide(&block).map_err(NodeError::from)?;
+            self.describe_all(frames, &cid, entries).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is known of links below `root`.
+    async fn describe_all(&self, frames: &mut Frames, root: &Cid, links: Vec<Link>) -> Result<(), End> {
+        for part in links.chunks(LIST_MAX) {
+            let mut entries = Vec::with_capacity(part.len());
+            for link in part {
+                let name = link.name.clone().unwrap_or_default();
+                entries.push(self.describe(name, root, &link.cid, false).await?);
+            }
+            send(frames, StoreResponse::Entries(entries)).await?;
+        }
+        Ok(())
     }
 
     /// What a CID below `root` leads to. A block that can't be had is an error if it is `needed`.
     async fn describe(&self, name: String, root: &Cid, cid: &Cid, needed: bool) -> Result<Entry, End> {
-        let mut described = Entry { name, cid: cid.to_string(), size: 0, kind: None };
+        let mut described =
+            Entry { name, cid: cid.to_string(), size: 0, kind: None, mode: None, mtime: None };
         match self.node.entry_of(root, cid, Scope::Mesh).await {
             Ok(entry) => {
                 described.size = entry.size;
+                described.mode = entry.data.mode;
+                described.mtime = entry.data.mtime.map(|time| (time.seconds, time.nanos));
                 described.kind = Some(match entry.data.kind {
                     Kind::File | Kind::Raw => EntryKind::File,
                     Kind::Directory | Kind::HamtShard => EntryKind::Directory,
@@ -332,11 +359,11 @@ impl Control {
     /// Each link, and what is below it before the next one.
     async fn refs(&self, frames: &mut Frames, path: &str, recursive: bool, unique: bool) -> Result<(), End> {
         let (_, root) = self.resolve(path).await?;
-        let mut seen = BTreeSet::new();
+        let mut seen = Seen::default();
         let mut open = self.children(&root, &root).await?;
         let mut found = Vec::new();
         while let Some(cid) = open.pop() {
-            if unique && !seen.insert(cid.clone()) {
+            if unique && !seen.insert(&cid)? {
                 continue;
             }
             found.push(cid.to_string());
@@ -365,94 +392,37 @@ impl Control {
         Ok(children)
     }
 
-    async fn pin(&self, frames: &mut Frames, path: &str, recursive: bool) -> Result<(), End> {
-        let (_, cid) = self.resolve(path).await?;
-        let pin = if recursive { Pin::Recursive } else { Pin::Direct };
-        // nothing may be collected between the fetch and the pin
-        let protection = self.node.storage.protect();
-        self.fetch_and_pin(&cid, pin).await?;
-        drop(protection);
-        send(frames, StoreResponse::Pins(vec![PinEntry { cid: cid.to_string(), kind: kind_of(pin) }])).await
-    }
-
-    async fn fetch_and_pin(&self, cid: &Cid, pin: Pin) -> Result<(), End> {
-        match pin {
-            Pin::Recursive => drop(self.node.fetch_all(cid).await?),
-            Pin::Direct => drop(self.node.block(cid, Scope::Mesh).await?),
-        }
-        let wanted = cid.clone();
-        self.node.storage.call(move |store| store.pin(&wanted, pin)).await??;
-        Ok(self.node.storage.commit().await?)
-    }
-
-    async fn unpin(&self, frames: &mut Frames, path: &str) -> Result<(), End> {
-        let (_, cid) = self.resolve(path).await?;
-        let wanted = cid.clone();
-        let was = self
-            .node
-            .storage
-            .call(move |store| {
-                let was = store.pinned(&wanted);
-                store.unpin(&wanted).map(|_| was)
-            })
-            .await??;
-        let Some(was) = was else {
-            return Err(End::Failed(format!("{cid} is not pinned, or only as a part of something pinned")));
-        };
-        self.node.storage.commit().await?;
-        send(frames, StoreResponse::Pins(vec![PinEntry { cid: cid.to_string(), kind: kind_of(was) }])).await
-    }
-
-    async fn pins(&self, frames: &mut Frames, indirect: bool) -> Result<(), End> {
-        let mut pins: Vec<(Cid, Pin)> =
-            self.node.storage.call(|store| store.pins().map(|(c, p)| (c.clone(), p)).collect()).await?;
-        // the catalogue keeps itself; nobody pinned it
-        let catalog = self.catalogs.as_ref().and_then(|catalogs| catalogs.own_root());
-        pins.retain(|(cid, _)| Some(cid) != catalog.as_ref());
-        let entry = |(cid, pin): &(Cid, Pin)| PinEntry { cid: cid.to_string(), kind: kind_of(*pin) };
-        for part in pins.chunks(LIST_MAX) {
-            send(frames, StoreResponse::Pins(part.iter().map(entry).collect())).await?;
-        }
-        if indirect {
-            self.indirect_pins(frames, pins).await?;
-        }
-        Ok(())
-    }
-
-    /// Everything below recursive pins that is not pinned itself.
-    async fn indirect_pins(&self, frames: &mut Frames, pins: Vec<(Cid, Pin)>) -> Result<(), End> {
-        let mut open: Vec<Cid> =
-            pins.iter().filter(|(_, pin)| *pin == Pin::Recursive).map(|(cid, _)| cid.clone()).collect();
-        let mut seen: BTreeSet<Cid> = pins.into_iter().map(|(cid, _)| cid).collect();
-        while let Some(cid) = open.pop() {
-            if cid.codec() == content_id::Codec::RAW {
-                continue;
-            }
-            let Ok(block) = self.node.block(&cid, Scope::Local).await else { continue };
-            let mut found = Vec::new();
-            for child in links(cid.codec(), &block).map_err(NodeError::from)? {
-                if seen.insert(child.clone()) {
-                    found.push(PinEntry { cid: child.to_string(), kind: PinKind::Indirect });
-                    open.push(child);
-                }
-            }
-            for part in found.chunks(LIST_MAX) {
-                send(frames, StoreResponse::Pins(part.to_vec())).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn put_name(&self, name: &str, record: Vec<u8>) -> Result<(), End> {
         let name = Name::parse(name).ok_or_else(|| End::Failed(format!("{name:?} is no IPNS name")))?;
         self.names.put(name, record).await.map_err(|e| End::Failed(e.to_string()))?;
         Ok(())
     }
 
-    async fn collect(&self, frames: &mut Frames) -> Result<(), End> {
-        let done = self.node.storage.collect().await?;
-        log::info!(target: "store", "collected {} blocks, {} bytes given back", done.blocks, done.bytes);
-        send(frames, StoreResponse::Collected { blocks: done.blocks, bytes: done.bytes }).await
+    async fn collect(&self, frames: &mut Frames, list: bool) -> Result<(), End> {
+        let mut collecting = self.node.storage.collect(list).await;
+        let mut told = Instant::now();
+        loop {
+            match collecting.step().await? {
+                // an empty list now and then says that it goes on
+                Step::Dropped(names) if !names.is_empty() || told.elapsed() >= STILL_AT_IT => {
+                    told = Instant::now();
+                    send(frames, refs_of(&names)).await?;
+                }
+                Step::Dropped(_) => {}
+                Step::Done(done, unnamed) => {
+                    log::info!(target: "store", "collected {} blocks, {} bytes given back", done.blocks, done.bytes);
+                    let (blocks, bytes) = (done.blocks, done.bytes);
+                    return send(frames, StoreResponse::Collected { blocks, bytes, unnamed }).await;
+                }
+            }
+        }
+    }
+
+    async fn list_local(&self, mut listed: Listed) -> Result<Option<(Listed, Vec<Cid>)>, End> {
+        let next = move |store: &mut store_core::Store<_>| {
+            store.list(&mut listed).map(|names| names.map(|names| (listed, names)))
+        };
+        Ok(self.node.storage.call(next).await??)
     }
 
     async fn stat(&self) -> Result<Stat, End> {
@@ -521,11 +491,8 @@ pub(crate) fn multiaddr(address: std::net::SocketAddr) -> String {
     format!("/{family}/{}/tcp/{}/http", address.ip(), address.port())
 }
 
-const fn kind_of(pin: Pin) -> PinKind {
-    match pin {
-        Pin::Direct => PinKind::Direct,
-        Pin::Recursive => PinKind::Recursive,
-    }
+fn refs_of(cids: &[Cid]) -> StoreResponse {
+    StoreResponse::Refs(cids.iter().map(Cid::to_string).collect())
 }
 
 async fn send(frames: &mut Frames, response: StoreResponse) -> Result<(), End> {

@@ -30,6 +30,7 @@ mod passed;
 mod peers;
 mod pool;
 mod providers;
+mod seen;
 mod settings;
 mod storage;
 mod target;

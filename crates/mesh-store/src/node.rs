@@ -1,6 +1,6 @@
 //! Blocks from here or from other nodes, and the walks over them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use crate::ahead::Ahead;
 use crate::fetch::Fetcher;
 use crate::peers::Peers;
 use crate::pool;
+use crate::seen::Seen;
 use crate::storage::Storage;
 
 /// Blocks held for all readers together, 2 MiB each at most.
@@ -96,6 +97,20 @@ pub(crate) struct Counters {
     pub(crate) fetched: AtomicU64,
     pub(crate) fetched_bytes: AtomicU64,
     pub(crate) not_fetched: AtomicU64,
+}
+
+/// Blocks of a DAG that are here by now.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) blocks: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+impl Held {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// Where nodes that should have a DAG serve nodes.
@@ -262,17 +277,17 @@ impl Node {
 
     /// Makes sure that a block and all below it are held here; the bytes of them all.
     pub(crate) async fn fetch_all(self: &Arc<Self>, root: &Cid) -> Result<u64, NodeError> {
-        self.fetch_all_but(root, BTreeSet::new()).await
+        self.fetch_all_but(root, Seen::default(), &Held::default()).await
     }
 
-    /// As [`Node::fetch_all`], without these blocks and what only they lead to.
+    /// As [`Node::fetch_all`], without these blocks and what only they lead to; `counted` says how far it has come.
     pub(crate) async fn fetch_all_but(
         self: &Arc<Self>,
         root: &Cid,
-        mut seen: BTreeSet<Cid>,
+        mut seen: Seen,
+        counted: &Held,
     ) -> Result<u64, NodeError> {
-        let mut bytes = 0;
-        seen.insert(root.clone());
+        seen.insert(root)?;
         let mut open = vec![root.clone()];
         let mut coming = JoinSet::new();
         loop {
@@ -282,18 +297,24 @@ impl Node {
                 let (node, root) = (Arc::clone(self), root.clone());
                 coming.spawn(async move { node.hold(&root, &cid).await });
             }
-            let Some(held) = coming.join_next().await else { return Ok(bytes) };
+            let Some(held) = coming.join_next().await else {
+                return Ok(counted.bytes.load(Ordering::Relaxed));
+            };
             let (size, children) = held.unwrap_or(Err(NodeError::Store(StoreError::ReadOnly)))?;
-            bytes += size;
+            counted.add(size);
             // noted when first met: a node that links a million times to one child adds one entry
-            open.extend(children.into_iter().rev().filter(|child| seen.insert(child.clone())));
+            for child in children.into_iter().rev() {
+                if seen.insert(&child)? {
+                    open.push(child);
+                }
+            }
         }
     }
 
     /// Makes sure that a block is held here; its size and what it links to.
-    async fn hold(&self, root: &Cid, cid: &Cid) -> Result<(u64, Vec<Cid>), NodeError> {
+    async fn hold(&self, root: &Cid, cid: &Cid) -> Result<(usize, Vec<Cid>), NodeError> {
         let (data, remote) = self.block_from(root, cid, Scope::Mesh).await?;
-        let (size, children) = (data.len() as u64, links(cid.codec(), &data)?);
+        let (size, children) = (data.len(), links(cid.codec(), &data)?);
         if remote {
             // what could not be kept while it was fetched fails the pin
             self.storage.put(vec![Block { cid: cid.clone(), data }]).await?;

@@ -2,15 +2,17 @@
 //!
 //! Commits that wait at the same time share one sync (group commit). What was cached without a
 //! commit is synced when the store has been idle for a while. Garbage is collected when it is time for that
-//! ([`Store::collection_due`]): a step after each group of jobs, and one after the other when there are none.
+//! ([`Store::collection_due`]): a step after each group of jobs, and one after the other when there are none. So is room
+//! made for blocks that found none; only these wait for it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use content_id::{Block, Cid};
 use store_core::{Collected, Extent, Store, StoreError};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::disk::FileDisk;
 use crate::pool;
@@ -25,7 +27,60 @@ type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 enum Job {
     Call(Box<dyn FnOnce(&mut Blocks) + Send>),
+    Put(Put),
     Commit(Answer),
+}
+
+/// Blocks to be written.
+struct Put {
+    blocks: Vec<Block>,
+    answer: Answer,
+}
+
+impl Put {
+    fn done(self, result: Result<(), StoreError>) {
+        let _ = self.answer.send(result);
+        // the next blocks are made in their memory
+        self.blocks.into_iter().for_each(|block| pool::give(block.data));
+    }
+}
+
+/// Blocks for which there is no room yet.
+#[derive(Default)]
+struct Pressed {
+    /// The collection that makes some.
+    extent: Option<Extent>,
+    puts: VecDeque<Put>,
+}
+
+impl Pressed {
+    /// Writes blocks. Where there is no room for them, the oldest ones that no pin holds make some.
+    fn put(&mut self, store: &mut Blocks, put: Put) {
+        let result = store.put_all(&put.blocks);
+        if result.is_err_and(|e| e.is_lack_of_room()) {
+            self.extent = self.extent.or_else(|| store.collection_due(true));
+            if self.extent.is_some() {
+                self.puts.push_back(put);
+                return;
+            }
+        }
+        put.done(result);
+    }
+
+    /// Makes some of the room. Each collection answers one put at least.
+    fn make_room(&mut self, store: &mut Blocks) {
+        let Some(extent) = self.extent else { return };
+        if tidy(store, extent) {
+            return;
+        }
+        self.extent = None;
+        let mut puts = std::mem::take(&mut self.puts).into_iter();
+        if let Some(put) = puts.next() {
+            let result = store.put_all(&put.blocks);
+            put.done(result);
+        }
+        puts.for_each(|put| self.put(store, put));
+    }
 }
 
 /// A handle on the store's thread; the thread ends, all synced, when the last one is dropped.
@@ -93,7 +148,7 @@ impl Storage {
 
     /// Writes blocks; they are durable after a [`Storage::commit`].
     pub(crate) async fn put(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
-        self.call(move |store| put(store, &blocks)).await?
+        self.begin_put(blocks).wait().await
     }
 
     /// As [`Storage::put`], of one block: whether it was written, and its bytes back.
@@ -103,14 +158,9 @@ impl Storage {
 
     /// As [`Storage::put`], without waiting: the answer comes later.
     pub(crate) fn begin_put(&self, blocks: Vec<Block>) -> Answered {
-        let (send, receive) = oneshot::channel();
-        let job = Box::new(move |store: &mut Blocks| {
-            let _ = send.send(put(store, &blocks));
-            // the next blocks are made in their memory
-            blocks.into_iter().for_each(|block| pool::give(block.data));
-        });
+        let (answer, receive) = oneshot::channel();
         // a store that is gone is noticed when the answer is missing
-        let _ = self.jobs.send(Job::Call(job));
+        let _ = self.jobs.send(Job::Put(Put { blocks, answer }));
         Answered(receive)
     }
 
@@ -120,14 +170,13 @@ impl Storage {
         Protection(self.jobs.clone())
     }
 
-    /// Drops all that no pin holds; others get their turn meanwhile.
-    pub(crate) async fn collect(&self) -> Result<Collected, StoreError> {
-        let _turn = self.collecting.lock().await;
-        loop {
-            if let Some(done) = self.call(|store| store.collect_step(Extent::All)).await?? {
-                return Ok(done);
-            }
+    /// Begins to drop all that no pin holds, and to name it if it is to be `named`.
+    pub(crate) async fn collect(&self, named: bool) -> Collecting<'_> {
+        let turn = self.collecting.lock().await;
+        if named {
+            let _ = self.jobs.send(Job::Call(Box::new(Blocks::begin_naming)));
         }
+        Collecting { storage: self, _turn: turn, named }
     }
 
     /// Returns once all that was put before is on the medium.
@@ -138,11 +187,48 @@ impl Storage {
     }
 }
 
+/// A collection that somebody asked for; others get their turn between its steps.
+pub(crate) struct Collecting<'a> {
+    storage: &'a Storage,
+    _turn: MutexGuard<'a, ()>,
+    named: bool,
+}
+
+/// What a step of a collection did.
+pub(crate) enum Step {
+    /// It goes on; these were dropped.
+    Dropped(Vec<Cid>),
+    /// It is done; so many of the dropped blocks could not be named.
+    Done(Collected, u64),
+}
+
+impl Collecting<'_> {
+    /// Goes on.
+    pub(crate) async fn step(&mut self) -> Result<Step, StoreError> {
+        let step = |store: &mut Blocks| match store.collect_step(Extent::All)? {
+            Some(done) => Ok(Step::Done(done, store.end_naming())),
+            None => Ok(Step::Dropped(store.take_names())),
+        };
+        self.storage.call(step).await?
+    }
+}
+
+impl Drop for Collecting<'_> {
+    fn drop(&mut self) {
+        if self.named {
+            let _ = self.storage.jobs.send(Job::Call(Box::new(|store| {
+                store.end_naming();
+            })));
+        }
+    }
+}
+
 fn work(mut store: Blocks, queue: &Receiver<Job>) {
     let mut idle = true;
     let mut tidying = None;
+    let mut pressed = Pressed::default();
     loop {
-        let next = if tidying.is_some() {
+        let next = if tidying.is_some() || pressed.extent.is_some() {
             queue.try_recv().map_err(|e| match e {
                 TryRecvError::Empty => RecvTimeoutError::Timeout,
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
@@ -154,7 +240,7 @@ fn work(mut store: Blocks, queue: &Receiver<Job>) {
         };
         match next {
             Ok(job) => {
-                let waiting = group(&mut store, job, queue);
+                let waiting = group(&mut store, job, queue, &mut pressed);
                 idle = !waiting.is_empty();
                 if idle {
                     let result = commit(&mut store);
@@ -164,7 +250,7 @@ fn work(mut store: Blocks, queue: &Receiver<Job>) {
                 }
                 tidying = tidying.or_else(|| store.collection_due(false));
             }
-            Err(RecvTimeoutError::Timeout) if tidying.is_none() => {
+            Err(RecvTimeoutError::Timeout) if tidying.is_none() && pressed.extent.is_none() => {
                 let _ = commit(&mut store);
                 idle = true;
             }
@@ -174,7 +260,12 @@ fn work(mut store: Blocks, queue: &Receiver<Job>) {
                 return;
             }
         }
-        tidying = tidying.filter(|extent| tidy(&mut store, *extent));
+        if pressed.extent.is_some() {
+            pressed.make_room(&mut store);
+            idle = false;
+        } else {
+            tidying = tidying.filter(|extent| tidy(&mut store, *extent));
+        }
     }
 }
 
@@ -197,24 +288,14 @@ fn tidy(store: &mut Blocks, extent: Extent) -> bool {
     }
 }
 
-/// Writes blocks. Where there is no room for them, the oldest ones that no pin holds make some.
-fn put(store: &mut Blocks, blocks: &[Block]) -> Result<(), StoreError> {
-    let result = store.put_all(blocks);
-    if !result.is_err_and(|e| e.is_lack_of_room()) {
-        return result;
-    }
-    let Some(extent) = store.collection_due(true) else { return result };
-    while tidy(store, extent) {}
-    store.put_all(blocks)
-}
-
 /// Does the jobs that are there; returns the commits among them.
-fn group(store: &mut Blocks, first: Job, queue: &Receiver<Job>) -> Vec<Answer> {
+fn group(store: &mut Blocks, first: Job, queue: &Receiver<Job>, pressed: &mut Pressed) -> Vec<Answer> {
     let mut waiting = Vec::new();
     let rest = std::iter::from_fn(|| queue.try_recv().ok());
     for job in std::iter::once(first).chain(rest).take(GROUP) {
         match job {
             Job::Call(job) => job(store),
+            Job::Put(put) => pressed.put(store, put),
             Job::Commit(answer) => waiting.push(answer),
         }
     }
@@ -228,4 +309,60 @@ fn commit(store: &mut Blocks) -> Result<(), StoreError> {
         log::error!(target: "store", "{e}");
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use content_id::import::{FileBuilder, Profile};
+    use content_id::{Codec, Version};
+    use store_core::{Config, Pin};
+
+    use super::*;
+
+    #[test]
+    fn only_what_finds_no_room_waits_until_some_is_made() {
+        let folder = std::env::temp_dir().join(format!("p2pmesh-room-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let config = Config { quota: 40 << 20, segment_size: 4 << 20, max_blocks: 100_000 };
+        let (mut store, _) = Store::open(FileDisk::open(&folder).unwrap(), config, 7).unwrap();
+        // a pin over so many blocks that following its links takes many steps
+        let profile = Profile { chunk: 64, max_links: 2, ..Profile::V1_2025 };
+        let mut file = FileBuilder::new(profile).unwrap();
+        file.push(&(0..400_000u32).map(|at| (at / 64) as u8 ^ (at / 16_384) as u8).collect::<Vec<u8>>());
+        let blocks: Vec<Block> = std::iter::from_fn(|| file.poll_block()).collect();
+        let (top, rest) = file.finish();
+        store.put_all(&blocks).unwrap();
+        store.put_all(&Vec::from(rest)).unwrap();
+        store.pin(&top.cid, Pin::Recursive).unwrap();
+        let large = |seed: u32| {
+            let data: Vec<u8> = (0..1u32 << 18).flat_map(|at| (at ^ (seed << 18)).to_le_bytes()).collect();
+            Block { cid: Cid::of(Version::V1, Codec::RAW, &data), data }
+        };
+        let mut seed = 0;
+        while store.put_all(&[large(seed)]).is_ok() {
+            seed += 1;
+        }
+        store.commit().unwrap();
+        let (storage, thread) = Storage::start(store).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut first = storage.begin_put(vec![large(seed)]);
+            let second = storage.begin_put(vec![large(seed + 1)]);
+            // on the store's own thread: the put before it has no answer yet
+            let waits = storage.call(move |_| (first.0.try_recv().is_err(), first)).await.unwrap();
+            assert!(waits.0, "reads waited for a collection");
+            assert!(storage.get(&top.cid).await.unwrap().is_some());
+            waits.1.wait().await.unwrap();
+            second.wait().await.unwrap();
+            storage.commit().await.unwrap();
+            for seed in [seed, seed + 1] {
+                assert!(storage.get(&large(seed).cid).await.unwrap().is_some());
+            }
+        });
+        drop(storage);
+        thread.join().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -54,7 +54,7 @@ impl Share {
             let mut connection = Watcher::connect(run_dir, "mesh-store", poller, token)?;
             let mut send = |request| connection.send(poller, &Request::Service(request));
             if let Some(path) = &old {
-                send(StoreRequest::PinRemove { path: path.clone() })?;
+                send(StoreRequest::PinRemove { path: path.clone(), recursive: true })?;
             }
             let (profile, pin) = (PROFILE.to_owned(), true);
             let (cid_version, raw_leaves, chunk_size) = (None, None, None);

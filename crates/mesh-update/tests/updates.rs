@@ -214,7 +214,14 @@ impl FakeStore {
                             StoreRequest::Resolve { path } => {
                                 let size = file.len() as u64;
                                 let kind = Some(EntryKind::File);
-                                let entry = Entry { name: String::new(), cid: path, size, kind };
+                                let entry = Entry {
+                                    name: String::new(),
+                                    cid: path,
+                                    size,
+                                    kind,
+                                    mode: None,
+                                    mtime: None,
+                                };
                                 send(StoreResponse::Entries(vec![entry]));
                             }
                             StoreRequest::Cat { offset, length, .. } => {

@@ -1,4 +1,4 @@
-//! Content on its way out of the store: bytes, lists, and files and folders that are saved.
+//! Content on its way out of the store: bytes, lists, files and folders that are saved, and what is dropped.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -45,17 +45,20 @@ pub(crate) fn resolve(store: &mut Store, path: &str) -> Result<Entry, Failure> {
     entries.into_iter().next().ok_or_else(|| store.odd())
 }
 
-/// The entries of a folder.
+/// The entries of a folder, by name.
 pub(crate) fn list(store: &mut Store, path: &str) -> Result<Vec<Entry>, Failure> {
     store.send(StoreRequest::Ls { path: path.to_owned() })?;
     let mut entries = Vec::new();
     loop {
         match store.receive()? {
             StoreResponse::Entries(more) => entries.extend(more),
-            StoreResponse::Done => return Ok(entries),
+            StoreResponse::Done => break,
             _ => return Err(store.odd()),
         }
     }
+    // parts of a file have no names, and an order
+    entries.sort_by(|a: &Entry, b| a.name.cmp(&b.name));
+    Ok(entries)
 }
 
 /// Saves an entry at `target`. A file that is there is replaced; a folder that is there is filled up if `fill`, else it
@@ -127,4 +130,21 @@ pub(crate) fn whole_file(
         let _ = fs::remove_file(&beside);
     }
     result
+}
+
+/// Collects garbage; `take` gets the CIDs of what is dropped, if they are to be listed. How many blocks were dropped, how
+/// many bytes that gave back, and how many blocks could not be named.
+pub(crate) fn collect(
+    store: &mut Store,
+    list: bool,
+    take: &mut dyn FnMut(String) -> Result<(), Failure>,
+) -> Result<(u64, u64, u64), Failure> {
+    store.send(StoreRequest::Gc { list })?;
+    loop {
+        match store.receive()? {
+            StoreResponse::Refs(cids) => cids.into_iter().try_for_each(&mut *take)?,
+            StoreResponse::Collected { blocks, bytes, unnamed } => return Ok((blocks, bytes, unnamed)),
+            _ => return Err(store.odd()),
+        }
+    }
 }

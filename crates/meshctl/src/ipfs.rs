@@ -1,13 +1,16 @@
-//! The `ipfs` commands of the workshop: kubo's names, flags and output, answered by mesh-store.
+//! The `ipfs` commands of the workshop: kubo's names, flags, output and exit codes, answered by mesh-store.
+//! docs/IPFS.md says what differs.
 //!
 //! One table, [`COMMANDS`], has every command with its flags; parsing, dispatch and help come from it.
 
 mod add;
 mod args;
 mod info;
+mod ls;
 mod pins;
 mod read;
-mod tab;
+mod refs;
+mod text;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,7 @@ use std::process::ExitCode;
 
 use crate::client::{self, Store};
 use crate::failure::Failure;
+use crate::json::Json;
 use crate::out::{Out, complain};
 use args::{Args, Flag};
 
@@ -22,12 +26,24 @@ use args::{Args, Flag};
 struct Context {
     run_dir: PathBuf,
     args: Args,
+    /// Output is wanted as JSON.
+    json: bool,
     out: Out,
 }
 
 impl Context {
     fn store(&self) -> Result<Store, Failure> {
         client::store(&self.run_dir)
+    }
+
+    /// A line of JSON.
+    fn json(&mut self, value: &Json) -> Result<(), Failure> {
+        self.out.line(&text::json(value))
+    }
+
+    /// A line of text, or of JSON where that is wanted.
+    fn show(&mut self, text: &str, json: impl FnOnce() -> Json) -> Result<(), Failure> {
+        if self.json { self.json(&json()) } else { self.out.line(text) }
     }
 }
 
@@ -66,15 +82,22 @@ const COMMANDS: &[Command] = &[
         name: "ls",
         operands: "PATH...",
         help: "list a folder's entries",
-        flags: read::LS_FLAGS,
-        run: read::ls,
+        flags: ls::FLAGS,
+        run: ls::run,
+    },
+    Command {
+        name: "refs local",
+        operands: "",
+        help: "list all blocks of this node, as raw ones",
+        flags: &[],
+        run: refs::local,
     },
     Command {
         name: "refs",
         operands: "PATH...",
         help: "list the CIDs that blocks link to",
-        flags: read::REFS_FLAGS,
-        run: read::refs,
+        flags: refs::FLAGS,
+        run: refs::run,
     },
     Command {
         name: "pin add",
@@ -99,7 +122,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "id",
-        operands: "",
+        operands: "[ID]",
         help: "show this node's id and addresses",
         flags: info::ID_FLAGS,
         run: info::id,
@@ -118,6 +141,7 @@ const COMMANDS: &[Command] = &[
         flags: info::GC_FLAGS,
         run: info::gc,
     },
+    Command { name: "repo ls", operands: "", help: "the same as refs local", flags: &[], run: refs::local },
     Command {
         name: "swarm peers",
         operands: "",
@@ -166,8 +190,9 @@ pub(crate) fn main(args: Vec<OsString>, run_dir: &Path) -> ExitCode {
             ExitCode::from(1)
         }
         Err(Failure::Usage(text)) => {
+            // kubo knows no other exit code
             complain(&format!("Error: {text}\n\nSee 'ipfs --help'."));
-            ExitCode::from(2)
+            ExitCode::from(1)
         }
     }
 }
@@ -179,10 +204,19 @@ fn run(words: Vec<OsString>, run_dir: &Path) -> Result<(), Failure> {
         .collect::<Result<_, _>>()?;
     let mut words = words.as_slice();
     let mut run_dir = run_dir.to_path_buf();
+    let mut encoding = Vec::new();
     while let [flag, rest @ ..] = words {
         match (flag.strip_prefix("--run-dir="), rest) {
             (Some(dir), _) => (run_dir, words) = (dir.into(), rest),
             (None, [dir, rest @ ..]) if flag == "--run-dir" => (run_dir, words) = (dir.into(), rest),
+            _ if flag.starts_with("--enc=") || flag.starts_with("--encoding=") => {
+                encoding.push(flag.clone());
+                words = rest;
+            }
+            (None, [how, rest @ ..]) if flag == "--enc" || flag == "--encoding" => {
+                encoding.push(format!("{flag}={how}"));
+                words = rest;
+            }
             _ => break,
         }
     }
@@ -199,8 +233,14 @@ fn run(words: Vec<OsString>, run_dir: &Path) -> Result<(), Failure> {
     if rest.iter().take_while(|w| *w != "--").any(|w| w == "--help" || w == "-h") {
         return help_of(command, &mut out);
     }
-    let args = Args::parse(rest, command.flags)?;
-    let mut context = Context { run_dir, args, out };
+    encoding.extend_from_slice(rest);
+    let args = Args::parse(&encoding, command.flags)?;
+    let json = match args.text("encoding").or(args.text("enc")).unwrap_or("text") {
+        "json" => true,
+        "text" => false,
+        other => return Err(Failure::Usage(format!("invalid encoding: {other}"))),
+    };
+    let mut context = Context { run_dir, args, json, out };
     (command.run)(&mut context)?;
     context.out.flush()
 }
@@ -229,7 +269,9 @@ fn help(out: &mut Out) -> Result<(), Failure> {
     for command in COMMANDS {
         out.line(&format!("  {:<12} {}", command.name, command.help))?;
     }
-    out.text("\nipfs COMMAND --help shows a command's flags.\n")?;
+    out.text(
+        "\n--enc=json has lines of JSON where kubo has them.\nipfs COMMAND --help shows a command's flags.\n",
+    )?;
     out.flush()
 }
 

@@ -16,6 +16,21 @@ pub(crate) enum Json {
 }
 
 impl Json {
+    /// On one line, without blanks.
+    pub(crate) fn compact(&self) -> String {
+        let joined = |items: Vec<String>| items.join(",");
+        match self {
+            Self::List(items) => format!("[{}]", joined(items.iter().map(Self::compact).collect())),
+            Self::Object(members) => {
+                let member = |(name, value): &(&str, Self)| {
+                    format!("{}:{}", Self::from(*name).compact(), value.compact())
+                };
+                format!("{{{}}}", joined(members.iter().map(member).collect()))
+            }
+            plain => plain.to_string(),
+        }
+    }
+
     pub(crate) fn list<T>(items: &[T], f: impl Fn(&T) -> Self) -> Self {
         Self::List(items.iter().map(f).collect())
     }

@@ -10,38 +10,61 @@ const QUIET: Duration = Duration::from_millis(500);
 /// Time between two looks at the clock that show something.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// A line on standard error, rewritten in place.
+/// A line on standard error, rewritten in place, and taken away at the end.
 #[derive(Debug)]
-pub(crate) struct Progress {
-    /// `None`: nobody looks.
-    shown: Option<Shown>,
-    total: Option<u64>,
-    done: u64,
+pub(crate) struct Line {
+    /// Characters on the screen; `None`: nobody looks.
+    width: Option<usize>,
 }
 
+impl Line {
+    /// On a terminal, unless it is not wanted.
+    pub(crate) fn new(wanted: bool) -> Self {
+        Self { width: (wanted && std::io::stderr().is_terminal()).then_some(0) }
+    }
+
+    pub(crate) fn write(&mut self, text: &str) {
+        if let Some(width) = &mut self.width {
+            let _ = write!(std::io::stderr(), "\r{text:width$}");
+            *width = text.chars().count();
+        }
+    }
+
+    /// Takes it away, so that others can write.
+    pub(crate) fn clear(&mut self) {
+        if let Some(width) = self.width.as_mut().filter(|width| **width > 0) {
+            let _ = write!(std::io::stderr(), "\r{:width$}\r", "");
+            *width = 0;
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Bytes that are done.
 #[derive(Debug)]
-struct Shown {
+pub(crate) struct Progress {
+    line: Line,
     start: Instant,
     next: Instant,
-    /// Characters of the line on the screen.
-    width: usize,
+    total: Option<u64>,
+    done: u64,
 }
 
 impl Progress {
     /// On a terminal, unless it is not wanted. `total` in bytes, if it is known.
     pub(crate) fn new(wanted: bool, total: Option<u64>) -> Self {
         let start = Instant::now();
-        let shown = (wanted && std::io::stderr().is_terminal()).then_some(Shown {
-            start,
-            next: start + QUIET,
-            width: 0,
-        });
-        Self { shown, total, done: 0 }
+        Self { line: Line::new(wanted), start, next: start + QUIET, total, done: 0 }
     }
 
     /// Whether anyone looks: what only serves the display need not be found out otherwise.
     pub(crate) const fn is_shown(&self) -> bool {
-        self.shown.is_some()
+        self.line.width.is_some()
     }
 
     pub(crate) const fn set_total(&mut self, total: Option<u64>) {
@@ -51,30 +74,19 @@ impl Progress {
     /// So many more bytes are done.
     pub(crate) fn more(&mut self, bytes: u64) {
         self.done = self.done.saturating_add(bytes);
-        let Some(shown) = &mut self.shown else { return };
+        if !self.is_shown() {
+            return;
+        }
         let now = Instant::now();
-        if now >= shown.next {
-            shown.next = now + PERIOD;
-            let text = line(self.done, self.total, now.saturating_duration_since(shown.start));
-            let _ = write!(std::io::stderr(), "\r{text:width$}", width = shown.width);
-            shown.width = text.chars().count();
+        if now >= self.next {
+            self.next = now + PERIOD;
+            self.line.write(&line(self.done, self.total, now.saturating_duration_since(self.start)));
         }
     }
 
     /// Takes the line away, so that others can write.
     pub(crate) fn clear(&mut self) {
-        if let Some(shown) = &mut self.shown
-            && shown.width > 0
-        {
-            let _ = write!(std::io::stderr(), "\r{:width$}\r", "", width = shown.width);
-            shown.width = 0;
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.clear();
+        self.line.clear();
     }
 }
 

@@ -27,6 +27,8 @@ fn store(node: &mut Node) -> Adds {
             cid: cid.into(),
             size: 5,
             kind: Some(kind),
+            mode: None,
+            mtime: None,
         };
         let added = |list: &mut Vec<(String, EntryKind, Vec<u8>)>| {
             list.last().map(|(path, _, data)| {
@@ -87,16 +89,24 @@ fn store(node: &mut Node) -> Adds {
                     [b"hel".to_vec(), b"lo".to_vec()].map(|d| Response::Service(StoreResponse::Data(d)));
                 parts.into_iter().chain(reply(StoreResponse::Done)).collect()
             }
-            StoreRequest::PinAdd { path, .. } | StoreRequest::PinRemove { path } => {
-                reply(StoreResponse::Pins(vec![PinEntry { cid: path, kind: PinKind::Recursive }]))
+            StoreRequest::PinAdd { path, .. } | StoreRequest::PinRemove { path, .. } => {
+                let kind = PinKind::Recursive;
+                vec![
+                    Response::Service(StoreResponse::Fetched { blocks: 3, bytes: 1500 }),
+                    Response::Service(StoreResponse::Pins(vec![PinEntry { cid: path, kind, through: None }])),
+                ]
             }
             StoreRequest::PinList { .. } => {
-                let pin = |cid: &str, kind| PinEntry { cid: cid.into(), kind };
+                let pin = |cid: &str, kind| PinEntry { cid: cid.into(), kind, through: None };
                 let one = StoreResponse::Pins(vec![pin("Qm1", PinKind::Recursive)]);
                 let two = StoreResponse::Pins(vec![pin("Qm2", PinKind::Direct)]);
                 [one, two, StoreResponse::Done].map(Response::Service).into()
             }
-            StoreRequest::Gc => reply(StoreResponse::Collected { blocks: 3, bytes: 2048 }),
+            StoreRequest::Gc { list: false } => {
+                let going_on = Response::Service(StoreResponse::Refs(vec![]));
+                let done = StoreResponse::Collected { blocks: 3, bytes: 2048, unnamed: 0 };
+                vec![going_on, Response::Service(done)]
+            }
             _ => vec![Response::Error("not here".into())],
         }
     });

@@ -65,7 +65,10 @@ fn a_car_file_is_stored_without_what_can_not_be_verified() {
     let store = Store::start(&folder.0, &[]);
     let (root, _, bytes) = with_an_unknown_hash();
     assert_eq!(import_with(&store, &bytes, true).unwrap(), (vec![root.to_string()], 2, 1));
-    let Response::Service(StoreResponse::Collected { .. }) = store.ask(StoreRequest::Gc) else { panic!() };
+    let Response::Service(StoreResponse::Collected { .. }) = store.ask(StoreRequest::Gc { list: false })
+    else {
+        panic!()
+    };
     assert_eq!(store.get(&format!("/ipfs/{root}/b")).text(), "text", "its root is pinned");
     assert!(store.get(&format!("/ipfs/{root}/")).text().contains(">a<"));
     assert_eq!(store.get(&format!("/ipfs/{root}/a")).status, 400);
@@ -107,7 +110,9 @@ fn car_files_carry_content_from_node_to_node() {
     assert!(import(&two, b"").is_err() && import(&two, &noise(100_000, 3)).is_err());
     let (roots, blocks) = import(&two, &car).unwrap();
     assert_eq!((roots, blocks), (vec![cids["d"].clone()], 5 + 1 + 1 + 1));
-    let Response::Service(StoreResponse::Collected { .. }) = two.ask(StoreRequest::Gc) else { panic!() };
+    let Response::Service(StoreResponse::Collected { .. }) = two.ask(StoreRequest::Gc { list: false }) else {
+        panic!()
+    };
     assert!(two.get(&format!("/ipfs/{}/g", cids["d"])).body == bytes, "its root is pinned");
 }
 
@@ -142,11 +147,14 @@ fn what_is_published_is_kept_and_survives_a_kill() {
     assert!(matches!(publish(&store, &cids["f"], ""), Response::Error(_)));
     assert!(matches!(publish(&store, &cids["f"], &"x".repeat(256)), Response::Error(_)));
     // nobody's pin keeps it now, but the catalogue does
-    store.ask(StoreRequest::PinRemove { path: cids["f"].clone() });
+    store.ask(StoreRequest::PinRemove { path: cids["f"].clone(), recursive: true });
     store.signal("KILL");
     assert!(!store.wait());
     let store = Store::start(&folder.0, &[]);
-    let Response::Service(StoreResponse::Collected { .. }) = store.ask(StoreRequest::Gc) else { panic!() };
+    let Response::Service(StoreResponse::Collected { .. }) = store.ask(StoreRequest::Gc { list: false })
+    else {
+        panic!()
+    };
     assert!(store.get(&format!("/ipfs/{}", cids["f"])).body == bytes);
     let all = catalog(&store);
     let seen: Vec<_> = all.iter().map(|p| (p.name.as_str(), p.cid.as_str(), p.hops, p.copies)).collect();
@@ -159,7 +167,7 @@ fn what_is_published_is_kept_and_survives_a_kill() {
     }
     assert!(matches!(store.ask(StoreRequest::Unpublish { what: "g".into() }), Response::Error(_)));
     assert_eq!(catalog(&store), []);
-    store.ask(StoreRequest::Gc);
+    store.ask(StoreRequest::Gc { list: false });
     assert_eq!(store.get(&format!("/ipfs/{}", cids["f"])).status, 404);
 }
 

@@ -167,7 +167,7 @@ fn control_nonsense_is_answered_with_a_reason() {
     };
     assert!(why(StoreRequest::AddEnd).contains("no add"));
     assert!(why(StoreRequest::Cat { path: "hello".into(), offset: 0, length: None }).contains("not a CID"));
-    assert!(why(StoreRequest::PinRemove { path: "bafkqaaa".into() }).contains("not pinned"));
+    assert!(why(StoreRequest::PinRemove { path: "bafkqaaa".into(), recursive: true }).contains("not pinned"));
     let why = |path: &str| store.try_add(&[("d", Thing::Folder), (path, Thing::File(b"x"))]).unwrap_err();
     assert!(why("a/b").contains("announced"));
     assert!(why("d/..").contains("name"));
@@ -178,7 +178,7 @@ fn control_nonsense_is_answered_with_a_reason() {
     let mut client = store.control();
     client.send(&Request::Service(StoreRequest::AddEnd)).unwrap();
     drop(client);
-    assert!(matches!(store.ask(StoreRequest::Gc), Response::Service(_)));
+    assert!(matches!(store.ask(StoreRequest::Gc { list: false }), Response::Service(_)));
 }
 
 #[test]

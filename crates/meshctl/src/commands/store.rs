@@ -260,13 +260,20 @@ pub(crate) fn pin(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failu
     let (verb, path) = (args.operand(0)?, args.operand(1)?.to_owned());
     let request = match (verb, path.is_empty()) {
         ("" | "ls", true) => return list_pins(ctx, out),
-        ("add", false) => StoreRequest::PinAdd { path, recursive: true },
-        ("rm", false) => StoreRequest::PinRemove { path },
+        ("add", false) => StoreRequest::PinAdd { path, recursive: true, progress: true },
+        ("rm", false) => StoreRequest::PinRemove { path, recursive: true },
         ("add" | "rm", true) => return Err(Failure::Usage(format!("pin {verb} needs a CID"))),
         _ => return Err(Failure::Usage(format!("pin ls takes no operand; {path:?} is one word too many"))),
     };
     let mut store = connect(ctx)?;
-    let StoreResponse::Pins(pins) = store.request(request)? else { return Err(store.odd()) };
+    store.send(request)?;
+    let pins = loop {
+        match store.receive()? {
+            StoreResponse::Fetched { .. } => {}
+            StoreResponse::Pins(pins) => break pins,
+            _ => return Err(store.odd()),
+        }
+    };
     let pinned = verb == "add";
     if ctx.json {
         let json = Json::list(&pins, |p| object! { "cid" => &p.cid, "pinned" => pinned });
@@ -300,10 +307,7 @@ fn list_pins(ctx: &Context, out: &mut Out) -> Result<(), Failure> {
 }
 
 pub(crate) fn gc(ctx: &Context, _: &Args, out: &mut Out) -> Result<(), Failure> {
-    let mut store = connect(ctx)?;
-    let StoreResponse::Collected { blocks, bytes } = store.request(StoreRequest::Gc)? else {
-        return Err(store.odd());
-    };
+    let (blocks, bytes, _) = fetch::collect(&mut connect(ctx)?, false, &mut |_| Ok(()))?;
     if ctx.json {
         return out.line(&object! { "blocks" => blocks, "bytes" => bytes }.to_string());
     }

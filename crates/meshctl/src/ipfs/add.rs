@@ -6,7 +6,7 @@ use mesh_ipc::store::AddOptions;
 
 use super::Context;
 use super::args::{Args, Flag};
-use super::tab::shown;
+use super::text::shown;
 use crate::adder::{self, Added, Adder, Walk};
 use crate::client;
 use crate::failure::Failure;
@@ -49,6 +49,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: None,
         help: "keep times of change; they change the CIDs",
     },
+    Flag { name: "hash", short: "", value: Some("sha2-256"), help: "the only one there is" },
     Flag { name: "stdin-name", short: "", value: Some("NAME"), help: "name of standard input's file" },
 ];
 
@@ -87,6 +88,9 @@ pub(super) fn run(context: &mut Context) -> Result<(), Failure> {
         mode: args.on("preserve-mode"),
         mtime: args.on("preserve-mtime"),
     };
+    if args.text("hash").is_some_and(|hash| !hash.eq_ignore_ascii_case("sha2-256")) {
+        return Err(Failure::Usage("only --hash=sha2-256 is known here".into()));
+    }
     adder::look(&args.operands, walk.recursive)?;
     let quieter = args.on("quieter");
     let quiet = quieter || args.on("quiet");

@@ -1,8 +1,12 @@
 //! kubo's flags: anywhere on the line, `-rQ`, `--flag=value`, `--flag value`, `--switch=false`.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Read};
 
 use crate::failure::Failure;
+
+/// Bytes of operands that are read from standard input.
+const MAX_STDIN: u64 = 1 << 20;
 
 /// A flag of a command.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +29,12 @@ impl Flag {
     }
 }
 
+/// Flags that every command has.
+const GLOBAL: &[Flag] = &[
+    Flag { name: "encoding", short: "", value: Some("text|json"), help: "how output is written" },
+    Flag { name: "enc", short: "", value: Some("text|json"), help: "the same" },
+];
+
 /// Flags and operands of one call.
 #[derive(Debug, Default)]
 pub(crate) struct Args {
@@ -45,7 +55,8 @@ impl Args {
                     Some((name, value)) => (name, Some(value.to_owned())),
                     None => (long, None),
                 };
-                let flag = flags.iter().find(|f| f.name == name).ok_or_else(|| unknown(word))?;
+                let flag =
+                    flags.iter().chain(GLOBAL).find(|f| f.name == name).ok_or_else(|| unknown(word))?;
                 parsed.set(flag, value, &mut words)?;
             } else if let (Some(letters), true) = (word.strip_prefix('-'), word.len() > 1) {
                 parsed.letters(word, letters, flags, &mut words)?;
@@ -126,12 +137,19 @@ impl Args {
         self.text(name).map(parse).transpose()
     }
 
-    /// The operands, at least one.
+    /// The operands, at least one; without any, the lines of standard input, if that is not a terminal.
     pub(crate) fn some_operands(&self, what: &str) -> Result<Vec<String>, Failure> {
-        if self.operands.is_empty() {
+        let mut operands = self.operands.clone();
+        if operands.is_empty() && !io::stdin().is_terminal() {
+            let mut text = String::new();
+            let read = io::stdin().take(MAX_STDIN).read_to_string(&mut text);
+            read.map_err(|e| Failure::new(format!("standard input can't be read: {e}")))?;
+            operands.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned));
+        }
+        if operands.is_empty() {
             return Err(Failure::Usage(format!("argument {what:?} is required")));
         }
-        Ok(self.operands.clone())
+        Ok(operands)
     }
 }
 

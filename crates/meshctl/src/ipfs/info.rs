@@ -4,8 +4,10 @@ use mesh_ipc::store::{StoreRequest, StoreResponse};
 
 use super::Context;
 use super::args::Flag;
-use super::tab::columns;
+use super::text;
 use crate::failure::Failure;
+use crate::fetch;
+use crate::json::{Json, object};
 use crate::out::complain;
 
 pub(super) const ID_FLAGS: &[Flag] = &[Flag {
@@ -19,8 +21,9 @@ pub(super) const STAT_FLAGS: &[Flag] = &[
     Flag { name: "size-only", short: "s", value: None, help: "sizes only" },
 ];
 pub(super) const GC_FLAGS: &[Flag] = &[
-    Flag { name: "quiet", short: "q", value: None, help: "print less" },
+    Flag { name: "quiet", short: "q", value: None, help: "print CIDs only" },
     Flag { name: "silent", short: "", value: None, help: "print nothing" },
+    Flag { name: "stream-errors", short: "", value: None, help: "accepted; the first error ends it here" },
 ];
 pub(super) const VERSION_FLAGS: &[Flag] = &[
     Flag { name: "number", short: "n", value: None, help: "the number only" },
@@ -29,15 +32,16 @@ pub(super) const VERSION_FLAGS: &[Flag] = &[
     Flag { name: "commit", short: "", value: None, help: "accepted" },
 ];
 pub(super) const PEERS_FLAGS: &[Flag] = &[
-    Flag { name: "verbose", short: "v", value: None, help: "accepted" },
-    Flag { name: "streams", short: "", value: None, help: "accepted" },
-    Flag { name: "latency", short: "", value: None, help: "accepted" },
-    Flag { name: "direction", short: "", value: None, help: "accepted" },
+    Flag { name: "verbose", short: "v", value: None, help: "the same as --latency" },
+    Flag { name: "latency", short: "", value: None, help: "print n/a: nothing is measured" },
+    Flag { name: "streams", short: "", value: None, help: "accepted; there are none" },
+    Flag { name: "direction", short: "", value: None, help: "accepted; there are no lasting connections" },
     Flag { name: "identify", short: "", value: None, help: "accepted" },
 ];
 pub(super) const ANY_FLAGS: &[Flag] = &[
     Flag { name: "all", short: "", value: None, help: "accepted" },
     Flag { name: "default", short: "", value: None, help: "accepted" },
+    Flag { name: "expand-auto", short: "", value: None, help: "accepted" },
 ];
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -46,79 +50,129 @@ const REPO: &str = "2";
 
 pub(super) fn id(context: &mut Context) -> Result<(), Failure> {
     let mut store = context.store()?;
-    let StoreResponse::Identity { peer_id, public_key, addresses } = store.request(StoreRequest::Identity)?
+    let StoreResponse::Identity { peer_id, public_key, mut addresses } =
+        store.request(StoreRequest::Identity)?
     else {
         return Err(store.odd());
     };
+    if context.args.operands.iter().any(|asked| *asked != peer_id) {
+        return Err(Failure::new("only this node's own id can be shown; see meshctl names for the others"));
+    }
+    addresses.sort_unstable();
     let agent = format!("p2pmesh/{VERSION}");
-    if let Some(format) = context.args.text("format") {
+    let protocols = ["/http/1.1", "/ipfs/gateway"];
+    if let Some(format) = context.args.text("format").filter(|_| !context.json) {
         let text = format
             .replace("<id>", &peer_id)
             .replace("<aver>", &agent)
-            .replace("<pver>", "")
             .replace("<pubkey>", &public_key)
             .replace("<addrs>", &addresses.join("\n"))
+            .replace("<protocols>", &protocols.join("\n"))
             .replace("\\n", "\n")
             .replace("\\t", "\t");
         return context.out.text(&text);
     }
+    if context.json {
+        return context.json(&object! {
+            "ID" => peer_id, "PublicKey" => public_key, "Addresses" => addresses.as_slice(),
+            "AgentVersion" => agent, "Protocols" => protocols.as_slice(),
+        });
+    }
     // none of these strings has a character that JSON would escape
-    let list = |items: &[String]| {
+    let list = |items: &[&str]| {
         if items.is_empty() {
-            return "[]".to_owned();
+            return "null".to_owned();
         }
         let lines: Vec<String> = items.iter().map(|i| format!("\t\t\"{i}\"")).collect();
         format!("[\n{}\n\t]", lines.join(",\n"))
     };
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     context.out.text(&format!(
         "{{\n\t\"ID\": \"{peer_id}\",\n\t\"PublicKey\": \"{public_key}\",\n\t\"Addresses\": {},\n\
-         \t\"AgentVersion\": \"{agent}\",\n\t\"Protocols\": {}\n}}\n",
+         \t\"AgentVersion\": \"{agent}\",\n\t\"Protocols\": {}\n}}\n\n",
         list(&addresses),
-        list(&["/http/1.1".to_owned(), "/ipfs/gateway".to_owned()]),
+        list(&protocols),
     ))
 }
 
 pub(super) fn stat(context: &mut Context) -> Result<(), Failure> {
     let mut store = context.store()?;
     let StoreResponse::Stat(stat) = store.request(StoreRequest::Stat)? else { return Err(store.odd()) };
+    let all = !context.args.on("size-only");
+    let (objects, path, version) = if all {
+        (stat.blocks, stat.path, format!("p2pmesh-segments@{REPO}"))
+    } else {
+        (0, String::new(), String::new())
+    };
+    if context.json {
+        return context.json(&object! {
+            "RepoSize" => stat.bytes, "StorageMax" => stat.quota, "NumObjects" => objects,
+            "RepoPath" => path, "Version" => version,
+        });
+    }
     let human = context.args.on("human");
-    let size = |bytes: u64| if human { crate::table::bytes(bytes) } else { bytes.to_string() };
+    let size = |bytes: u64| if human { text::size(bytes) } else { bytes.to_string() };
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![row("RepoSize:", size(stat.bytes)), row("StorageMax:", size(stat.quota))];
-    if !context.args.on("size-only") {
-        rows.insert(0, row("NumObjects:", stat.blocks.to_string()));
-        rows.push(row("RepoPath:", stat.path));
-        rows.push(row("Version:", format!("p2pmesh-segments@{REPO}")));
+    if all {
+        rows.insert(0, row("NumObjects:", objects.to_string()));
+        rows.push(row("RepoPath:", path));
+        rows.push(row("Version:", version));
     }
-    context.out.text(&columns(&rows))
+    context.out.text(&text::columns(&rows, 0))
 }
 
 pub(super) fn gc(context: &mut Context) -> Result<(), Failure> {
+    let (silent, quiet) = (context.args.on("silent"), context.args.on("quiet"));
     let mut store = context.store()?;
-    let StoreResponse::Collected { blocks, bytes } = store.request(StoreRequest::Gc)? else {
-        return Err(store.odd());
-    };
-    if context.args.on("quiet") || context.args.on("silent") {
-        return Ok(());
+    let (.., unnamed) = fetch::collect(&mut store, !silent, &mut |cid| {
+        let line = if quiet { cid.clone() } else { format!("removed {cid}") };
+        context.show(&line, || object! { "Key" => object! { "/" => cid } })
+    })?;
+    if unnamed > 0 && !silent {
+        context.out.flush()?;
+        complain(&format!("{unnamed} more blocks were removed without being named"));
     }
-    context.out.line(&format!("removed {blocks} blocks, {bytes} bytes are free again"))
+    Ok(())
 }
 
 pub(super) fn peers(context: &mut Context) -> Result<(), Failure> {
     let mut store = context.store()?;
     let StoreResponse::Peers(peers) = store.request(StoreRequest::Peers)? else { return Err(store.odd()) };
-    peers.iter().try_for_each(|peer| context.out.line(peer))
+    let latency = context.args.on("latency") || context.args.on("verbose");
+    if !context.json {
+        let more = if latency { " n/a" } else { "" };
+        return peers.iter().try_for_each(|peer| context.out.line(&format!("{peer}{more}")));
+    }
+    let nobody = || {
+        object! {
+            "ID" => "", "PublicKey" => "", "Addresses" => Json::Null, "AgentVersion" => "",
+            "Protocols" => Json::Null,
+        }
+    };
+    let one = |peer: &String| {
+        let (address, id) = peer.split_once("/p2p/").unwrap_or((peer, ""));
+        let mut members = vec![("Addr", Json::from(address))];
+        members.extend((!id.is_empty()).then(|| ("Peer", Json::from(id))));
+        members.extend(latency.then(|| ("Latency", Json::from("n/a"))));
+        members.push(("Identify", nobody()));
+        Json::Object(members)
+    };
+    let peers = if peers.is_empty() { Json::Null } else { Json::list(&peers, one) };
+    context.json(&object! { "Peers" => peers })
 }
 
 pub(super) fn bootstrap(context: &mut Context) -> Result<(), Failure> {
-    let verb = context.args.operands.first().map_or("list", String::as_str);
-    match verb {
-        "list" | "add" | "rm" => {
-            complain("no bootstrap step is needed: on the mesh, nodes find each other");
-            Ok(())
+    let mut operands = context.args.operands.iter().map(String::as_str);
+    match (operands.next().unwrap_or("list"), operands.next()) {
+        ("add", None) if !context.args.on("default") => {
+            return Err(Failure::new("no bootstrap peers to add"));
         }
-        other => Err(Failure::Usage(format!("unknown command \"bootstrap {other}\""))),
+        ("list" | "add" | "rm", _) => {}
+        (other, _) => return Err(Failure::Usage(format!("unknown command \"bootstrap {other}\""))),
     }
+    complain("no bootstrap step is needed: on the mesh, nodes find each other");
+    if context.json { context.json(&object! { "Peers" => Json::Null }) } else { Ok(()) }
 }
 
 pub(super) fn ready(context: &mut Context) -> Result<(), Failure> {
@@ -129,17 +183,27 @@ pub(super) fn ready(context: &mut Context) -> Result<(), Failure> {
 }
 
 pub(super) fn version(context: &mut Context) -> Result<(), Failure> {
-    if context.args.on("number") {
-        return context.out.line(VERSION);
+    // as Go names them
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let system = format!("{machine}/{}", std::env::consts::OS);
+    if context.json {
+        return context.json(&object! {
+            "Version" => VERSION, "Commit" => "", "Repo" => REPO, "System" => system, "Golang" => "",
+        });
     }
-    let system = format!("{}/{}", std::env::consts::ARCH, std::env::consts::OS);
     if context.args.on("all") {
-        return context
-            .out
-            .text(&format!("p2pmesh version: {VERSION}\nRepo version: {REPO}\nSystem version: {system}\n"));
+        let text = format!("p2pmesh version: {VERSION}\nRepo version: {REPO}\nSystem version: {system}\n");
+        return context.out.text(&text);
     }
     if context.args.on("repo") {
         return context.out.line(REPO);
+    }
+    if context.args.on("number") {
+        return context.out.line(VERSION);
     }
     context.out.line(&format!("ipfs version {VERSION}"))
 }
