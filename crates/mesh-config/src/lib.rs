@@ -44,9 +44,16 @@ pub struct Loaded {
     pub hopeless: bool,
     /// The file the configuration came from; `None` if there was none.
     pub source: Option<PathBuf>,
+    /// Where each key stands that counts, from 1.
+    lines: Vec<(String, u32)>,
 }
 
 impl Loaded {
+    /// The line of a key, as `mesh.channel`, from 1; `None` if it is not in the file.
+    pub fn line_of(&self, key: &str) -> Option<u32> {
+        self.lines.iter().find(|(k, _)| k == key).map(|(_, line)| *line)
+    }
+
     /// Each problem as one line, with the file's name before it.
     pub fn problem_lines(&self, path: &Path) -> Vec<String> {
         self.problems.iter().map(|p| format!("{}: {p}", path.display())).collect()
@@ -59,7 +66,10 @@ pub fn parse(bytes: &[u8]) -> Loaded {
     let mut config = Config::default();
     let text = match parse::decode(bytes, &mut problems) {
         Ok(text) => text,
-        Err(problem) => return Loaded { config, problems: vec![problem], hopeless: true, source: None },
+        Err(problem) => {
+            let (problems, lines) = (vec![problem], Vec::new());
+            return Loaded { config, problems, hopeless: true, source: None, lines };
+        }
     };
     let entries = parse::entries(&text, &mut problems);
     keys::apply_all(&mut config, &entries, &mut problems);
@@ -67,7 +77,8 @@ pub fn parse(bytes: &[u8]) -> Loaded {
     if problems.len() > MAX_PROBLEMS {
         problems.truncate(MAX_PROBLEMS);
     }
-    Loaded { config, problems, hopeless: false, source: None }
+    let lines = entries.into_iter().map(|e| (e.key, e.line)).collect();
+    Loaded { config, problems, hopeless: false, source: None, lines }
 }
 
 /// Reads the file at `path`. No file at all is no problem: every key has a default.
@@ -75,7 +86,8 @@ pub fn load(path: &Path) -> Loaded {
     match read_limited(path) {
         Ok(bytes) => Loaded { source: Some(path.to_path_buf()), ..parse(&bytes) },
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            Loaded { config: Config::default(), problems: Vec::new(), hopeless: false, source: None }
+            let (config, problems, lines) = (Config::default(), Vec::new(), Vec::new());
+            Loaded { config, problems, hopeless: false, source: None, lines }
         }
         Err(e) => Loaded {
             config: Config::default(),
@@ -85,6 +97,7 @@ pub fn load(path: &Path) -> Loaded {
             )],
             hopeless: true,
             source: None,
+            lines: Vec::new(),
         },
     }
 }
@@ -104,7 +117,7 @@ pub fn load_or_last_good(path: &Path, last_good: &Path) -> Loaded {
         format!("the last good configuration is used instead ({})", last_good.display()),
         "repair the file on the card and restart the node",
     ));
-    Loaded { config: copy.config, problems: first.problems, hopeless: true, source: copy.source }
+    Loaded { problems: first.problems, hopeless: true, ..copy }
 }
 
 /// What `--check-config` of every service does: whether the file is free of problems, and the text to

@@ -411,3 +411,13 @@ fn passwords_that_anybody_would_try_are_warned_of() {
         assert!(!warned(good), "{good}");
     }
 }
+
+#[test]
+fn where_a_key_stands_can_be_asked() {
+    let loaded = mesh_config::parse(
+        b"# a comment\r\nhostname = \"bloor\"\r\n[mesh]\r\nchannel = 52\r\nchannel = 1\r\n",
+    );
+    assert_eq!(loaded.line_of("hostname"), Some(2));
+    assert_eq!(loaded.line_of("mesh.channel"), Some(4), "the first one counts");
+    assert_eq!(loaded.line_of("ap.channel"), None);
+}

@@ -74,6 +74,16 @@ pub(crate) fn unusable(plan: &radio_core::Plan) -> impl Iterator<Item = String> 
     plan.phys.iter().filter(|p| p.phy.off.is_some()).map(|p| format!("radio {}: {}", p.phy.name, p.reason))
 }
 
+/// What the configuration wants and is not possible, for people; `place` is where a key stands.
+pub(crate) fn denied(plan: &radio_core::Plan, place: impl Fn(&str) -> String) -> Vec<String> {
+    let each = |p: &radio_core::PlannedPhy| {
+        let name = p.phy.name.clone();
+        let text = |d: &radio_core::Denied| format!("{}{}: {name} works on {}", place(d.key), d.key, d.why);
+        p.denied.iter().map(text).collect::<Vec<_>>()
+    };
+    plan.phys.iter().flat_map(each).collect()
+}
+
 pub(crate) fn stations<'a>(
     plan: &radio_core::Plan,
     all: impl Iterator<Item = &'a radio_core::Station>,
@@ -156,8 +166,12 @@ mod tests {
             sae_mesh: false,
             off: None,
         };
-        let phy =
-            |name, reason: &str| PlannedPhy { phy: phy(name), access_point: false, reason: reason.into() };
+        let phy = |name, reason: &str| PlannedPhy {
+            phy: phy(name),
+            access_point: false,
+            reason: reason.into(),
+            denied: vec![],
+        };
         let interface = |role, running, reason: &str| PlannedInterface {
             index: 3,
             name: "mesh0".into(),
@@ -176,5 +190,13 @@ mod tests {
         let other = plan(vec![phy("phy1", "spare")], up.interfaces.clone());
         assert_eq!(changes(&up, &other), ["phy1: spare", "phy0: the radio is gone"]);
         assert_eq!(changes(&up, &none), ["phy0: the radio is gone", "mesh0: the interface is gone"]);
+        let why = "2412 MHz instead of 5260 MHz (mesh.channel), where radar has to be looked for".into();
+        let wish = radio_core::Denied { key: "mesh.channel", why };
+        let impossible = plan(vec![PlannedPhy { denied: vec![wish], ..phy("phy0", "mesh point") }], vec![]);
+        let told = denied(&impossible, |_| "p2pmesh.toml: line 4: ".into());
+        let want = "p2pmesh.toml: line 4: mesh.channel: phy0 works on 2412 MHz instead of 5260 MHz (mesh.channel), where radar \
+                    has to be looked for";
+        assert_eq!(told, [want]);
+        assert_eq!(denied(&first, |_| String::new()), [""; 0]);
     }
 }

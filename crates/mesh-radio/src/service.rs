@@ -69,6 +69,8 @@ pub(crate) struct Service {
     /// What the log says of the plan.
     told: Plan,
     config_problems: Vec<String>,
+    /// Where keys stand.
+    places: Vec<(&'static str, String)>,
     /// The last step that failed, until one succeeds.
     step_problem: Option<String>,
     started: Instant,
@@ -115,6 +117,7 @@ impl Service {
             peers_lost: 0,
             mesh_id: settings.mesh_id,
             config_problems: settings.problems,
+            places: settings.places,
             step_problem: None,
             started: clock::now(),
         })
@@ -601,6 +604,11 @@ impl Service {
         let told = told.chain(self.ports.problems()).chain(self.firewall.problem().map(str::to_owned));
         let told = told.chain(self.ap.problem().map(str::to_owned)).chain(self.secured.problems(now));
         let told = told.chain(report::unusable(self.planner.plan()));
+        let place = |key: &str| {
+            let found = self.places.iter().find(|(k, _)| *k == key);
+            found.map(|(_, place)| place.clone()).unwrap_or_default()
+        };
+        let told = told.chain(report::denied(self.planner.plan(), place));
         let problems: Vec<String> = told.chain(self.wifi.country_problem()).collect();
         ServiceStatus {
             service: NAME.into(),

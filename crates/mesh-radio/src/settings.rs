@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) node: Result<NodeId, String>,
     /// What a person should know about all this.
     pub(crate) problems: Vec<String>,
+    /// Where keys stand whose values may turn out to be impossible, for people.
+    pub(crate) places: Vec<(&'static str, String)>,
 }
 
 /// The access point's.
@@ -43,6 +45,8 @@ impl Settings {
         let mut problems = loaded.problem_lines(&args.config);
         let locked =
             loaded.config.mesh.password.is_none() && loaded.problems.iter().any(|p| p.key == "mesh.password");
+        let place = |key| Some((key, format!("{}: line {}: ", args.config.display(), loaded.line_of(key)?)));
+        let places = ["mesh.channel", "ap.channel"].into_iter().filter_map(place).collect();
         let config = loaded.config;
         let frequency = |c: mesh_config::Channel| radio_core::frequency(c.number());
         let plan = Config {
@@ -79,6 +83,7 @@ impl Settings {
             ap: ApSettings { ssid, password: config.ap.password, country },
             node,
             problems,
+            places,
         }
     }
 }

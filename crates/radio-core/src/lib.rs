@@ -38,7 +38,7 @@ pub use openings::{Opening, openings};
 pub use planner::{Config, Counters, Input, MAX_INTERFACES, MAX_PHYS, Output, Planner};
 pub use port::{Cable, Port, PortInput, PortOutput};
 pub use radios::{
-    Assignment, Channel, Combination, HeardMesh, RadioSettings, assign, best_channel, channel_number,
+    Assignment, Channel, Combination, Denied, HeardMesh, RadioSettings, assign, best_channel, channel_number,
     frequency,
 };
 pub use rules::{Decision, WiredRole, Work, decide};
@@ -214,6 +214,8 @@ pub struct PlannedPhy {
     pub access_point: bool,
     /// What is planned for it, for people.
     pub reason: String,
+    /// What the configuration wants of it, and is not possible.
+    pub denied: Vec<Denied>,
 }
 
 /// Which interface does what, and why; interfaces by index, radios as the kernel lists them.

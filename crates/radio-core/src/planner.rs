@@ -453,7 +453,8 @@ impl Planner {
             let assigned = assigned.get(&phy.index);
             let access_point = assigned.is_some_and(|a| a.access_point.is_some());
             let reason = assigned.map(|a| a.reason.clone()).unwrap_or_default();
-            PlannedPhy { phy, access_point, reason }
+            let denied = assigned.map(|a| a.denied.clone()).unwrap_or_default();
+            PlannedPhy { phy, access_point, reason, denied }
         });
         let plan = Plan { interfaces, phys: phys.collect() };
         if plan != self.plan {

@@ -73,6 +73,17 @@ pub struct Assignment {
     pub sae: bool,
     /// Why, for people.
     pub reason: String,
+    /// What the configuration wants and is not possible.
+    pub denied: Vec<Denied>,
+}
+
+/// A wish of the configuration that is not possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Its key.
+    pub key: &'static str,
+    /// What is done instead, and why, for people.
+    pub why: String,
 }
 
 /// Every node begins on the first of these that it may use, so that nodes find each other.
@@ -137,12 +148,14 @@ pub fn assign(
                 mesh: None,
                 sae: false,
                 reason: reason.to_string(),
+                denied: Vec::new(),
             };
             let access_point = |rest: &str| Assignment {
                 access_point: ap.channel,
                 mesh: None,
                 sae: p.sae_ap,
                 reason: format!("access point, {}{rest}", ap.text),
+                denied: ap.denied(),
             };
             match () {
                 () if released => idle("manual workshop: radios are left to people"),
@@ -171,6 +184,7 @@ pub fn assign(
                             mesh.text,
                             other.unwrap_or_default()
                         ),
+                        denied: mesh.denied(),
                     }
                 }
                 () if is_server(p) && meshes(p) => {
@@ -181,6 +195,7 @@ pub fn assign(
                     mesh: mesh.channel,
                     sae: false,
                     reason: format!("mesh point, {}", mesh.text),
+                    denied: mesh.denied(),
                 },
                 () if settings.locked && p.modes.contains(&Mode::MeshPoint) && works(p) => {
                     let why = "mesh.password can't be used, see meshctl status: no open mesh is joined";
@@ -207,6 +222,8 @@ pub fn assign(
 struct Choice {
     channel: Option<Channel>,
     text: String,
+    /// It is not the one that this key wants.
+    instead: Option<&'static str>,
 }
 
 impl Choice {
@@ -214,7 +231,7 @@ impl Choice {
     fn of_mesh(phy: &Phy, heard: Option<u32>, wanted: Option<u32>) -> Self {
         if let (None, Some(channel)) = (wanted, heard.and_then(|f| find(phy, f))) {
             let text = format!("{} MHz, where this mesh was heard", channel.frequency);
-            return Self { channel: Some(channel), text };
+            return Self { channel: Some(channel), text, instead: None };
         }
         let default = PREFERRED.iter().find_map(|f| find(phy, *f)).or(phy.channels.first().copied());
         Self::of(phy, wanted, "mesh.channel", default)
@@ -227,7 +244,7 @@ impl Choice {
         Self::of(phy, wanted, "ap.channel", free.or(all().next()).or(phy.channels.first().copied()))
     }
 
-    fn of(phy: &Phy, wanted: Option<u32>, key: &str, default: Option<Channel>) -> Self {
+    fn of(phy: &Phy, wanted: Option<u32>, key: &'static str, default: Option<Channel>) -> Self {
         let text = |c: Option<Channel>| c.map_or_else(String::new, |c| format!("{} MHz", c.frequency));
         let found = wanted.and_then(|f| find(phy, f));
         let why = |f| match phy.radar.contains(&f) {
@@ -235,13 +252,20 @@ impl Choice {
             false => "which the radio or the country does not allow",
         };
         match (wanted, found) {
-            (None, _) => Self { channel: default, text: text(default) },
-            (Some(_), Some(_)) => Self { channel: found, text: format!("{} as {key} says", text(found)) },
+            (None, _) => Self { channel: default, text: text(default), instead: None },
+            (Some(_), Some(_)) => {
+                Self { channel: found, text: format!("{} as {key} says", text(found)), instead: None }
+            }
             (Some(frequency), None) => Self {
                 channel: default,
                 text: format!("{} instead of {frequency} MHz ({key}), {}", text(default), why(frequency)),
+                instead: Some(key),
             },
         }
+    }
+
+    fn denied(&self) -> Vec<Denied> {
+        self.instead.map(|key| Denied { key, why: self.text.clone() }).into_iter().collect()
     }
 
     fn frequency(&self) -> Option<u32> {
@@ -468,6 +492,7 @@ mod tests {
         let other = on(ath9k_htc(0), Some(5180));
         assert_eq!(other.mesh.map(|c| c.frequency), Some(2412));
         assert!(other.reason.contains("instead of 5180 MHz (mesh.channel)"), "{}", other.reason);
+        assert!(five.denied.is_empty() && other.denied[0].key == "mesh.channel", "{other:?}");
         let odd = Phy { channels: vec![Channel { frequency: 2422, ht: false }], ..ath9k_htc(0) };
         assert_eq!(on(odd, None).mesh.map(|c| c.frequency), Some(2422));
     }

@@ -260,7 +260,13 @@ mod tests {
         let link =
             Link { name: "mesh0".to_string(), wifi: Some(Wifi { phy: 0, mode: Mode::MeshPoint }), ..ether() };
         let channel = Channel { frequency: 2412, ht: true };
-        let radio = |mesh| Assignment { access_point: None, mesh, sae: false, reason: String::new() };
+        let radio = |mesh| Assignment {
+            access_point: None,
+            mesh,
+            sae: false,
+            reason: String::new(),
+            denied: Vec::new(),
+        };
         let of = |mesh| decide(&link, Some(&radio(mesh)), Cable::Quiet, WiredRole::Auto, false).unwrap();
         let mesh = of(Some(channel));
         assert_eq!(
@@ -279,7 +285,13 @@ mod tests {
     fn an_access_point_of_ours_does_what_its_radio_is_for() {
         let link = |mode| Link { name: "ap0".to_string(), wifi: Some(Wifi { phy: 0, mode }), ..ether() };
         let channel = Channel { frequency: 2412, ht: true };
-        let radio = |access_point| Assignment { access_point, mesh: None, sae: false, reason: String::new() };
+        let radio = |access_point| Assignment {
+            access_point,
+            mesh: None,
+            sae: false,
+            reason: String::new(),
+            denied: Vec::new(),
+        };
         let of =
             |mode, ap| decide(&link(mode), Some(&radio(ap)), Cable::Quiet, WiredRole::Auto, false).unwrap();
         for mode in [Mode::AccessPoint, Mode::Station] {

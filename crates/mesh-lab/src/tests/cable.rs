@@ -15,9 +15,10 @@ use mesh_lab::report::{Report, say};
 use mesh_lab::{mdns, probe};
 use mesh_sys::control::Client;
 use mesh_sys::netlink::{RouteFilter, TABLE_MAIN};
+use mesh_sys::packet::PacketSocket;
 use mesh_sys::udp::{self, Family, MulticastConfig, MulticastSocket};
 use mesh_types::Instant as CoreInstant;
-use radio_core::dhcp::{Config, Input, Network, SERVER_PORT, Server};
+use radio_core::dhcp::{Arp, Config, Input, Network, SERVER_PORT, Server};
 
 use super::common::{Step, bring_up, secs, symmetric_links};
 use super::gateways::{FAR, far_away, gateways, index, ip};
@@ -36,7 +37,7 @@ const SILENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 9, 1);
 const LEASE: u64 = 10;
 
 pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
-    let steps: [(&str, Step); 10] = [
+    let steps: [(&str, Step); 11] = [
         ("two_nodes_joined_by_a_cable_mesh", mesh),
         ("a_home_router_plugged_in_later_makes_a_gateway", uplink),
         ("no_hello_is_sent_to_the_home_network", quiet),
@@ -47,6 +48,7 @@ pub(crate) fn run(lab: &mut Lab, report: &mut Report) {
         ("a_crash_leaves_the_address_and_the_next_run_has_it_again", crash),
         ("ethernet_role_uplink_never_meshes", fixed),
         ("sigterm_gives_the_address_back", ends),
+        ("an_address_that_another_host_has_is_declined", declined),
     ];
     if lab.dnsmasq().is_none() {
         return say("SKIPPED: wired ports on a home network: dnsmasq could not be fetched");
@@ -424,4 +426,57 @@ fn ends(lab: &mut Lab) -> Result<()> {
         let left = std::fs::read_to_string(&leases).map_err(told("leases"))?;
         if left.trim().is_empty() { Ok(()) } else { Err(left) }
     })
+}
+
+/// Another host on a node's eth0, which defends an address until `end`.
+fn defend(node: &Node, address: Ipv4Addr, end: Arc<AtomicBool>) -> Result<()> {
+    let eth0 = node.kernel(|nl| index(nl, "eth0"))?;
+    let socket = node.inside(|| PacketSocket::open_arp(eth0))?.map_err(told("ARP"))?;
+    std::thread::spawn(move || {
+        let own = [2, 0, 0, 0, 0, 0x99];
+        let mut buffer = [0; 64];
+        while !end.load(Ordering::Relaxed) {
+            let Ok(Some(len)) = socket.recv(&mut buffer) else {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            };
+            let asked = Arp::parse(buffer.get(..len).unwrap_or_default());
+            if let Some(asked) = asked.filter(|a| a.conflicts(own, address)) {
+                let _ = socket.send_to_all(&Arp { mac: own, address, target: asked.address }.write());
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Somebody has the very address that the home router gives.
+fn declined(lab: &mut Lab) -> Result<()> {
+    let uplink = |node: &Node| -> Result<Ipv4Addr> {
+        becomes(node, "eth1", Role::Uplink, "DHCP", 30)?;
+        match addresses(node, "eth1")?.as_slice() {
+            [(IpAddr::V4(ip), false)] => Ok(*ip),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    lab.node(A)?.start("mesh-radio", &[])?;
+    let taken = uplink(lab.at(A)?)?;
+    lab.node(A)?.stop("mesh-radio")?;
+    nothing_left(lab.at(A)?, "eth1")?;
+    let end = Arc::new(AtomicBool::new(false));
+    defend(lab.at(HOME)?, taken, end.clone())?;
+    let start = Instant::now();
+    lab.node(A)?.start("mesh-radio", &[])?;
+    let other = uplink(lab.at(A)?);
+    end.store(true, Ordering::Relaxed);
+    let other = other?;
+    say(&format!("    {taken} is taken: {other} after {:.1} s", start.elapsed().as_secs_f64()));
+    let Response::Status(status) = ask(lab.at(A)?, Request::Status)? else {
+        return Err("another answer".into());
+    };
+    let declined = status.counters.iter().find(|(name, _)| name == "uplink_dhcp_declined").map(|(_, n)| *n);
+    if other != taken && declined == Some(1) {
+        Ok(())
+    } else {
+        Err(format!("{other}, {declined:?} declined"))
+    }
 }
