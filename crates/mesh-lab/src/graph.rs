@@ -166,22 +166,32 @@ pub const fn ordered((a, b): Edge) -> Edge {
     if a < b { (a, b) } else { (b, a) }
 }
 
-/// Numbers from a seed (splitmix64): for drawing graphs, not for secrets.
+/// Numbers from a seed (splitmix64): for drawing graphs and lots, not for secrets.
 #[derive(Debug)]
-struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
-    const fn new(seed: u64) -> Self {
+    /// The same seed, the same numbers.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Evenly in 0..1.
-    fn unit(&mut self) -> f64 {
+    const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        z ^ (z >> 31)
+    }
+
+    /// Evenly in 0..1.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A number below `n`; 0 for 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next().checked_rem(n).unwrap_or(0)
     }
 }
 

@@ -1,8 +1,10 @@
 //! `mesh-lab test [--bin-dir DIR] [--logs DIR] [--peers DIR] [--dig FILE] [--dnsmasq FILE] [NAME…]`: the tests on many nodes.
 //! `mesh-lab radio …`: those that need radios; `mesh-lab radio-figures`: figures of them.
 //! `mesh-lab bench …`: figures on many nodes. `mesh-lab content …`: of the content store. `mesh-lab names …`: those of the name service.
+//! `mesh-lab cuts …`: what power cuts leave of a card.
 
 mod bench;
+mod cuts;
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +26,8 @@ Runs the tests whose names contain one of NAME (default: all), each with real se
   --dnsmasq FILE where dnsmasq is (`ci/setup/private.py home`); without it the tests of wired ports are skipped
 Works as root, or without where user namespaces are allowed.
 mesh-lab radio takes the same flags and runs the tests that need simulated radios (ci/radio/vm.py has them).
-Figures: mesh-lab bench --help, mesh-lab names --help, mesh-lab content --help";
+Figures: mesh-lab bench --help, mesh-lab names --help, mesh-lab content --help
+Power cuts of a card: mesh-lab cuts --help";
 
 struct Options {
     binaries: PathBuf,
@@ -41,6 +44,7 @@ enum Work {
     Bench(bench::Bench),
     Names(bench::names::Bench),
     Content(bench::content::Bench),
+    Cuts(Box<cuts::Cuts>),
 }
 
 fn work() -> Result<Work, String> {
@@ -57,6 +61,8 @@ fn work() -> Result<Work, String> {
         Some("names") => bench::names::Bench::new(binaries, words).map(Work::Names),
         Some("content") if std::env::args().any(|w| w == "--help") => Err(bench::content::USAGE.into()),
         Some("content") => bench::content::Bench::new(binaries, words).map(Work::Content),
+        Some("cuts") if std::env::args().any(|w| w == "--help") => Err(cuts::USAGE.into()),
+        Some("cuts") => cuts::Cuts::new(binaries, words).map(Box::new).map(Work::Cuts),
         _ => Err(USAGE.into()),
     }
 }
@@ -106,13 +112,14 @@ fn main() -> ExitCode {
     let limit = match &work {
         Work::Test(_) => 900,
         Work::Bench(_) => 3 * 3600,
-        Work::Names(_) | Work::Content(_) => 1800,
+        Work::Names(_) | Work::Content(_) | Work::Cuts(_) => 1800,
     };
     if let Err(e) = isolate::watch(Duration::from_secs(limit)) {
         complain(&format!("mesh-lab: signals: {e}"));
         return ExitCode::FAILURE;
     }
     let good = match work {
+        Work::Cuts(cuts) => cuts.run(),
         Work::Test(options) => test(&options),
         Work::Bench(bench) => bench.run(),
         Work::Names(bench) => bench.run(),

@@ -49,7 +49,8 @@ pub(crate) fn signed_hash(manifest: &[u8; 32]) -> Vec<u8> {
     [CONTEXT.as_slice(), manifest].concat()
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256 (FIPS 180-4) of all of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
