@@ -40,11 +40,13 @@ Makes build/deploy/p2pmesh-rpi-arm64-<version>.bundle of the newest slot there, 
     sign) echo "usage: ./build.sh sign [BUNDLE] --key FILE...    (no BUNDLE: the newest in build/deploy)
        ./build.sh sign keygen FILE | show BUNDLE | verify BUNDLE --public HEX... [--threshold N]
 Key ceremony and change of keys: docs/UPDATE.md." ;;
-    bench) echo "usage: ./build.sh bench [image | names | radio | store [--quick] [--runs N] | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
+    bench) echo "usage: ./build.sh bench [image | names | radio | store [--quick] [--runs N] | update [--quick] | router [--quick] [--nodes N,...] [--scenario NAME,...] [--router NAME,...]]
 names:  the name service: memory, start, answers, conflicts beside avahi; names five hops away (3 minutes).
 radio:  mesh-radio on simulated radios: start to access point and mesh link, planning anew, memory, size.
 store:  durable adds, many small files, GET and CAR, memory, start, beside kubo and dd; a file over three hops beside
         iperf3 (7 minutes; --quick: 2 minutes).
+update: an installation beside a plain copy, memory, delta; on an emulated Pi the trial boot and 200 power cuts
+        (--quick: without the emulated Pi).
 image:  sizes by part, build times, boot phases on the emulated Pi, memory.
 router: convergence, outages, control traffic, CPU and memory beside babeld and BIRD, on 25, 49 and 100 nodes in network
         namespaces (about 70 minutes; --quick: 3 minutes). Scenarios: cold idle cut death crash storm heal gateway carrier loss mobility

@@ -10,9 +10,12 @@ Everything the Pi prints goes to folder/pi1.log with a time stamp (seconds since
 for a pattern with a deadline, and a deadline that passes shows the log's tail and where the whole log is.
 """
 
+import contextlib
 import hashlib
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,6 +31,8 @@ BOARDS = {
 # The kernel must not wait for processors that were never started (a real board uses all of its own), and the
 # emulated bcm2835 watchdog must not be armed: it would reset at once.
 EMULATION_ARGUMENTS = "maxcpus=1 p2pmesh.emulated=1"
+# Deadlines are for a quiet machine; on one that has much else to do they may be so many times longer.
+SLOW = float(os.environ.get("P2PMESH_SLOW", "1"))
 
 
 class Deadline(AssertionError):
@@ -55,6 +60,7 @@ class EmulatedPi:
         self._console = None
         self._threads = []
         self.tap = None      # called with every piece of console output, for a terminal
+        self.record = None   # a file for the log of all that is written to the card (QEMU's blklogwrites)
 
     # --- power ------------------------------------------------------------------------------------------
 
@@ -68,7 +74,7 @@ class EmulatedPi:
         """The QEMU command line."""
         board = BOARDS[self.board]
         command = ["qemu-system-aarch64", "-M", self.board, *QEMU_CPU, *board["extra"], "-display", "none", "-monitor", "none",
-                   "-drive", f"file={self.card.path},if=sd,format=raw,cache=unsafe",
+                   "-drive", f"if=sd,{self._drive()}",
                    "-dtb", self._extract(board["dtb"], lambda: self.card.get_file(board["dtb"]))]
         if self.direct:
             command += ["-kernel", self._extract("kernel", lambda: self.card.part("A", "K")),
@@ -78,6 +84,15 @@ class EmulatedPi:
         for number, network in enumerate(self.networks):
             command += ["-netdev", f"{network},id=net{number}", "-device", f"usb-net,netdev=net{number},mac={self.mac(number)}"]
         return command
+
+    def _drive(self):
+        """QEMU's options of the card."""
+        if self.record is None:
+            return f"file={self.card.path},format=raw,cache=unsafe"
+        Path(self.record).touch()
+        sides = (("file", self.card.path), ("log", self.record))
+        return "driver=blklogwrites,cache=unsafe,log-append=off," + ",".join(
+            f"{side}.driver=raw,{side}.file.driver=file,{side}.file.filename={path}" for side, path in sides)
 
     def _kernel_line(self):
         """The kernel's command line for slot A, as the card's boot script makes it."""
@@ -144,6 +159,15 @@ class EmulatedPi:
                 thread.join(5)
             process.stdout.close()
 
+    @contextlib.contextmanager
+    def frozen(self):
+        """The emulator stands still while this lasts: its card is what a plug pulled now would leave."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def restart(self):
         """Pulls the plug and plugs it in again, with the same card."""
         self.kill()
@@ -208,7 +232,7 @@ class EmulatedPi:
     def expect(self, pattern, deadline):
         """Waits until the console says `pattern` (a regular expression), at most `deadline` seconds, and returns
         the match. What came before is behind us: the next call looks only at what follows."""
-        compiled, end = re.compile(pattern, re.M), time.monotonic() + deadline
+        compiled, end = re.compile(pattern, re.M), time.monotonic() + deadline * SLOW
         with self._lock:
             while True:
                 if found := compiled.search(self._text, self._position):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "ci/emulator"))
 from sdcard import SECTOR, STATE, Card, find_image  # noqa: E402
 from hub import Hub  # noqa: E402
-from pi import Deadline, EmulatedPi  # noqa: E402
+from pi import SLOW, Deadline, EmulatedPi  # noqa: E402
 
 READY = r"p2pmesh: node is ready: {name}\b"
 HELLO_WORLD = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u"
@@ -24,7 +24,7 @@ BOOT = 150  # seconds until a node is ready: ten times what it takes, for busy m
 
 def until(pi, command, pattern, deadline):
     """Repeats a command on a Pi until its output matches `pattern`; returns the match."""
-    end = time.monotonic() + deadline
+    end = time.monotonic() + deadline * SLOW
     while True:
         output = pi.run(command, check=False)
         if found := re.search(pattern, output):

@@ -1,29 +1,19 @@
-"""An emulated Pi that is updated by bundles: a good one, ones that are refused, one whose system never comes up, and
-one whose installation is cut off by a pulled plug. Serial logs stay in build/test-logs/Updates/."""
+"""An emulated Pi that is updated by bundles: a good one, ones that are refused, ones that fail each in a way of their own,
+and one whose installation is cut off by a pulled plug. Serial logs stay in build/test-logs/Updates/."""
 
+import hashlib
 import random
-import subprocess
 import sys
 import time
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "ci/emulator"))
-import envsector  # noqa: E402  (sdcard makes it known)
-from sdcard import SECTOR  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ci/emulator"))
+from pi import EMULATION_ARGUMENTS  # noqa: E402
 from test_pis import BOOT, Pis, until  # noqa: E402
+import systems  # noqa: E402
 
 APPLY = 600  # seconds for an installation: the emulated card reads and writes some 2 MiB/s
-
-
-def tool():
-    """The tool that makes bundles, of the binaries stage or of a developer's build."""
-    for kind in ("release", "debug"):
-        path = ROOT / f"crates/target/{kind}/mesh-bundle"
-        if path.exists():
-            return path
-    raise FileNotFoundError("no mesh-bundle; build it: cargo build --release -p mesh-bundle (in crates/)")
 
 
 class Updates(Pis):
@@ -32,109 +22,136 @@ class Updates(Pis):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.tool = tool()
-        cls.keys = []
-        for number in (1, 2, 3):
-            cls.keys.append(cls.bundler("keygen", cls.folder / f"key{number}", "--test", str(number)).strip())
-        toml = f'hostname = "updated"\nupdate.keys = {cls.keys}\n'.replace("'", '"')
-        cls.pi = cls.make("updated", toml=toml, size=1 << 30)
-        cls.start = cls.pi.card.header("A")
+        cls.pi = cls.make("updated", size=1 << 30)
+        cls.systems = systems.Systems(cls.pi.card, cls.folder)
+        cls.pi.card.put_file("p2pmesh.toml", cls.systems.toml("updated"))
+        for name, (data, _) in cls.bad_ones().items():
+            cls.pi.card.put_file(f"{name}.bundle", data)
+        cls.put(cls.systems.bundle("good", cls.systems.own(S_VER="2.0-test"), release=10))
+
+    @classmethod
+    def bad_ones(cls):
+        """{name: (bundle, what is said of it)}: those that are refused before anything is written."""
+        made, tiny = cls.systems.bundle, systems.tiny()
+        good = made("small", tiny, release=10).read_bytes()
+        signature = 16 + int.from_bytes(good[8:12], "little") + 32
+
+        def flipped(at):
+            return good[:at] + bytes([good[at] ^ 1]) + good[at + 1:]
+
+        return {
+            "few": (made("few", tiny, release=10, keys=(1,)).read_bytes(), r"not enough signatures: 2 .* 1 did"),
+            "unsigned": (made("unsigned", tiny, release=10, keys=()).read_bytes(), r"not enough signatures: 2 .* 0 did"),
+            "wrong": (flipped(signature), r"wrong signature"),
+            "flipped": (flipped(40), r"wrong signature"),
+            "board": (made("board", tiny, release=10, board="brcm,bcm2712").read_bytes(), r"wrong board: it is for brcm,bcm2712"),
+            "cut": (good[:-100], r"truncated"),
+            "long": (good + b"x", r"oversize"),
+            "large": (made("large", systems.oversize(), release=10).read_bytes(), r"oversize: the system needs"),
+            "text": (b"hello, this is no bundle at all\n" * 20, r"no update bundle"),
+            # These are found when their chunk comes: the other slot is erased by then.
+            "bomb": (made("bomb", tiny, release=10, change=systems.bomb).read_bytes(), r"bomb|unpacks to more"),
+            "chunk": (flipped(len(good) - 10), r"damaged: chunk"),
+        }
+
+    @classmethod
+    def put(cls, bundle, more=""):
+        """Pulls the plug, puts a bundle on the card's FAT partition, and powers on. `more`: arguments of the kernel."""
+        cls.pi.kill()
+        cls.pi.card.put_file("x.bundle", bundle.read_bytes())
+        cls.pi.card.put_file("boot-extra.txt", f"bootargs_extra={EMULATION_ARGUMENTS} {more}\n")
         cls.pi.start()
-        cls.ready(cls.pi)
-        until(cls.pi, "meshctl update status", r"running, confirmed", 120)
 
-    @classmethod
-    def bundler(cls, *words):
-        """Runs the tool; returns what it prints."""
-        result = subprocess.run([str(cls.tool), *map(str, words)], capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise AssertionError(f"mesh-bundle {words}: {result.stderr}")
-        return result.stdout
-
-    @classmethod
-    def bundle(cls, name, *, keys=(1, 2), board="brcm,bcm2837", release=10, **fields):
-        """A signed bundle of the system in slot A, with other fields in its header; its path on this host."""
-        card, header = cls.pi.card, dict(cls.start)
-        header.update(fields)
-        length = (int(header["S_HOFF"], 16) + int(header["S_HCNT"], 16)) * SECTOR
-        data = bytearray(card.read(card.slot_offset("A"), length))
-        data[:SECTOR] = envsector.encode(dict(sorted(header.items())))
-        (cls.folder / f"{name}.slot").write_bytes(data)
-        path = cls.folder / f"{name}.bundle"
-        cls.bundler("make", cls.folder / f"{name}.slot", "-o", path, "--board", board, "--release", release, "--floor", release)
-        if keys:
-            cls.bundler("sign", path, "--key", *(cls.folder / f"key{n}" for n in keys))
-        return path
-
-    def put(self, data):
-        """Puts a bundle on the card's FAT partition while the node is off, and starts the node."""
-        self.pi.kill()
-        self.pi.card.put_file("x.bundle", data)
-        self.pi.start()
+    def confirmed(self, version):
         self.ready(self.pi)
-        until(self.pi, "meshctl update status", r"running, confirmed", 120)
+        until(self.pi, "meshctl update status", rf"{version} .*running, confirmed", 120)
 
-    def apply(self):
-        return self.pi.run("meshctl update apply /boot/x.bundle 2>&1", APPLY, check=False)
+    def apply(self, name="x"):
+        return self.pi.run(f"meshctl update apply /boot/{name}.bundle 2>&1", APPLY, check=False)
+
+    def digest(self):
+        """Of both slots and both copies of the boot state."""
+        card = self.pi.card
+        slots = b"".join(card.read(*card.partition(n)) for n in (2, 3))
+        return hashlib.sha256(slots).hexdigest(), card.states()
 
     def test_1_bad_bundles_are_refused_and_the_node_is_as_it_was(self):
-        good = self.bundle("small").read_bytes()
-        flipped = bytearray(good)
-        flipped[40] ^= 1
-        for data, reason in (
-                (self.bundle("one", keys=(1,)).read_bytes(), r"not enough signatures: 2 .* 1 did"),
-                (bytes(flipped), r"wrong signature"),
-                (self.bundle("pi5", board="brcm,bcm2712").read_bytes(), r"wrong board: it is for brcm,bcm2712"),
-                (good[:-1000], r"truncated")):
-            with self.subTest(reason):
-                self.put(data)
-                before = self.pi.card.states()
-                self.assertRegex(self.apply(), reason)
-                self.assertEqual(self.pi.card.states(), before)
+        self.confirmed(self.systems.start["S_VER"])
+        before = self.digest()
+        for name, (_, reason) in self.bad_ones().items():
+            with self.subTest(name):
+                self.assertRegex(self.apply(name), reason)
+                if name not in ("bomb", "chunk"):
+                    self.assertEqual(self.digest(), before)
+        # The system that runs is the one that boots, whole.
+        state, card = self.pi.card.state(), self.pi.card
+        self.assertEqual((state["BOOT_ORDER"], state["BOOT_A_LEFT"]), ("A B", "3"))
+        self.assertEqual(card.header("A"), self.systems.start)
+        self.assertIsNone(card.header("B"))
 
     def test_2_a_good_bundle_is_installed_tried_and_confirmed(self):
-        self.put(self.bundle("good", S_VER="2.0-test").read_bytes())
         self.assertRegex(self.apply(), r"version 2\.0-test \(release 10\) is in slot B")
         self.pi.send("reboot\n")
         self.pi.expect(r"booting slot B, version 2\.0-test", BOOT)
-        self.ready(self.pi)
-        until(self.pi, "meshctl update status", r"B +2\.0-test .*running, confirmed", 120)
+        self.confirmed(r"B +2\.0-test")
         self.assertRegex(self.pi.run("meshctl update status --json"), r'"floor": 10')
 
     def test_3_an_older_one_is_refused_now(self):
-        self.put(self.bundle("old", release=9).read_bytes())
+        old = self.systems.bundle("old", systems.tiny(), release=9)
+        self.put(old)
+        self.confirmed(r"B +2\.0-test")
         self.assertRegex(self.apply(), r"downgrade: it is release 9")
 
-    def test_4_a_system_that_does_not_come_up_is_left_after_three_tries(self):
-        # The root hash is wrong: /init can't mount the root image, and starts the board again.
-        digits = self.start["S_ROOT"]
-        wrong = ("0" if digits[0] != "0" else "1") + digits[1:]
-        self.put(self.bundle("bad", release=11, S_VER="3.0-bad", S_ROOT=wrong).read_bytes())
-        self.assertRegex(self.apply(), r"version 3\.0-bad \(release 11\) is in slot A")
-        self.pi.send("reboot\n")
-        for _ in range(3):
-            self.pi.expect(r"booting slot A, version 3\.0-bad", BOOT)
-        self.pi.expect(r"booting slot B, version 2\.0-test", BOOT)
-        self.ready(self.pi)
-        self.assertRegex(self.pi.run("meshctl update status"), r"went back from version 3\.0-bad in slot A: it never came as far")
+    def fails(self, version, release, bundle, more, tries, seen, why):
+        """Installs a bundle, cuts power before the node is restarted, and lets it fail `tries` times."""
+        self.put(bundle)
+        self.confirmed(r"B +2\.0-test")
+        self.assertRegex(self.apply(), rf"version {version} \(release {release}\) is in slot A")
+        self.pi.kill()
+        self.assertEqual(self.pi.card.state()["BOOT_ORDER"], "A B")
+        if tries < 3:
+            self.pi.card.set_state(order="A B", a_left=tries, b_left=3)
+        self.pi.card.put_file("boot-extra.txt", f"bootargs_extra={EMULATION_ARGUMENTS} {more}\n")
+        self.pi.start()
+        for _ in range(tries):
+            self.pi.expect(rf"booting slot A, version {version}", BOOT)
+        self.pi.expect(r"booting slot B, version 2\.0-test", 300)
+        self.assertTrue(self.pi.seen(seen), f"{seen}\n{self.pi.tail()}")
+        self.confirmed(r"B +2\.0-test")
+        self.assertRegex(self.pi.run("meshctl update status"), rf"went back from version {version} in slot A: .*{why}")
 
-    def test_5_pulled_plugs_during_an_installation(self):
+    def test_4_a_kernel_that_panics_is_left_after_three_tries(self):
+        data = self.systems.changed("3.0-panic", self.systems.inittab("echo c > /proc/sysrq-trigger"))
+        bundle = self.systems.bundle("panic", data, release=11)
+        self.fails("3.0-panic", 11, bundle, "panic=3", 3, r"Kernel panic - not syncing", "it never came as far")
+
+    def test_5_an_init_that_hangs_is_ended_by_the_watchdog(self):
+        data = self.systems.changed("3.1-hangs", self.systems.inittab("sleep 1000000"))
+        bundle = self.systems.bundle("hangs", data, release=12)
+        self.fails("3.1-hangs", 12, bundle, "p2pmesh.watchdog=60", 1, r"softdog: Initiating system reboot", "it never came as far")
+
+    def test_6_a_router_that_never_starts_is_noticed_by_the_health_gate(self):
+        data = self.systems.changed("3.2-router", {"usr/sbin/mesh-router": b"#!/bin/sh\nexec sleep 1000000\n"})
+        bundle = self.systems.bundle("router", data, release=13)
+        self.fails("3.2-router", 13, bundle, "p2pmesh.patience=20", 1, r"slot A version 3\.2-router: root verified",
+                   "it waited for: mesh-router: it is not running")
+
+    def test_7_pulled_plugs_during_an_installation(self):
         identity = self.pi.run("ipfs id")
-        self.put(self.bundle("cut", release=12, S_VER="4.0-cut").read_bytes())
+        self.put(self.systems.bundle("cut", self.systems.own(S_VER="4.0-cut"), release=14))
+        self.confirmed(r"2\.0-test")
         chance = random.Random(7)
-        for cut in range(4):
+        for cut in range(2):
             with self.subTest(cut=cut):
                 self.pi.send("meshctl update apply /boot/x.bundle\n")
                 # Anywhere in the installation: it takes about that long on a quiet host.
                 end = time.monotonic() + chance.random() * 40
                 while time.monotonic() < end:
                     time.sleep(0.05)
-                self.pi.kill()
-                self.pi.start()
+                self.pi.restart()
                 self.pi.expect(r"booting slot (B|A), version (2\.0-test|4\.0-cut)", BOOT)
-                self.ready(self.pi)
-                until(self.pi, "meshctl update status", r"running, confirmed", 120)
-        self.assertRegex(self.apply(), r"version 4\.0-cut \(release 12\) is in slot")
+                self.confirmed(r"(2\.0-test|4\.0-cut)")
+        self.assertRegex(self.apply(), r"version 4\.0-cut \(release 14\) is in slot")
         self.assertEqual(self.pi.run("ipfs id"), identity)
 
 

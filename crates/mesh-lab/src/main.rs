@@ -44,7 +44,6 @@ enum Work {
     Bench(bench::Bench),
     Names(bench::names::Bench),
     Content(bench::content::Bench),
-    Cuts(Box<cuts::Cuts>),
 }
 
 fn work() -> Result<Work, String> {
@@ -61,8 +60,6 @@ fn work() -> Result<Work, String> {
         Some("names") => bench::names::Bench::new(binaries, words).map(Work::Names),
         Some("content") if std::env::args().any(|w| w == "--help") => Err(bench::content::USAGE.into()),
         Some("content") => bench::content::Bench::new(binaries, words).map(Work::Content),
-        Some("cuts") if std::env::args().any(|w| w == "--help") => Err(cuts::USAGE.into()),
-        Some("cuts") => cuts::Cuts::new(binaries, words).map(Box::new).map(Work::Cuts),
         _ => Err(USAGE.into()),
     }
 }
@@ -97,7 +94,30 @@ fn options(
     Ok(options)
 }
 
+/// Cards need no network.
+fn cuts() -> Option<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    words.next().filter(|w| w == "cuts")?;
+    let me = std::env::current_exe().unwrap_or_default();
+    Some(match cuts::Cuts::new(me.parent().unwrap_or(Path::new(".")).into(), words) {
+        Ok(cuts) => {
+            if cuts.run() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(text) => {
+            complain(&text);
+            ExitCode::from(2)
+        }
+    })
+}
+
 fn main() -> ExitCode {
+    if let Some(code) = cuts() {
+        return code;
+    }
     let work = match work() {
         Ok(work) => work,
         Err(text) => {
@@ -112,14 +132,13 @@ fn main() -> ExitCode {
     let limit = match &work {
         Work::Test(_) => 900,
         Work::Bench(_) => 3 * 3600,
-        Work::Names(_) | Work::Content(_) | Work::Cuts(_) => 1800,
+        Work::Names(_) | Work::Content(_) => 1800,
     };
     if let Err(e) = isolate::watch(Duration::from_secs(limit)) {
         complain(&format!("mesh-lab: signals: {e}"));
         return ExitCode::FAILURE;
     }
     let good = match work {
-        Work::Cuts(cuts) => cuts.run(),
         Work::Test(options) => test(&options),
         Work::Bench(bench) => bench.run(),
         Work::Names(bench) => bench.run(),

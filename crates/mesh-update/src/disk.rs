@@ -4,28 +4,23 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Advice, OFlags, fadvise};
-use update_core::bundle::{BLOCK, MAX_CHUNK};
 use update_core::{Medium, SECTOR};
 
-/// The most that is read or written at a time.
-const PIECE: usize = MAX_CHUNK + 2 * BLOCK;
+use crate::stream::Stream;
 
 /// One sector in memory, aligned as direct I/O wants it.
 #[repr(align(4096))]
 struct Aligned([u8; SECTOR]);
 
-/// Memory for longer stretches, aligned in the same way.
-#[repr(align(4096))]
-struct Piece([u8; PIECE]);
-
 /// A card, or a file that stands for one.
 pub(crate) struct Disk {
-    file: File,
+    file: Arc<File>,
     direct: bool,
     /// Only there while something is installed.
-    piece: Option<Box<Piece>>,
+    stream: Option<Stream>,
 }
 
 impl Disk {
@@ -36,12 +31,12 @@ impl Disk {
             OpenOptions::new().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
         };
         if let Ok(file) = open(OFlags::DIRECT | OFlags::CLOEXEC) {
-            let disk = Self { file, direct: true, piece: None };
+            let disk = Self { file: Arc::new(file), direct: true, stream: None };
             if disk.read(0).is_ok() {
                 return Ok(disk);
             }
         }
-        Ok(Self { file: open(OFlags::CLOEXEC)?, direct: false, piece: None })
+        Ok(Self { file: Arc::new(open(OFlags::CLOEXEC)?), direct: false, stream: None })
     }
 
     /// Reads a sector.
@@ -64,18 +59,14 @@ impl Disk {
         }
         Ok(())
     }
-}
 
-impl Disk {
-    /// Gives back the memory for longer stretches.
+    /// Gives back memory and thread of an installation.
     pub(crate) fn rest(&mut self) {
-        self.piece = None;
+        self.stream = None;
     }
 
-    fn piece(&mut self, len: usize) -> io::Result<(&File, &mut [u8])> {
-        let piece = self.piece.get_or_insert_with(|| Box::new(Piece([0; PIECE])));
-        let bytes = piece.0.get_mut(..len).ok_or(io::Error::from(ErrorKind::InvalidInput))?;
-        Ok((&self.file, bytes))
+    fn stream(&mut self) -> &mut Stream {
+        self.stream.get_or_insert_with(|| Stream::new(self.file.clone()))
     }
 }
 
@@ -83,23 +74,19 @@ impl Medium for Disk {
     type Error = io::Error;
 
     fn read(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let (file, piece) = self.piece(bytes.len())?;
-        file.read_exact_at(piece, offset)?;
-        bytes.copy_from_slice(piece);
-        Ok(())
+        self.stream().read(offset, bytes)
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let (file, piece) = self.piece(bytes.len())?;
-        piece.copy_from_slice(bytes);
-        file.write_all_at(piece, offset)
+        self.stream().write(offset, bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.stream().settle()?;
         self.file.sync_all()?;
         if !self.direct {
             // What is read next comes from the medium, as far as there is one.
-            fadvise(&self.file, 0, None, Advice::DontNeed)?;
+            fadvise(&*self.file, 0, None, Advice::DontNeed)?;
         }
         Ok(())
     }

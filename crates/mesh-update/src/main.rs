@@ -1,9 +1,9 @@
 //! `mesh-update`: installs update bundles, and confirms the running slot once the node is healthy (level 4).
 //!
 //! Rules are in `update-core`; here are the card (`disk.rs`, `card.rs`), the questions to the other services
-//! (`probe.rs`), USB sticks (`stick.rs`), installations under way (`job.rs`), their bytes from the store (`fetch.rs`) and back into
-//! it for others (`share.rs`), what is kept from boot to boot (`notes.rs`), what the other nodes say and announce (`turns.rs`),
-//! and the driver loop.
+//! (`probe.rs`), USB sticks (`stick.rs`), installations under way (`job.rs`), their bytes from a client (`ahead.rs`) or the store
+//! (`fetch.rs`) and back into it for others (`share.rs`), what is kept from boot to boot (`notes.rs`), the thread at the card
+//! (`stream.rs`), what the other nodes say and announce (`turns.rs`), and the driver loop.
 //!
 //! Rights: the service runs as the user `mesh-update` without capabilities. It must read the card's first
 //! sector and the slots, and write the slot that does not run and the two boot-state sectors; the latter
@@ -19,6 +19,7 @@ mod probe;
 mod service;
 mod share;
 mod stick;
+mod stream;
 mod turns;
 
 use std::process::ExitCode;
