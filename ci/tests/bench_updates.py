@@ -220,7 +220,6 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="bench-update-", dir=ROOT / "build"))
     try:
         installation(table, folder, 50 if args.quick else 200, args.runs, args.bin_dir)
-        print(table)
         delta(table, folder, find_image())
     except FileNotFoundError as error:
         print(f"SKIPPED: {error}")
