@@ -1,7 +1,7 @@
 //! `mesh-update`: installs update bundles, and confirms the running slot once the node is healthy (level 4).
 //!
 //! Rules are in `update-core`; here are the card (`disk.rs`, `card.rs`), the questions to the other services
-//! (`probe.rs`), USB sticks (`stick.rs`), installations under way (`job.rs`), their bytes from a client (`ahead.rs`) or the store
+//! (`probe.rs`), USB sticks (`stick.rs`), installations under way (`job.rs`), their bytes from the store
 //! (`fetch.rs`) and back into it for others (`share.rs`), what is kept from boot to boot (`notes.rs`), the thread at the card
 //! (`stream.rs`), what the other nodes say and announce (`turns.rs`), and the driver loop.
 //!
