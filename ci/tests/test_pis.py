@@ -34,6 +34,11 @@ def until(pi, command, pattern, deadline):
         time.sleep(0.5)
 
 
+def identity(pi):
+    """The node's id, whatever else comes on the console meanwhile."""
+    return until(pi, "ipfs id", r'"ID": "(\w+)"', 30)[1]
+
+
 class Pis(unittest.TestCase):
     """A folder for cards, a folder for logs, a segment between the Pis."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ci/emulator"))
 from pi import EmulatedPi  # noqa: E402
 from sdcard import Card  # noqa: E402
-from test_pis import BOOT, Pis, until  # noqa: E402
+from test_pis import BOOT, Pis, identity, until  # noqa: E402
 import systems  # noqa: E402
 
 APPLY = 600
@@ -76,7 +76,7 @@ class Story:
         until(self.pi, "meshctl update status", r"running, confirmed", 120)
         for _ in range(3):
             self.cids.append(self.pi.run("head -c 200000 /dev/urandom > /tmp/f && ipfs add -Q /tmp/f", 60).strip())
-        self.identity = self.pi.run("ipfs id")
+        self.identity = identity(self.pi)
         self.pi.kill()
         subprocess.run(["cp", "--sparse=always", self.pi.card.path, self.before], check=True)
 
@@ -134,7 +134,7 @@ class Story:
             if whole:
                 pi.expect(r"p2pmesh: node is ready: recorded\b", BOOT)
                 pi.login()
-                if pi.run("ipfs id") != self.identity:
+                if identity(pi) != self.identity:
                     raise AssertionError("the node has another identity")
                 for cid in self.cids:
                     pi.run(f"ipfs cat {cid} >/dev/null", 60)

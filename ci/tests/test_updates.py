@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ci/emulator"))
 from pi import EMULATION_ARGUMENTS  # noqa: E402
-from test_pis import BOOT, Pis, until  # noqa: E402
+from test_pis import BOOT, Pis, identity, until  # noqa: E402
 import systems  # noqa: E402
 
 APPLY = 600  # seconds for an installation: the emulated card reads and writes some 2 MiB/s
@@ -137,7 +137,7 @@ class Updates(Pis):
                    "it waited for: mesh-router: it is not running")
 
     def test_7_pulled_plugs_during_an_installation(self):
-        identity = self.pi.run("ipfs id")
+        before = identity(self.pi)
         self.put(self.systems.bundle("cut", self.systems.own(S_VER="4.0-cut"), release=14))
         self.confirmed(r"2\.0-test")
         chance = random.Random(7)
@@ -152,7 +152,7 @@ class Updates(Pis):
                 self.pi.expect(r"booting slot (B|A), version (2\.0-test|4\.0-cut)", BOOT)
                 self.confirmed(r"(2\.0-test|4\.0-cut)")
         self.assertRegex(self.apply(), r"version 4\.0-cut \(release 14\) is in slot")
-        self.assertEqual(self.pi.run("ipfs id"), identity)
+        self.assertEqual(identity(self.pi), before)
 
 
 if __name__ == "__main__":
