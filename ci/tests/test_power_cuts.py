@@ -75,7 +75,7 @@ class Story:
         self.pis.ready(self.pi)
         until(self.pi, "meshctl update status", r"running, confirmed", 120)
         for _ in range(3):
-            self.cids.append(self.pi.run("head -c 200000 /dev/urandom > /tmp/f && ipfs add -Q /tmp/f", 60).strip())
+            self.cids.append(until(self.pi, "head -c 200000 /dev/urandom > /tmp/f && ipfs add -Q /tmp/f", r"\bQm\w{44}\b", 60)[0])
         self.identity = identity(self.pi)
         self.pi.kill()
         subprocess.run(["cp", "--sparse=always", self.pi.card.path, self.before], check=True)
