@@ -37,7 +37,13 @@ pub(crate) fn add(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failu
         };
         let total = fs::metadata(operand).ok().filter(fs::Metadata::is_file).map(|file| file.len());
         let mut added = Vec::new();
-        let mut take = |one: Added, _: &mut Progress| {
+        let mut take = |one: Added, progress: &mut Progress| {
+            if !ctx.json {
+                // printed as it comes: nobody keeps a list of all that a wide folder has
+                progress.clear();
+                out.line(&format!("{} {}", one.cid, clean(&one.path)))?;
+                added.clear();
+            }
             added.push(one);
             Ok(())
         };
@@ -58,8 +64,6 @@ pub(crate) fn add(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failu
             let json =
                 Json::list(&added, |a| object! { "path" => &a.path, "cid" => &a.cid, "size" => a.size });
             out.line(&json.to_string())?;
-        } else {
-            added.iter().try_for_each(|a| out.line(&format!("{} {}", a.cid, clean(&a.path))))?;
         }
     }
     Ok(())
