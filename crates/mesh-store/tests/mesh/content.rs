@@ -1,8 +1,9 @@
 //! What is added on one node is read there and on others.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 
-use mesh_ipc::store::{AddOptions, EntryKind, PinKind, StoreRequest, StoreResponse};
+use mesh_ipc::store::{AddOptions, EntryKind, PinEntry, PinKind, StoreRequest, StoreResponse};
 use mesh_ipc::{Request, Response};
 
 use crate::support::{Folder, Store, Thing, noise};
@@ -273,6 +274,88 @@ fn pins_are_fetched_whole_and_outlive_a_collection() {
     assert_eq!(blocks, 1);
     assert!(second.get(&format!("/ipfs/{}/f", cids["d"])).body == bytes);
     assert_eq!(second.get(&format!("/ipfs/{}", cids["loose"])).status, 504);
+}
+
+/// All answers to a request, until one says that it is done.
+fn answers(store: &Store, request: StoreRequest) -> Vec<StoreResponse> {
+    let mut control = store.control();
+    control.send(&Request::Service(request)).unwrap();
+    let mut all = Vec::new();
+    loop {
+        match control.receive().unwrap() {
+            Response::Service(StoreResponse::Done) => return all,
+            Response::Service(answer) => {
+                let is_last = matches!(answer, StoreResponse::Collected { .. } | StoreResponse::Pins(_));
+                all.push(answer);
+                if is_last {
+                    return all;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn named(answers: &[StoreResponse]) -> BTreeSet<String> {
+    let refs = answers.iter().filter_map(|answer| match answer {
+        StoreResponse::Refs(cids) => Some(cids.clone()),
+        _ => None,
+    });
+    refs.flatten().collect()
+}
+
+#[test]
+fn blocks_and_pins_are_named() {
+    let folder = Folder::new("named");
+    let store = Store::start(&folder.0, &[]);
+    let cids = store.add(&[
+        ("d", Thing::Folder),
+        ("d/f", Thing::File(&noise(600_000, 21))),
+        ("d/g", Thing::File(b"small")),
+        ("loose", Thing::File(&noise(300_000, 22))),
+    ]);
+    let local = named(&answers(&store, StoreRequest::Local));
+    // the folder, its large file with three parts, the small one; the loose one with two
+    assert_eq!(local.len(), 9);
+    assert!(local.iter().all(|cid| cid.starts_with("bafkrei")), "{local:?}");
+    let find = |path: &str, kind| match answers(&store, StoreRequest::PinFind { path: path.into(), kind })
+        .as_slice()
+    {
+        [StoreResponse::Pins(pins)] => pins.first().cloned(),
+        other => panic!("{other:?}"),
+    };
+    let pin = |cid: &str, kind, through: Option<&str>| {
+        Some(PinEntry { cid: cid.into(), kind, through: through.map(str::to_owned) })
+    };
+    let (d, f) = (cids["d"].as_str(), cids["d/f"].as_str());
+    assert_eq!(find(d, None), pin(d, PinKind::Recursive, None));
+    assert_eq!(find(&format!("/ipfs/{d}/f"), None), pin(f, PinKind::Indirect, Some(d)));
+    assert_eq!(find(f, Some(PinKind::Recursive)), None);
+    assert_eq!(find(d, Some(PinKind::Indirect)), None);
+    assert_eq!(find("bafkqaaa", None), None);
+    let failed = |request| match store.ask(request) {
+        Response::Error(why) => why,
+        other => panic!("{other:?}"),
+    };
+    let path = || d.to_owned();
+    let why = failed(StoreRequest::PinAdd { path: path(), recursive: false, progress: true });
+    assert!(why.contains("already pinned recursively"), "{why}");
+    let why = failed(StoreRequest::PinRemove { path: path(), recursive: false });
+    assert!(why.contains("is pinned recursively"), "{why}");
+    let told = answers(&store, StoreRequest::PinAdd { path: path(), recursive: true, progress: true });
+    let Some(StoreResponse::Fetched { blocks: 6, bytes }) = told.iter().nth_back(1) else {
+        panic!("{told:?}")
+    };
+    assert!((600_000..601_000).contains(bytes), "{bytes}");
+    store.ask(StoreRequest::PinRemove { path: cids["loose"].clone(), recursive: true });
+    let collected = answers(&store, StoreRequest::Gc { list: true });
+    assert!(
+        matches!(collected.last(), Some(StoreResponse::Collected { blocks: 3, unnamed: 0, .. })),
+        "{collected:?}"
+    );
+    let dropped = named(&collected);
+    assert_eq!(dropped.len(), 3);
+    assert_eq!(named(&answers(&store, StoreRequest::Local)), &local - &dropped);
 }
 
 #[test]
