@@ -164,6 +164,45 @@ pub const KEYS: &[Key] = &[
     },
 ];
 
+/// Names that keys had in earlier releases, and what they are called now. Old names are read for good: the file is its
+/// owner's and is never rewritten, so that a system that the node goes back to still understands it.
+pub(crate) const RENAMED: &[(&str, &str)] = &[];
+
+/// What [`RENAMED`] does to the entries of a file: old names become new ones, each with a note.
+pub(crate) fn rename(
+    entries: &mut Vec<Entry>,
+    renamed: &[(&str, &str)],
+    problems: &mut Vec<Problem>,
+) -> Vec<Problem> {
+    let mut notes = Vec::new();
+    let set: Vec<(String, u32)> = entries.iter().map(|e| (e.key.clone(), e.line)).collect();
+    entries.retain_mut(|entry| {
+        let Some((_, new)) = renamed.iter().find(|(old, _)| *old == entry.key) else { return true };
+        let note = |list: &mut Vec<Problem>, meaning: String, advice: String| {
+            if list.len() <= crate::MAX_PROBLEMS {
+                list.push(Problem {
+                    line: entry.line,
+                    column: entry.column,
+                    key: entry.key.clone(),
+                    meaning,
+                    advice,
+                });
+            }
+        };
+        if let Some((_, line)) = set.iter().find(|(key, _)| key == new) {
+            let meaning = format!("this is the old name of {new}, which is set in line {line}");
+            note(problems, meaning, "that one counts; remove this line".into());
+            return false;
+        }
+        let advice =
+            format!("it counts all the same; write {new} once no system on this card needs the old name");
+        note(&mut notes, format!("this key is called {new} now"), advice);
+        (*new).clone_into(&mut entry.key);
+        true
+    });
+    notes
+}
+
 /// Puts every entry into `config`; the first value of a key counts.
 pub(crate) fn apply_all(config: &mut Config, entries: &[Entry], problems: &mut Vec<Problem>) {
     for (i, entry) in entries.iter().enumerate() {
@@ -535,4 +574,51 @@ fn console_password(c: &mut Config, v: &Value) -> Result<(), String> {
 fn workshop(c: &mut Config, v: &Value) -> Result<(), String> {
     c.workshop = one_of(v, &[("auto", Workshop::Auto), ("manual", Workshop::Manual)])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::entries;
+
+    const TABLE: &[(&str, &str)] = &[("wifi.channel", "ap.channel"), ("mesh.name", "mesh.id")];
+
+    fn read(text: &str) -> (Config, Vec<Problem>, Vec<Problem>) {
+        let (mut config, mut problems) = (Config::default(), Vec::new());
+        let mut list = entries(text, &mut problems);
+        let notes = rename(&mut list, TABLE, &mut problems);
+        apply_all(&mut config, &list, &mut problems);
+        (config, problems, notes)
+    }
+
+    #[test]
+    fn an_old_name_counts_and_is_told_of() {
+        let (config, problems, notes) = read("[wifi]\nchannel = 6\n[mesh]\nname = \"street\"\n");
+        assert_eq!((config.ap.channel.map(Channel::number), config.mesh.id.as_str()), (Some(6), "street"));
+        assert_eq!(problems, []);
+        let told: Vec<_> = notes.iter().map(|n| (n.line, n.meaning.as_str())).collect();
+        assert_eq!(told, [(2, "this key is called ap.channel now"), (4, "this key is called mesh.id now")]);
+    }
+
+    #[test]
+    fn the_new_name_counts_beside_the_old_one() {
+        // As somebody writes it who wants both systems on the card to understand the file.
+        let (config, problems, notes) = read("wifi.channel = 6\nap.channel = 11\n");
+        assert_eq!(config.ap.channel.map(Channel::number), Some(11));
+        assert!(
+            problems.len() == 1 && problems[0].meaning.contains("old name of ap.channel"),
+            "{problems:?}"
+        );
+        assert_eq!(notes, []);
+        // Bad values and second ones are mistakes as ever.
+        let (config, problems, _) = read("wifi.channel = 6\nwifi.channel = 7\nmesh.name = 5\n");
+        assert_eq!((config.ap.channel.map(Channel::number), problems.len()), (Some(6), 2));
+    }
+
+    #[test]
+    fn every_old_name_leads_to_a_key_and_is_none() {
+        for (old, new) in RENAMED {
+            assert!(KEYS.iter().any(|k| k.name == *new) && !KEYS.iter().any(|k| k.name == *old), "{old}");
+        }
+    }
 }

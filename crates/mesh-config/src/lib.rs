@@ -39,6 +39,8 @@ pub struct Loaded {
     pub config: Config,
     /// Everything that was ignored, in the file's order.
     pub problems: Vec<Problem>,
+    /// Old names of keys that were understood, in the file's order.
+    pub notes: Vec<Problem>,
     /// Nothing in the file could be used (not text, too long, unreadable): the configuration is all
     /// defaults, unless it came from the last good copy.
     pub hopeless: bool,
@@ -58,6 +60,11 @@ impl Loaded {
     pub fn problem_lines(&self, path: &Path) -> Vec<String> {
         self.problems.iter().map(|p| format!("{}: {p}", path.display())).collect()
     }
+
+    /// The same for [`Loaded::notes`].
+    pub fn note_lines(&self, path: &Path) -> Vec<String> {
+        self.notes.iter().map(|p| format!("{}: {p}", path.display())).collect()
+    }
 }
 
 /// Reads a configuration from the bytes of a file. Never fails: what can't be used is in the problems.
@@ -67,34 +74,40 @@ pub fn parse(bytes: &[u8]) -> Loaded {
     let text = match parse::decode(bytes, &mut problems) {
         Ok(text) => text,
         Err(problem) => {
-            let (problems, lines) = (vec![problem], Vec::new());
-            return Loaded { config, problems, hopeless: true, source: None, lines };
+            let (problems, lines, notes) = (vec![problem], Vec::new(), Vec::new());
+            return Loaded { config, problems, notes, hopeless: true, source: None, lines };
         }
     };
-    let entries = parse::entries(&text, &mut problems);
+    let mut entries = parse::entries(&text, &mut problems);
+    let notes = keys::rename(&mut entries, keys::RENAMED, &mut problems);
     keys::apply_all(&mut config, &entries, &mut problems);
     problems.sort_by_key(|p| (p.line, p.column));
     if problems.len() > MAX_PROBLEMS {
         problems.truncate(MAX_PROBLEMS);
     }
     let lines = entries.into_iter().map(|e| (e.key, e.line)).collect();
-    Loaded { config, problems, hopeless: false, source: None, lines }
+    Loaded { config, problems, notes, hopeless: false, source: None, lines }
 }
 
 /// Reads the file at `path`. No file at all is no problem: every key has a default.
 pub fn load(path: &Path) -> Loaded {
     match read_limited(path) {
         Ok(bytes) => Loaded { source: Some(path.to_path_buf()), ..parse(&bytes) },
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            let (config, problems, lines) = (Config::default(), Vec::new(), Vec::new());
-            Loaded { config, problems, hopeless: false, source: None, lines }
-        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Loaded {
+            config: Config::default(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+            hopeless: false,
+            source: None,
+            lines: Vec::new(),
+        },
         Err(e) => Loaded {
             config: Config::default(),
             problems: vec![Problem::whole_file(
                 format!("the file can't be read: {e}"),
                 "check the card on a computer; the node uses its last good configuration or defaults",
             )],
+            notes: Vec::new(),
             hopeless: true,
             source: None,
             lines: Vec::new(),

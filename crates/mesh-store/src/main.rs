@@ -46,6 +46,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use mesh_sys::service::{self, About, Args, Failure};
+use store_core::{Recovery, Store, StoreError};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -78,10 +79,12 @@ fn main() -> ExitCode {
 
 /// Runs until SIGTERM.
 fn run(settings: Settings) -> io::Result<()> {
-    let disk = FileDisk::open(&settings.blocks).map_err(|e| at(&settings.blocks, &e))?;
     let config = settings.store_config();
-    let (store, recovery) = store_core::Store::open(disk, config, mesh_sys::entropy::seed()?)
-        .map_err(|e| io::Error::other(format!("{}: {e}", settings.blocks.display())))?;
+    let (store, recovery) = match open(&settings) {
+        Err(OpenError::Store(StoreError::OtherFormat)) if put_aside(&settings.blocks)? => open(&settings),
+        result => result,
+    }
+    .map_err(|e| io::Error::other(format!("{}: {e}", settings.blocks.display())))?;
     log::info!(
         target: "store",
         "{} blocks, quota {} MiB; {} bytes of an unfinished write dropped, {} damaged places skipped",
@@ -97,6 +100,44 @@ fn run(settings: Settings) -> io::Result<()> {
     drop(runtime);
     let _ = thread.join();
     result
+}
+
+/// Why there is no store.
+enum OpenError {
+    Io(io::Error),
+    Store(StoreError),
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(e) => e.fmt(f),
+            Self::Store(e) => e.fmt(f),
+        }
+    }
+}
+
+fn open(settings: &Settings) -> Result<(Store<FileDisk>, Recovery), OpenError> {
+    let disk = FileDisk::open(&settings.blocks).map_err(OpenError::Io)?;
+    let seed = mesh_sys::entropy::seed().map_err(OpenError::Io)?;
+    Store::open(disk, settings.store_config(), seed).map_err(OpenError::Store)
+}
+
+/// Blocks in the format of another system, which the node may go back to: they stay, under another name, and this one begins
+/// anew. Content that is asked for comes from other nodes. False if some are put aside already.
+fn put_aside(blocks: &Path) -> io::Result<bool> {
+    let aside = blocks.with_extension("other");
+    if aside.exists() {
+        return Ok(false);
+    }
+    std::fs::rename(blocks, &aside)?;
+    log::error!(
+        target: "store",
+        "the blocks are in the format of another build; they are kept in {}, and this store begins without any. Remove them if \
+         that build does not come back: they take room",
+        aside.display()
+    );
+    Ok(true)
 }
 
 async fn serve(settings: Settings, storage: Storage) -> io::Result<()> {

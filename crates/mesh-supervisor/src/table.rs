@@ -10,6 +10,7 @@
 //! ready = socket                # it answers on its control socket; or `started`: as soon as it runs
 //! required = yes                # the node is not ready without it
 //! when = /run/p2pmesh/ssh       # only if this file exists
+//! state-format = 2              # of its folder in the state directory, default 1: setup/formats.rs
 //! ```
 
 use std::fmt;
@@ -35,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) answers: bool,
     pub(crate) required: bool,
     pub(crate) when: Option<String>,
+    /// Of its state; what other systems left in another format is not given to it.
+    pub(crate) state_format: u32,
     /// Log-ins need this; services never.
     pub(crate) may_gain_privileges: bool,
 }
@@ -121,6 +124,7 @@ fn empty(name: &str) -> Entry {
         answers: true,
         required: true,
         when: None,
+        state_format: 1,
         may_gain_privileges: false,
     }
 }
@@ -150,6 +154,10 @@ fn set(entry: &mut Entry, key: &str, value: &str) -> Result<(), String> {
         }
         "required" => entry.required = yes_no(key, value)?,
         "may-gain-privileges" => entry.may_gain_privileges = yes_no(key, value)?,
+        "state-format" => {
+            let number = value.parse().ok().filter(|n| *n > 0);
+            entry.state_format = number.ok_or_else(|| format!("{value:?} is no number from 1"))?;
+        }
         "when" => entry.when = Some(value.to_owned()),
         _ => return Err(format!("there is no key `{key}`")),
     }
@@ -184,7 +192,8 @@ mod tests {
     fn a_whole_table() {
         let (entries, errors) = parse(
             "# comment\n[a]\nexec = /bin/a --x y # why\nuser=u\ncapabilities = net_admin net_raw\n\
-             memory = 8 MiB\n[b-2]\r\nexec = b\r\nready = started\nrequired = no\nwhen = /x\nprocesses = 4\n",
+             memory = 8 MiB\n[b-2]\r\nexec = b\r\nready = started\nrequired = no\nwhen = /x\nprocesses = 4\n\
+             state-format = 3\n",
         );
         assert_eq!(errors, []);
         let [a, b] = &entries[..] else { panic!("{entries:?}") };
@@ -193,6 +202,7 @@ mod tests {
         assert_eq!((a.memory, a.answers, a.required), (8 << 20, true, true));
         assert_eq!((b.name.as_str(), b.answers, b.required), ("b-2", false, false));
         assert_eq!((b.when.as_deref(), b.processes), (Some("/x"), 4));
+        assert_eq!((a.state_format, b.state_format), (1, 3));
     }
 
     #[test]
@@ -204,6 +214,7 @@ mod tests {
             ("memory = 10 KiB", 4, "MiB"),
             ("ready = maybe", 4, "socket"),
             ("required = 1", 4, "yes"),
+            ("state-format = 0", 4, "no number"),
             ("capabilities = sys_admin", 4, "sys_admin"),
             ("user =", 4, "no value"),
             ("[b]", 3, "exec"),
@@ -256,6 +267,10 @@ mod tests {
         assert_eq!(errors, []);
         let order: Vec<_> = entries.iter().filter(|e| e.required).map(|e| e.name.as_str()).collect();
         assert_eq!(order, ["mesh-radio", "mesh-router", "mesh-mdns", "mesh-store", "mesh-update"]);
+        // Numbers that must not go back, the floor, and what is too large to be copied: these formats only ever grow
+        // by what older systems pass over (decision 16).
+        let grows = |e: &Entry| ["mesh-router", "mesh-update", "mesh-store"].contains(&e.name.as_str());
+        assert!(entries.iter().filter(|e| grows(e)).all(|e| e.state_format == 1));
         assert!(entries.iter().all(|e| e.user.is_some() || !e.required), "no service of ours runs as root");
     }
 }

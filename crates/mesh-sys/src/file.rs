@@ -54,6 +54,31 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Lets two names on one file system change what they name, in one step.
+///
+/// # Errors
+/// What renameat2(2) says: both have to be there; `EINVAL` where the file system can't.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+/// Writes out all that the file system of `folder` has in memory.
+///
+/// # Errors
+/// What open(2) and syncfs(2) say.
+pub fn sync_file_system(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+}
+
+/// Drops what the system remembers of a file's content (which has to be written out), so that the medium is asked the next time.
+///
+/// # Errors
+/// What posix_fadvise(2) says.
+pub fn forget_cached(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
 /// Asks the system to begin writing these bytes of a file to the medium, and does not wait for it: a later sync has
 /// less to do. Says nothing about when they are there.
 ///
@@ -82,6 +107,15 @@ mod tests {
         assert_eq!(read_limited(&path, 5).unwrap(), b"three");
         assert_eq!(read_limited(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        write_atomic(&dir.join("y"), b"two", 0o640).unwrap();
+        exchange(&path, &dir.join("y")).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap().as_slice(), fs::read(dir.join("y")).unwrap().as_slice()),
+            (&b"two"[..], &b"three"[..])
+        );
+        assert!(exchange(&path, &dir.join("z")).is_err());
+        sync_file_system(&dir).unwrap();
+        forget_cached(&File::open(&path).unwrap()).unwrap();
         start_writeback(&File::open(&path).unwrap(), 0, 5).unwrap();
         assert!(write_atomic(&dir.join("no/such"), b"", 0o600).is_err());
         fs::remove_dir_all(&dir).unwrap();

@@ -116,7 +116,7 @@ pub fn while_writable<T>(folder: &Path, work: impl FnOnce() -> io::Result<T>) ->
         mount_remount(folder, Options::DATA.flags(), "")?;
     }
     let result = work().and_then(|done| {
-        rustix::fs::syncfs(std::fs::File::open(folder)?)?;
+        crate::file::sync_file_system(folder)?;
         Ok(done)
     });
     if was {

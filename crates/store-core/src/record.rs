@@ -57,7 +57,9 @@ pub const RECORD_HEADER: usize = 20;
 pub const MAX_HEAD: usize = RECORD_HEADER + 255;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"P2PMSEG2";
-const OLD_MAGIC: &[u8; 8] = b"P2PMSEG1";
+/// What all formats of segments begin with; the eighth byte is the format. The rest of the header and its checksum are the
+/// same in all of them, for ever, so that what another build wrote is known as such.
+const ANY_SEGMENT: &[u8] = b"P2PMSEG";
 const TRAILER_MAGIC: &[u8; 8] = b"P2PMEND2";
 /// The first bytes of a record.
 pub(crate) const RECORD_MAGIC: &[u8; 4] = b"rec2";
@@ -129,8 +131,8 @@ pub enum RecordError {
 pub enum SegmentHeader {
     /// A header, with the store's salt.
     Salt(u64),
-    /// A header of a format that is no longer read.
-    Old,
+    /// A header of a format that this build does not read.
+    Other,
     /// Something else.
     Bad,
 }
@@ -158,8 +160,10 @@ pub fn parse_segment_header(bytes: &[u8], number: u32) -> SegmentHeader {
     let salt = u64::from_le_bytes(*salt);
     if *bytes == segment_header(number, salt) {
         SegmentHeader::Salt(salt)
-    } else if *bytes == header(OLD_MAGIC, number, salt) {
-        SegmentHeader::Old
+    } else if bytes.starts_with(ANY_SEGMENT)
+        && bytes.first_chunk().is_some_and(|magic| *bytes == header(magic, number, salt))
+    {
+        SegmentHeader::Other
     } else {
         SegmentHeader::Bad
     }
@@ -306,7 +310,10 @@ mod tests {
         assert_eq!(parse_segment_header(&header, 7), SegmentHeader::Salt(salt));
         assert_eq!(parse_segment_header(&header, 8), SegmentHeader::Bad);
         assert_eq!(parse_segment_header(&header[..31], 7), SegmentHeader::Bad);
-        assert_eq!(parse_segment_header(&super::header(OLD_MAGIC, 7, salt), 7), SegmentHeader::Old);
+        for other in [b"P2PMSEG1", b"P2PMSEG3", b"P2PMSEGx"] {
+            assert_eq!(parse_segment_header(&super::header(other, 7, salt), 7), SegmentHeader::Other);
+        }
+        assert_eq!(parse_segment_header(&super::header(b"P2PMLOG2", 7, salt), 7), SegmentHeader::Bad);
     }
 
     #[test]

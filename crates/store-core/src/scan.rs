@@ -364,6 +364,7 @@ impl<D: Disk> Store<D> {
 
 /// The salt in one of the two copies of a segment's header.
 fn header<D: Disk>(disk: &mut D, number: u32, size: u64) -> Result<Option<u64>, StoreError> {
+    let mut other = false;
     for offset in [0, HEADER_COPY] {
         let mut header = [0; SEGMENT_HEADER];
         if size < offset + SEGMENT_HEADER as u64 {
@@ -372,11 +373,11 @@ fn header<D: Disk>(disk: &mut D, number: u32, size: u64) -> Result<Option<u64>, 
         disk.read(number, offset, &mut header)?;
         match record::parse_segment_header(&header, number) {
             SegmentHeader::Salt(salt) => return Ok(Some(salt)),
-            SegmentHeader::Old => return Err(StoreError::OldFormat),
+            SegmentHeader::Other => other = true,
             SegmentHeader::Bad => {}
         }
     }
-    Ok(None)
+    if other { Err(StoreError::OtherFormat) } else { Ok(None) }
 }
 
 /// Does what a record about pins says; `false` if it makes no sense.

@@ -85,8 +85,8 @@ pub enum StoreError {
     BlockTooLarge,
     /// A hash function blocks can't be stored under.
     UnsupportedHash,
-    /// The segments are of a format that is no longer read.
-    OldFormat,
+    /// The segments are of a format that this build does not read; nothing was changed.
+    OtherFormat,
     /// A sync failed earlier: what the medium holds is unknown, so nothing more is written.
     ReadOnly,
     /// The medium failed.
@@ -111,8 +111,8 @@ impl fmt::Display for StoreError {
             Self::TooManyPins => f.write_str("too many pins: pin a directory around them instead"),
             Self::BlockTooLarge => f.write_str("a block over the limit of 2 MiB"),
             Self::UnsupportedHash => f.write_str("only blocks named by SHA2-256 can be stored"),
-            Self::OldFormat => f.write_str(
-                "the blocks are in the format of an earlier build, which this one does not read; move the folder \
+            Self::OtherFormat => f.write_str(
+                "the blocks are in the format of another build, which this one does not read; move the folder \
                  away (a new one is made at the next start) and add the content again",
             ),
             Self::ReadOnly => f.write_str(

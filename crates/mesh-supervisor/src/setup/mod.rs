@@ -5,6 +5,7 @@
 mod card;
 mod data;
 mod ext4;
+mod formats;
 mod mbr;
 mod node;
 mod reset;
@@ -219,6 +220,12 @@ fn state(options: &Options, group: Option<u32>, found: &mut Vec<String>) {
         }
     };
     note(state, folder(state, 0o750, group));
+    formats::settle(state, &node::state_formats(options), found);
+    let mut note = |what: &Path, result: io::Result<()>| {
+        if let Err(e) = result {
+            found.push(format!("{}: {e}", what.display()));
+        }
+    };
     for (name, user) in node::service_users(options) {
         let path = state.join(&name);
         note(&path, folder(&path, 0o750, group));

@@ -28,6 +28,13 @@ pub(super) fn service_users(options: &Options) -> Vec<(String, String)> {
     entries.into_iter().filter_map(|e| Some((e.name, e.user?))).collect()
 }
 
+/// Services with a user of their own, and the format of their state.
+pub(super) fn state_formats(options: &Options) -> Vec<(String, u32)> {
+    let text = fs::read_to_string(&options.services).unwrap_or_default();
+    let (entries, _) = table::parse(&text);
+    entries.into_iter().filter(|e| e.user.is_some()).map(|e| (e.name, e.state_format)).collect()
+}
+
 /// Applies `key = value` lines to `/proc/sys`. Keys that this kernel lacks are skipped.
 pub(super) fn kernel_settings(path: &Path, found: &mut Vec<String>) {
     for (place, value) in settings(&fs::read_to_string(path).unwrap_or_default()) {
@@ -131,6 +138,7 @@ pub(super) fn configure(options: &Options, group: Option<u32>, found: &mut Vec<S
         found.push(line);
     }
     keep_good(options, &loaded, &copy, group, found);
+    found.extend(loaded.note_lines(&options.config));
     let config = &loaded.config;
     found.extend(config.warnings().into_iter().map(str::to_owned));
     if !options.system {
