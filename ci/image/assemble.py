@@ -76,6 +76,15 @@ def boot_files(board, epoch, work):
     return files
 
 
+def keep_firmware(files, folder):
+    """Puts what `mesh-bundle firmware` takes into a folder: all of the FAT partition that is no text for people."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, data in files.items():
+        if name not in ("README.txt", "p2pmesh.toml"):
+            (folder / name).write_bytes(data)
+
+
 def make_initramfs(tree, modules, init, epoch):
     """The initramfs: /init, its modules and the order they are loaded in."""
     names = tree.closure(modules, "modules.list")
@@ -134,6 +143,7 @@ def assemble(args):
         (out / f"{name}.slot").write_bytes(slot_bytes)
         files = {**firmware_files(board, [args.kernel, *args.firmware]), **boot_files(board, args.epoch, work)}
         card.fat(layout, files, work / "fat.img", args.epoch)
+        keep_firmware(files, out / "firmware")
         image = out / f"{name}.img"
         must_write = card.image(layout, image, work / "fat.img", slot_bytes)
     (out / f"{name}.bmap").write_text(card.block_map(image, must_write))

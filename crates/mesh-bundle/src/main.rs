@@ -4,6 +4,7 @@
 //! hexadecimal digits and a newline, readable for its owner alone; beside it lies `<file>.pub` with the public key, which
 //! belongs into `update.keys`.
 
+mod firmware;
 mod keys;
 mod options;
 
@@ -25,6 +26,7 @@ const HELP: &str = "\
 mesh-bundle: makes, signs and examines update bundles
 
 usage: mesh-bundle make SLOT -o BUNDLE --board NAME... [--release N] [--floor N] [--needs N] [--except N] [--manifest FILE]
+       mesh-bundle firmware FOLDER -o FILE --board NAME... --release N [--version TEXT]
        mesh-bundle sign BUNDLE --key FILE...
        mesh-bundle show BUNDLE
        mesh-bundle verify BUNDLE --public HEX... [--threshold N]
@@ -34,6 +36,7 @@ make    a bundle without signatures from a slot (build/deploy/*.slot). --board: 
         --release: its number (default: the slot's); --floor: nothing older is installed once this one has proved good
         (default: this release); --needs: the release that must run; --except: nodes whose floor is N or lower take it
         though it is older; --manifest: the build's manifest, whose CID is signed along.
+firmware  boot firmware and U-Boot for the FAT partition, without signatures (build/deploy/firmware); sign and show take it.
 sign    adds signatures; those that are there stay.
 show    what is signed, and by whom; checks that all signatures fit.
 verify  checks all of it, as a node with these keys does.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         "make" => make_bundle(&options),
+        "firmware" => firmware::make(&options),
         "sign" => sign(&options),
         "show" => show(&options),
         "verify" => verify(&options),
@@ -129,15 +133,23 @@ fn fits(message: &[u8], s: &Signature) -> bool {
     mesh_sys::identity::verify(&s.key, message, &s.signature)
 }
 
+/// What is signed of a bundle or a firmware file, and by whom.
+fn message(head: &[u8]) -> Result<(Vec<u8>, Vec<Signature>), String> {
+    if firmware::is_one(head) {
+        return firmware::signatures(head);
+    }
+    let (manifest, signatures) = signed_part(head).map_err(|e| e.to_string())?;
+    Manifest::parse(manifest).map_err(|e| e.to_string())?;
+    Ok((signed_message(manifest), signatures))
+}
+
 fn sign(options: &Options) -> Result<(), String> {
     if options.keys.is_empty() {
         return Err("sign needs --key FILE".into());
     }
     let path = &options.file;
     let head = head(path)?;
-    let (manifest, mut signatures) = signed_part(&head).map_err(|e| format!("{}: {e}", path.display()))?;
-    Manifest::parse(manifest).map_err(|e| format!("{}: {e}", path.display()))?;
-    let message = signed_message(manifest);
+    let (message, mut signatures) = message(&head).map_err(|e| format!("{}: {e}", path.display()))?;
     for file in &options.keys {
         let key = Key::load(file)?;
         let public = key.public();
@@ -154,6 +166,10 @@ fn sign(options: &Options) -> Result<(), String> {
     if signatures.len() > MAX_SIGNATURES {
         return Err(format!("a bundle has at most {MAX_SIGNATURES} signatures"));
     }
+    if firmware::is_one(&head) {
+        firmware::put(options, &head, &signatures)?;
+        return show(options);
+    }
     let (new, skip) = with_signatures(&head, &signatures).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut old = File::open(path).map_err(at(path))?;
     old.seek(SeekFrom::Start(skip as u64)).map_err(at(path))?;
@@ -167,29 +183,9 @@ fn sign(options: &Options) -> Result<(), String> {
 fn show(options: &Options) -> Result<(), String> {
     let bad = |e: String| format!("{}: {e}", options.file.display());
     let head = head(&options.file)?;
-    let (bytes, signatures) = signed_part(&head).map_err(|e| bad(e.to_string()))?;
-    let manifest = Manifest::parse(bytes).map_err(|e| bad(e.to_string()))?;
-    let header = manifest.slot_header().map_err(|e| bad(e.to_string()))?;
-    let or_none = |n: u64| if n == 0 { "none".to_owned() } else { n.to_string() };
-    let mut text = format!(
-        "version    {}\nrelease    {}\nfloor      {}\nneeds      {}\nexcepts    {}\nboards     {}\nbuild      {}\n",
-        header.version,
-        header.release,
-        or_none(header.floor),
-        or_none(manifest.needs),
-        or_none(manifest.excepts),
-        manifest.boards.join(" "),
-        if manifest.build.is_empty() { "unknown" } else { &manifest.build },
-    );
-    for part in &manifest.parts {
-        text.push_str(&format!(
-            "part       {}: {} bytes, {} chunks\n",
-            part.kind.name(),
-            part.size,
-            part.chunks
-        ));
-    }
-    let message = signed_message(bytes);
+    let (message, signatures) = message(&head).map_err(bad)?;
+    let mut text =
+        if firmware::is_one(&head) { firmware::text(&head) } else { contents(&head) }.map_err(bad)?;
     // What the holders of keys compare before they sign.
     text.push_str(&format!("manifest   {}\n", hex(message.get(24..).unwrap_or_default())));
     for s in &signatures {
@@ -203,6 +199,29 @@ fn show(options: &Options) -> Result<(), String> {
     } else {
         Err(bad("a signature does not fit".into()))
     }
+}
+
+/// What a bundle's manifest says, for people.
+fn contents(head: &[u8]) -> Result<String, String> {
+    let (bytes, _) = signed_part(head).map_err(|e| e.to_string())?;
+    let manifest = Manifest::parse(bytes).map_err(|e| e.to_string())?;
+    let header = manifest.slot_header().map_err(|e| e.to_string())?;
+    let or_none = |n: u64| if n == 0 { "none".to_owned() } else { n.to_string() };
+    let mut text = format!(
+        "version    {}\nrelease    {}\nfloor      {}\nneeds      {}\nexcepts    {}\nboards     {}\nbuild      {}\n",
+        header.version,
+        header.release,
+        or_none(header.floor),
+        or_none(manifest.needs),
+        or_none(manifest.excepts),
+        manifest.boards.join(" "),
+        if manifest.build.is_empty() { "unknown" } else { &manifest.build },
+    );
+    for part in &manifest.parts {
+        let (name, size, chunks) = (part.kind.name(), part.size, part.chunks);
+        text.push_str(&format!("part       {name}: {size} bytes, {chunks} chunks\n"));
+    }
+    Ok(text)
 }
 
 /// A card without slots: nothing is written when a bundle is only checked.

@@ -21,9 +21,11 @@ pub(crate) struct Options {
     pub(crate) excepts: u64,
     pub(crate) boards: Vec<String>,
     pub(crate) test: Option<u8>,
+    /// `--version`.
+    pub(crate) named: Option<String>,
 }
 
-const VERBS: &[&str] = &["make", "sign", "show", "verify", "keygen"];
+const VERBS: &[&str] = &["make", "firmware", "sign", "show", "verify", "keygen"];
 
 impl Options {
     /// Reads the words behind the program's name.
@@ -73,6 +75,7 @@ impl Options {
             "-o" => self.output = Some(value.into()),
             "--manifest" => self.manifest = Some(value.into()),
             "--key" => self.keys.push(value.into()),
+            "--version" => self.named = Some(text),
             "--board" => self.boards.push(text),
             "--public" => self.public.push(
                 identity::parse(text.as_bytes())

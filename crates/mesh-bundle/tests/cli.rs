@@ -108,3 +108,27 @@ fn make_sign_show_verify() {
         assert!(bad(d, words, 2).contains(part), "{words}");
     }
 }
+
+#[test]
+fn firmware_is_made_and_signed() {
+    let dir = Dir(std::env::temp_dir().join(format!("mesh-bundle-firmware-{}", std::process::id())));
+    fs::create_dir_all(dir.0.join("boot")).unwrap();
+    for name in ["u-boot.bin", "bootcode.bin", "start.elf", "fixup.dat"] {
+        fs::write(dir.0.join("boot").join(name), format!("this is {name}")).unwrap();
+    }
+    good(&dir.0, "keygen one");
+    good(&dir.0, "keygen two");
+    good(&dir.0, "firmware boot -o x.firmware --board brcm,bcm2837 --release 7 --version 2026.01");
+    let size = fs::metadata(dir.0.join("x.firmware")).unwrap().len();
+    let text = good(&dir.0, "sign x.firmware --key one two");
+    assert!(text.contains("firmware   2026.01\nrelease    7\n"), "{text}");
+    assert!(text.contains("file       u-boot.bin 18 bytes") && text.matches("good").count() == 2, "{text}");
+    assert_eq!(fs::metadata(dir.0.join("x.firmware")).unwrap().len(), size + 2 * 96);
+    // Again with the same key: it stays one signature.
+    assert_eq!(good(&dir.0, "sign x.firmware --key one").matches("good").count(), 2);
+    fs::write(dir.0.join("boot/p2pmesh.toml"), "").unwrap();
+    assert!(
+        bad(&dir.0, "firmware boot -o y --board b --release 7", 1)
+            .contains("is no part of the boot firmware")
+    );
+}

@@ -1,9 +1,9 @@
 //! `mesh-update`: installs update bundles, and confirms the running slot once the node is healthy (level 4).
 //!
 //! Rules are in `update-core`; here are the card (`disk.rs`, `card.rs`), the questions to the other services
-//! (`probe.rs`), USB sticks (`stick.rs`), installations under way (`job.rs`), their bytes from the store
-//! (`fetch.rs`) and back into it for others (`share.rs`), what is kept from boot to boot (`notes.rs`), the thread at the card
-//! (`stream.rs`), what the other nodes say and announce (`turns.rs`), and the driver loop.
+//! (`probe.rs`), USB sticks (`stick.rs`), boot firmware (`firmware.rs`), installations under way (`job.rs`), their bytes from
+//! the store (`fetch.rs`) and back into it for others (`share.rs`), what is kept from boot to boot (`notes.rs`), the thread at
+//! the card (`stream.rs`), what the other nodes say and announce (`turns.rs`), and the driver loop.
 //!
 //! Rights: the service runs as the user `mesh-update` without capabilities. It must read the card's first
 //! sector and the slots, and write the slot that does not run and the two boot-state sectors; the latter
@@ -13,6 +13,7 @@
 mod card;
 mod disk;
 mod fetch;
+mod firmware;
 mod job;
 mod notes;
 mod probe;
@@ -77,6 +78,18 @@ const FLAGS: &[Flag] = &[
         many: false,
         help: "install the newest bundle of a USB stick, and end; for root",
     },
+    Flag {
+        name: "--firmware",
+        value: Some("FILE"),
+        many: false,
+        help: "install boot firmware and U-Boot on the FAT partition, and end; for root",
+    },
+    Flag {
+        name: "--firmware-restore",
+        value: None,
+        many: false,
+        help: "bring back the boot firmware that was there before, and end; for root",
+    },
 ];
 
 fn main() -> ExitCode {
@@ -86,6 +99,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Failure> {
     if let Some(device) = args.one("--stick") {
         return stick::run(args, device.as_ref()).map_err(Failure::Run);
+    }
+    if args.has("--firmware") || args.has("--firmware-restore") {
+        return firmware::run(args, args.one("--firmware")).map_err(Failure::Start);
     }
     let options = service::Options::from_args(args).map_err(Failure::Start)?;
     service::run(&args.run_dir, options).map_err(|e| Failure::Run(e.to_string()))

@@ -346,26 +346,27 @@ impl Entry {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads a manifest from its start.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Refusal> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Refusal> {
         let (head, rest) = self.0.split_first_chunk().ok_or(Refusal::Format("its manifest ends early"))?;
         self.0 = rest;
         Ok(*head)
     }
-    fn u8(&mut self) -> Result<u8, Refusal> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Refusal> {
         let [byte] = self.array()?;
         Ok(byte)
     }
-    fn u32(&mut self) -> Result<u32, Refusal> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Refusal> {
         self.array().map(u32::from_le_bytes)
     }
-    fn u64(&mut self) -> Result<u64, Refusal> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Refusal> {
         self.array().map(u64::from_le_bytes)
     }
     /// Printable ASCII, its length in front.
-    fn text(&mut self, max: usize) -> Result<String, Refusal> {
+    pub(crate) fn text(&mut self, max: usize) -> Result<String, Refusal> {
         let len = usize::from(self.u8()?);
         let (head, rest) = self.0.split_at_checked(len).ok_or(Refusal::Format("its manifest ends early"))?;
         self.0 = rest;

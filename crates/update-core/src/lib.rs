@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod bundle;
 mod chunk;
 mod crc32;
+pub mod firmware;
 mod fleet;
 mod gate;
 mod header;

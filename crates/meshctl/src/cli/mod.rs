@@ -351,16 +351,18 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "update",
-        usage: "status | apply FILE|CID | check [FILE|CID] | confirm | rollback | resume",
-        operands: (1, 2),
-        words: &["status", "apply", "check", "confirm", "rollback", "resume"],
+        usage: "status | apply FILE|CID | check [FILE|CID] | confirm | rollback | resume | firmware apply FILE | firmware restore",
+        operands: (1, 3),
+        words: &["status", "apply", "check", "confirm", "rollback", "resume", "firmware"],
         about: "the two system slots, and new systems",
         details: "status shows what is in the slots, which one runs, why the node went back to an older system, what is \
                   announced, and how far all nodes are. apply \
                   installs a signed bundle, from a file or out of the mesh, into the slot that does not run; the next boot \
                   tries it. check only verifies it: signatures, board, age, every byte. confirm declares the running system good now, without \
                   waiting for the health gate. rollback makes the other slot the first choice of the next boot. resume lets all nodes go on with a \
-                  release that failed on one.",
+                  release that failed on one. firmware apply exchanges boot firmware and U-Boot on the FAT partition for those in \
+                  a signed file, firmware restore brings the earlier ones back: no slot stands behind these, so do it where you can \
+                  reach the card.",
         flags: &[],
         run: update::update,
     },

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use mesh_ipc::update::{Slot, Slots, UpdateRequest, UpdateResponse};
@@ -23,6 +24,12 @@ type Updates = Service<UpdateRequest, UpdateResponse>;
 
 pub(crate) fn update(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
     let (word, what) = (args.operand(0)?, args.operands.get(1));
+    if word == "firmware" {
+        return firmware(ctx, args, out);
+    }
+    if args.operands.len() > 2 {
+        return Err(Failure::Usage(format!("update {word} takes no more than one thing")));
+    }
     let installs = matches!(word, "apply" | "check");
     match what {
         Some(_) if !installs => return Err(Failure::Usage(format!("update {word} takes nothing more"))),
@@ -44,6 +51,38 @@ pub(crate) fn update(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Fa
         }
     };
     if ctx.json { out.line(&object! { "done" => done }.to_string()) } else { out.line(&clean(&done)) }
+}
+
+/// Boot firmware: mesh-update's program does it, as whoever calls, which has to be root.
+fn firmware(ctx: &Context, args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let mut command = Command::new(SERVICE);
+    match (args.operand(1)?, args.operands.get(2)) {
+        ("apply", Some(file)) => command.arg("--firmware").arg(file),
+        ("restore", None) => command.arg("--firmware-restore"),
+        _ => {
+            return Err(Failure::Usage(
+                "write update firmware apply FILE, or update firmware restore".into(),
+            ));
+        }
+    };
+    command
+        .arg("--config")
+        .arg(&ctx.config)
+        .arg("--state-dir")
+        .arg(&ctx.state_dir)
+        .arg("--run-dir")
+        .arg(&ctx.run_dir);
+    let result = command.output().map_err(|e| Failure::new(format!("{SERVICE} can't be run: {e}")))?;
+    let text = String::from_utf8_lossy(&result.stdout);
+    if !result.status.success() {
+        let why = String::from_utf8_lossy(&result.stderr);
+        return Err(Failure::new(clean(why.trim().trim_start_matches("mesh-update: "))));
+    }
+    if ctx.json {
+        out.line(&object! { "done" => text.trim() }.to_string())
+    } else {
+        out.line(&clean(text.trim()))
+    }
 }
 
 fn change(ctx: &Context, request: UpdateRequest) -> Result<String, Failure> {
