@@ -8,7 +8,7 @@
 //! old or the new one. Such a folder is never removed or written to, because that would free what the other name needs;
 //! the next attempt takes another one. (`mkdir`, new files and removals come only before the first exchange and after the last.)
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ use update_core::firmware::{Firmware, MAX_BYTES, check, digest, rank};
 
 use crate::service::policy;
 
-/// The copy of what was there before, and the file in it that is written last.
+/// The copy of what was there before, and the file in it that is written last: SHA-256 of what follows, and a manifest.
 const OLD: &str = "firmware.old";
-const COMPLETE: &str = "complete.txt";
+const MANIFEST: &str = "manifest";
 /// Where new files are written; a number follows.
 const NEW: &str = "firmware.new";
 const ATTEMPTS: u32 = 4;
@@ -48,7 +48,8 @@ pub(crate) trait Fat {
     fn exchange(&mut self, one: &str, other: &str) -> io::Result<()>;
     /// Gives a file a name that is free.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a folder with all files in it.
+    /// Removes a folder with all files in it, one after the other in the order of [`in_order_of_removal`]: each first loses its
+    /// name, and then its content.
     fn remove(&mut self, folder: &str) -> io::Result<()>;
 }
 
@@ -137,18 +138,22 @@ pub(crate) fn apply(fat: &mut dyn Fat, bytes: &[u8], policy: &Policy, boot: &str
 
 /// Brings back what was there before.
 pub(crate) fn restore(fat: &mut dyn Fat, boot: &str) -> Result<String, String> {
-    let copy = fat.read(&format!("{OLD}/{COMPLETE}")).ok().and_then(|b| State::parse(&b));
-    let Some(copy) = copy else {
-        return Err("there is no copy of an earlier firmware on the FAT partition".into());
-    };
-    let mut files = Vec::new();
-    for name in fat.list(OLD).map_err(|e| e.to_string())? {
-        if rank(&name).is_some() {
-            let bytes = fat.read(&format!("{OLD}/{name}")).map_err(|e| format!("{OLD}/{name}: {e}"))?;
-            files.push((name, bytes));
-        }
+    let none = || "there is no whole copy of an earlier firmware on the FAT partition".to_owned();
+    let manifest = fat.read(&format!("{OLD}/{MANIFEST}")).map_err(|_| none())?;
+    let (sum, manifest) = manifest.split_first_chunk::<32>().ok_or_else(none)?;
+    if digest(manifest) != *sum {
+        return Err(none());
     }
-    files.sort_by_key(|(name, _)| rank(name));
+    let copy = Firmware::parse(manifest).map_err(|_| none())?;
+    let mut files = Vec::new();
+    for file in copy.files {
+        let path = format!("{OLD}/{}", file.name);
+        let bytes = fat.read(&path).map_err(|e| format!("{path}: {e}"))?;
+        if digest(&bytes) != file.sha256 {
+            return Err(format!("{path} is damaged; nothing was changed"));
+        }
+        files.push((file.name, bytes));
+    }
     exchange(fat, &Wanted { release: copy.release, version: copy.version, files }, boot, false)
 }
 
@@ -217,13 +222,15 @@ fn keep_old(fat: &mut dyn Fat, there: &[String], before: &State) -> Result<(), S
     if there.iter().any(|n| n == OLD) {
         fat.remove(OLD).map_err(bad)?;
     }
+    let mut files = Vec::new();
     for name in there.iter().filter(|n| rank(n).is_some()) {
         let bytes = fat.read(name).map_err(bad)?;
         fat.create(&format!("{OLD}/{name}"), &bytes).map_err(bad)?;
+        files.push((name.clone(), bytes));
     }
-    let version = if before.version.is_empty() { "as-flashed".into() } else { before.version.clone() };
-    let copy = State { begun: false, boot: "-".into(), version, ..before.clone() };
-    fat.create(&format!("{OLD}/{COMPLETE}"), &copy.sector()).map_err(bad)
+    let version = if before.version.is_empty() { "as-flashed" } else { &before.version };
+    let manifest = Firmware::of(before.release, version, &["any".to_owned()], &files).encode();
+    fat.create(&format!("{OLD}/{MANIFEST}"), &[&digest(&manifest)[..], &manifest].concat()).map_err(bad)
 }
 
 /// A folder for new files that no exchange was cut off in.
@@ -246,6 +253,12 @@ fn new_folder(fat: &mut dyn Fat) -> Result<String, String> {
         "{ATTEMPTS} attempts were cut off and left folders {NEW}1 to {NEW}{ATTEMPTS} on the FAT partition; let a computer check that \
          partition for mistakes, then remove them there"
     ))
+}
+
+/// The marks come last, so that a folder that can go can still go when the removal was cut off.
+fn in_order_of_removal(mut names: Vec<String>) -> Vec<String> {
+    names.sort_by_key(|n| (n == BEGUN, n == ENDED));
+    names
 }
 
 /// The real one.
@@ -314,7 +327,15 @@ impl Fat for Mounted {
     }
 
     fn remove(&mut self, folder: &str) -> io::Result<()> {
-        fs::remove_dir_all(self.at(folder))?;
+        for name in in_order_of_removal(self.list(folder)?) {
+            let path = self.at(&format!("{folder}/{name}"));
+            // Its clusters are freed when nobody holds it any more, and by then its name must be gone.
+            let held = fs::File::open(&path)?;
+            fs::remove_file(&path)?;
+            self.sync()?;
+            drop(held);
+        }
+        fs::remove_dir(self.at(folder))?;
         self.sync()
     }
 }

@@ -140,16 +140,13 @@ impl Fat for Model {
     }
     fn remove(&mut self, folder: &str) -> io::Result<()> {
         let cut = self.power()?;
-        let prefix = format!("{folder}/");
-        let inside: Vec<String> = self.entries.keys().filter(|p| p.starts_with(&prefix)).cloned().collect();
-        for path in inside {
-            // The chain may be freed before the name is gone, and the other way round.
-            let chain = self.entries[&path];
+        let names = in_order_of_removal(self.list(folder)?);
+        let last = if cut { self.random.below(names.len() as u64 + 1) as usize } else { names.len() };
+        for name in &names[..last] {
+            let chain = self.entries.remove(&format!("{folder}/{name}")).unwrap();
+            // What the next name freed may not be on the medium yet.
             if !cut || self.random.coin() {
                 self.chains[chain] = GARBAGE.to_vec();
-            }
-            if !cut || self.random.coin() {
-                self.entries.remove(&path);
             }
         }
         if cut { Self::gone() } else { Ok(()) }
@@ -225,7 +222,7 @@ fn forward_and_back() {
     assert!(restore(&mut fat, "boot-2").unwrap().contains("2.0 (release 3)"));
     assert_eq!(fat.content("boot.scr"), Some(b"script 3".as_slice()));
     let mut fresh = Model::new(&OLD_FILES, 1);
-    assert!(restore(&mut fresh, "boot-1").unwrap_err().contains("no copy"));
+    assert!(restore(&mut fresh, "boot-1").unwrap_err().contains("no whole copy"));
 }
 
 #[test]
@@ -246,11 +243,13 @@ fn power_cuts_at_every_step_leave_whole_files_and_the_copy() {
                 exchange(&mut fat, &wanted(), "boot-2", true).unwrap();
                 all_new(&fat, &what);
             }
-            if fat.content(&format!("{OLD}/{COMPLETE}")).is_some_and(|c| State::parse(c).is_some())
-                && fat.content("firmware.old/u-boot.bin") == Some(b"u-boot 1")
-            {
-                restore(&mut fat, "boot-3").unwrap();
-                all_old(&fat, &what);
+            match restore(&mut fat, "boot-3") {
+                Ok(_) => all_old(&fat, &what),
+                // The copy was cut off, and then nothing was exchanged yet.
+                Err(e) => {
+                    assert!(e.contains("no whole copy") && seed % 2 == 1, "{what}: {e}");
+                    all_old(&fat, &what);
+                }
             }
         }
         if ended == 64 {
