@@ -425,7 +425,7 @@ fn cpu(pid: u32) -> Duration {
 }
 
 /// Inside a new node: it forwards, its addresses are usable at once, and it asks for no router.
-fn settle() {
+pub(crate) fn settle() {
     for name in ["all", "default"] {
         for (family, key, value) in [
             (Family::V6, "forwarding", "1"),
@@ -440,7 +440,7 @@ fn settle() {
     }
 }
 
-fn set_up(node: &Node, names: &[String]) -> Result<()> {
+pub(crate) fn set_up(node: &Node, names: &[String]) -> Result<()> {
     node.kernel(|nl| {
         let links = nl.links()?;
         links.iter().filter(|l| names.contains(&l.name)).try_for_each(|l| nl.set_up(l.index, true))

@@ -9,11 +9,14 @@
 //! For many nodes: a [`field::Field`] puts a [`graph`] of nodes on [`air`] (or on cables), with a router
 //! ([`daemon`]) on each, follows all their routes ([`watch`]) and sends echoes across ([`stream`]).
 //!
+//! A [`fleet::Fleet`] updates itself: cards in files, restarts that are played.
+//!
 //! [`foreign`] puts mDNS implementations of others on a link with ours; [`mdns`] hears what is said there.
 
 pub mod air;
 pub mod daemon;
 pub mod field;
+pub mod fleet;
 pub mod foreign;
 pub mod graph;
 pub mod isolate;

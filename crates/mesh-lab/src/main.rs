@@ -2,6 +2,7 @@
 //! `mesh-lab radio …`: those that need radios; `mesh-lab radio-figures`: figures of them.
 //! `mesh-lab bench …`: figures on many nodes. `mesh-lab content …`: of the content store. `mesh-lab names …`: those of the name service.
 //! `mesh-lab cuts …`: what power cuts leave of a card.
+//! `mesh-lab update …`: of a fleet that updates itself; `mesh-lab updates …`: the test of one.
 
 mod bench;
 mod cuts;
@@ -26,7 +27,8 @@ Runs the tests whose names contain one of NAME (default: all), each with real se
   --dnsmasq FILE where dnsmasq is (`ci/setup/private.py home`); without it the tests of wired ports are skipped
 Works as root, or without where user namespaces are allowed.
 mesh-lab radio takes the same flags and runs the tests that need simulated radios (ci/radio/vm.py has them).
-Figures: mesh-lab bench --help, mesh-lab names --help, mesh-lab content --help
+mesh-lab updates takes the same flags and lets 25 nodes update themselves, a bad system and a resumption included.
+Figures: mesh-lab bench --help, mesh-lab names --help, mesh-lab content --help, mesh-lab update --help
 Power cuts of a card: mesh-lab cuts --help";
 
 struct Options {
@@ -44,6 +46,7 @@ enum Work {
     Bench(bench::Bench),
     Names(bench::names::Bench),
     Content(bench::content::Bench),
+    Update(bench::update::Bench),
 }
 
 fn work() -> Result<Work, String> {
@@ -53,6 +56,7 @@ fn work() -> Result<Work, String> {
     match words.next().as_deref() {
         Some("test") => options(binaries, words, tests::ALL).map(Work::Test),
         Some("radio") => options(binaries, words, tests::RADIO).map(Work::Test),
+        Some("updates") => options(binaries, words, tests::UPDATES).map(Work::Test),
         Some("radio-figures") => options(binaries, words, tests::RADIO_FIGURES).map(Work::Test),
         Some("bench") if std::env::args().any(|w| w == "--help") => Err(bench::USAGE.into()),
         Some("bench") => bench::Bench::new(binaries, words).map(Work::Bench),
@@ -60,6 +64,8 @@ fn work() -> Result<Work, String> {
         Some("names") => bench::names::Bench::new(binaries, words).map(Work::Names),
         Some("content") if std::env::args().any(|w| w == "--help") => Err(bench::content::USAGE.into()),
         Some("content") => bench::content::Bench::new(binaries, words).map(Work::Content),
+        Some("update") if std::env::args().any(|w| w == "--help") => Err(bench::update::USAGE.into()),
+        Some("update") => bench::update::Bench::new(binaries, words).map(Work::Update),
         _ => Err(USAGE.into()),
     }
 }
@@ -132,7 +138,7 @@ fn main() -> ExitCode {
     let limit = match &work {
         Work::Test(_) => 900,
         Work::Bench(_) => 3 * 3600,
-        Work::Names(_) | Work::Content(_) => 1800,
+        Work::Names(_) | Work::Content(_) | Work::Update(_) => 1800,
     };
     if let Err(e) = isolate::watch(Duration::from_secs(limit)) {
         complain(&format!("mesh-lab: signals: {e}"));
@@ -143,6 +149,7 @@ fn main() -> ExitCode {
         Work::Bench(bench) => bench.run(),
         Work::Names(bench) => bench.run(),
         Work::Content(bench) => bench.run(),
+        Work::Update(bench) => bench.run(),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -347,7 +347,10 @@ impl Service {
             if let Err(e) = self.notes.keep_attempt(release, failures) {
                 log::warn!("the note about the restart can't be kept: {e}");
             }
-            self.restart();
+            if !self.restart() {
+                // Its turn comes again.
+                self.news = Some(FleetInput::Installed(release));
+            }
         }
     }
 
@@ -418,21 +421,23 @@ impl Service {
         log::error!(
             "the health gate did not open in time: the node starts again; slot {other} is the fallback"
         );
-        self.restart();
+        let _ = self.restart();
     }
 
-    fn restart(&self) {
+    /// Has the node start again; `false` if that is not to be had now.
+    fn restart(&self) -> bool {
         let asked = Client::<SupervisorRequest, SupervisorResponse>::connect(
             &self.run_dir,
             "mesh-supervisor",
             std::time::Duration::from_secs(5),
         )
         .and_then(|mut c| c.request(&Request::Service(SupervisorRequest::Reboot)));
-        match asked {
+        match &asked {
             Ok(Response::Service(_)) => {}
             Ok(_) => log::error!("mesh-supervisor does not start the node again"),
             Err(e) => log::error!("mesh-supervisor can't be asked to start the node again: {e}"),
         }
+        matches!(asked, Ok(Response::Service(_)))
     }
 
     fn report(&mut self, (service, result): Report, now: Instant) {

@@ -5,6 +5,7 @@ pub(crate) mod names;
 mod remotes;
 mod scenarios;
 mod table;
+pub(crate) mod update;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

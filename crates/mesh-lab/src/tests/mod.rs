@@ -26,6 +26,7 @@ mod ring;
 mod routes;
 mod scan;
 mod secured;
+mod spread;
 mod wedged;
 mod wireless;
 
@@ -65,6 +66,9 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("content", content::run),
     ("grid-of-25", grid::run),
 ];
+
+/// A fleet that updates itself.
+pub(crate) const UPDATES: &[(&str, Test)] = &[("updates-of-25", spread::run)];
 
 /// Those that need radios, see `ci/radio`.
 pub(crate) const RADIO: &[(&str, Test)] = &[
