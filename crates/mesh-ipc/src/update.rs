@@ -16,7 +16,7 @@ pub enum UpdateRequest {
     Confirm,
     /// Makes the other slot the first choice of the next boot; one [`UpdateResponse::Done`].
     Rollback,
-    /// Installs a bundle that the client has. The service asks for pieces with [`UpdateResponse::Want`], each of which
+    /// Installs a bundle that the client reads. The service asks for pieces with [`UpdateResponse::Want`], each of which
     /// the client answers with [`UpdateRequest::Data`], and tells how far it is with [`UpdateResponse::Progress`]; at the
     /// end comes one [`UpdateResponse::Done`] or an error. If the client leaves, the installation ends; it goes on where
     /// it was when the bundle is offered again.
@@ -28,6 +28,13 @@ pub enum UpdateRequest {
     },
     /// The bytes asked for last; fewer at the bundle's end.
     Data(#[serde(with = "crate::bytes")] Vec<u8>),
+    /// Installs a bundle out of a regular file whose descriptor comes with the request (`SCM_RIGHTS`):
+    /// [`UpdateResponse::Progress`], then one [`UpdateResponse::Done`]. If the client leaves, as with
+    /// [`UpdateRequest::Offer`].
+    OfferFile {
+        /// Only verify it; nothing is changed.
+        check_only: bool,
+    },
     /// Installs a bundle out of the store, which fetches it if need be: [`UpdateResponse::Progress`], then one
     /// [`UpdateResponse::Done`]. It goes on if the client leaves.
     Fetch {

@@ -38,19 +38,30 @@ struct Stream {
     received: Vec<u8>,
     unsent: Vec<u8>,
     waits_for_write: bool,
+    /// Came with the bytes, where files are taken.
+    file: Option<File>,
 }
 
 impl Stream {
     fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, received: Vec::new(), unsent: Vec::new(), waits_for_write: false })
+        Ok(Self { socket, received: Vec::new(), unsent: Vec::new(), waits_for_write: false, file: None })
     }
 
-    /// Reads what is there; `Ok(false)` at the end of the stream.
-    fn fill(&mut self) -> io::Result<bool> {
+    /// Reads what is there; `Ok(false)` at the end of the stream. Of files that come along the last one is kept, if they
+    /// are to be taken.
+    fn fill(&mut self, takes_files: bool) -> io::Result<bool> {
         let mut chunk = [0; 16 * 1024];
         loop {
-            match self.socket.read(&mut chunk) {
+            let read = if takes_files {
+                receive(&self.socket, &mut chunk).map(|(n, mut files)| {
+                    self.file = files.pop().or(self.file.take());
+                    n
+                })
+            } else {
+                self.socket.read(&mut chunk)
+            };
+            match read {
                 Ok(0) => return Ok(false),
                 Ok(n) => self.received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
@@ -112,6 +123,7 @@ pub struct Server<Q, A> {
     first_token: u64,
     next_id: u64,
     clients: BTreeMap<ClientId, Stream>,
+    takes_files: bool,
     messages: PhantomData<fn(Q) -> A>,
 }
 
@@ -137,7 +149,27 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
         listener.set_nonblocking(true)?;
         poller.add(&listener, first_token, false)?;
-        Ok(Self { path, listener, first_token, next_id: 1, clients: BTreeMap::new(), messages: PhantomData })
+        let clients = BTreeMap::new();
+        Ok(Self {
+            path,
+            listener,
+            first_token,
+            next_id: 1,
+            clients,
+            takes_files: false,
+            messages: PhantomData,
+        })
+    }
+
+    /// Clients may pass descriptors with their requests from here on; without this the kernel drops them.
+    pub const fn take_files(&mut self) {
+        self.takes_files = true;
+    }
+
+    /// The file that `client` passed last; `None` if it passed none, or no regular one.
+    pub fn file(&mut self, client: ClientId) -> Option<File> {
+        let file = self.clients.get_mut(&client)?.file.take()?;
+        file.metadata().is_ok_and(|m| m.is_file()).then_some(file)
     }
 
     /// True if `token` is one of this server's.
@@ -156,7 +188,7 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
         let Some(client) = self.clients.get_mut(&id) else { return done };
         let mut alive = true;
         if event.readable {
-            alive = client.fill().unwrap_or(false);
+            alive = client.fill(self.takes_files).unwrap_or(false);
             loop {
                 match mesh_ipc::decode(&mut client.received) {
                     Ok(Some(request)) => done.push(ServerEvent::Request(id, request)),
@@ -279,15 +311,45 @@ impl<Q, A> Client<Q, A> {
     /// # Errors
     /// What sendmsg(2) says.
     pub fn pass(&mut self, file: &File) -> io::Result<()> {
+        self.send_bytes(&[0], file).map(|_| ())
+    }
+
+    fn send_bytes(&self, bytes: &[u8], file: &File) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let files = [file.as_fd()];
         if !control.push(SendAncillaryMessage::ScmRights(&files)) {
             return Err(ErrorKind::InvalidInput.into());
         }
-        sendmsg(&self.socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
-        Ok(())
+        Ok(sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
     }
+}
+
+impl<Q: Serialize, A> Client<Q, A> {
+    /// As [`Client::send`], with a descriptor of `file` for a [`Server::take_files`].
+    ///
+    /// # Errors
+    /// What sendmsg(2) and write(2) say.
+    pub fn send_with(&mut self, request: &Request<Q>, file: &File) -> io::Result<()> {
+        let mut frame = Vec::new();
+        mesh_ipc::encode(request, &mut frame).map_err(io::Error::other)?;
+        let sent = self.send_bytes(&frame, file)?;
+        self.socket.write_all(frame.get(sent..).unwrap_or_default())
+    }
+}
+
+/// Receives bytes, and the descriptors that come with them: two at most.
+fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<File>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            files.extend(descriptors.map(File::from));
+        }
+    }
+    Ok((got.bytes, files))
 }
 
 /// Receives a byte and the descriptor of a regular file that comes with it.
@@ -296,19 +358,10 @@ impl<Q, A> Client<Q, A> {
 /// `WouldBlock` if nothing is there yet, `UnexpectedEof` at the end of the stream, `InvalidData` if the byte brings no
 /// descriptor, more than one, or one of anything else.
 pub fn receive_file(socket: impl AsFd) -> io::Result<File> {
-    // one more than is allowed, so that it is seen (and closed)
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let got = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    if got.bytes == 0 {
+    // One more than is allowed is seen (and closed).
+    let (read, mut files) = receive(socket, &mut [0])?;
+    if read == 0 {
         return Err(ErrorKind::UnexpectedEof.into());
-    }
-    let mut files = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            files.extend(descriptors.map(File::from));
-        }
     }
     match (files.pop(), files.is_empty()) {
         (Some(file), true) if file.metadata()?.is_file() => Ok(file),
@@ -355,7 +408,7 @@ impl<Q: Serialize, A: DeserializeOwned> Watcher<Q, A> {
     /// The service ended or talks nonsense; the connection is then of no more use.
     pub fn handle(&mut self, poller: &Poller, event: Event) -> io::Result<Vec<Response<A>>> {
         let mut answers = Vec::new();
-        let alive = !event.readable || self.stream.fill()?;
+        let alive = !event.readable || self.stream.fill(false)?;
         while let Some(r) = mesh_ipc::decode(&mut self.stream.received).map_err(io::Error::other)? {
             answers.push(r);
         }
@@ -439,6 +492,42 @@ mod tests {
         drop(client);
         assert_eq!(receive_file(&far).unwrap_err().kind(), ErrorKind::UnexpectedEof);
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_comes_with_a_request_where_files_are_taken() {
+        let dir = dir("with");
+        let poller = Poller::new().unwrap();
+        let mut server = Srv::bind(&dir, "mesh-test", &poller, 100).unwrap();
+        let path = dir.join("file");
+        fs::write(&path, b"content").unwrap();
+        let connect = || Client::connect(&dir, "mesh-test", Duration::from_secs(10)).unwrap();
+        for (taken, passed, text) in
+            [(false, &path, None), (true, &path, Some("content")), (true, &dir, None)]
+        {
+            if taken {
+                server.take_files();
+            }
+            let mut client: Client<UpdateRequest, UpdateResponse> = connect();
+            client.send_with(&Request::Status, &File::open(passed).unwrap()).unwrap();
+            let (mut events, mut asked) = (Vec::new(), None);
+            let deadline = clock::now() + Span::from_secs(10);
+            while asked.is_none() && clock::now() < deadline {
+                poller.wait(Some(deadline), &mut events).unwrap();
+                for e in events.clone() {
+                    for what in server.handle(&poller, e) {
+                        if let ServerEvent::Request(id, Request::Status) = what {
+                            asked = Some(id);
+                        }
+                    }
+                }
+            }
+            let file = server.file(asked.unwrap());
+            assert_eq!(file.map(|f| io::read_to_string(f).unwrap()).as_deref(), text);
+            assert!(server.file(asked.unwrap()).is_none(), "it is given once");
+        }
+        drop(server);
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

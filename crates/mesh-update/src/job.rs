@@ -1,5 +1,9 @@
 //! An installation under way: where the bundle's bytes come from, and who is told.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
 use mesh_ipc::Response;
 use mesh_ipc::update::{Progress, UpdateRequest, UpdateResponse};
 use mesh_sys::control::{ClientId, Server};
@@ -21,6 +25,8 @@ pub(crate) const LEFT: &str =
 pub(crate) enum Source {
     /// The client sends what it is asked for.
     Client,
+    /// The client passed the file.
+    File(File),
     /// The store of this node, by CID.
     Store(Box<Fetch>),
 }
@@ -52,6 +58,8 @@ pub(crate) struct Job {
     client: Option<ClientId>,
     /// The client was asked for bytes.
     asked: bool,
+    /// What was read of a file.
+    piece: Vec<u8>,
     next_report: Instant,
     /// What was announced, where nobody here asked for it.
     offer: Option<Offer>,
@@ -71,7 +79,17 @@ impl Job {
             For::Client(client) => (Some(client), None),
             For::Offer(offer) => (None, Some(offer)),
         };
-        Self { install, source, check_only, client, asked: false, next_report: now, offer, refusal: None }
+        Self {
+            install,
+            source,
+            check_only,
+            client,
+            asked: false,
+            piece: Vec::new(),
+            next_report: now,
+            offer,
+            refusal: None,
+        }
     }
 
     /// What was announced, where nobody here asked for it.
@@ -102,7 +120,7 @@ impl Job {
             return false;
         }
         self.client = None;
-        matches!(self.source, Source::Client)
+        matches!(self.source, Source::Client | Source::File(_))
     }
 
     /// Takes what the store says; an error ends the installation.
@@ -165,6 +183,13 @@ impl Job {
                     }
                     return Step::Wait;
                 }
+                Source::File(file) => {
+                    self.piece.resize(len, 0);
+                    match read_at(file, &mut self.piece, offset) {
+                        Ok(n) => self.install.feed(disk, self.piece.get(..n).unwrap_or_default()),
+                        Err(e) => return Step::Over(Err(format!("the bundle can't be read: {e}"))),
+                    }
+                }
                 Source::Store(fetch) => {
                     let wants = |from, max| self.install.wants(from, max);
                     if let Err(e) = fetch.ask(poller, (offset, len), wants) {
@@ -217,4 +242,18 @@ impl Job {
             slot.other()
         )
     }
+}
+
+/// Fills `piece` from `offset` on, as far as the file goes.
+pub(crate) fn read_at(file: &File, piece: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = piece.get_mut(done..).filter(|r| !r.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
 }

@@ -45,6 +45,7 @@ const TRIAL_NOTES: u32 = 20;
 const BUSY: &str = "a bundle is being installed; wait until that is done (meshctl update status)";
 const TEST_KEYS: &str = "update.keys holds a test key, whose secret everybody knows: anybody can change this node. \
                          Put keys of your own there (docs/UPDATE.md)";
+const NO_FILE: &str = "a bundle has to be a regular file";
 /// The longest word about a USB stick, in bytes.
 const MAX_NOTE: usize = 1000;
 /// Pause before a confirmation that could not be written is tried again.
@@ -166,6 +167,7 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
     poller.add(&signals, SIGNALS, false)?;
     let mut server: Server<UpdateRequest, UpdateResponse> =
         Server::bind(run_dir, crate::NAME, &poller, CONTROL)?;
+    server.take_files();
     let (auto, state_dir) = (options.auto, options.state_dir.clone());
     let (share, settle) = (options.share, options.settle);
     let mut service = Service::new(run_dir, options, clock::now());
@@ -188,7 +190,14 @@ pub(crate) fn run(run_dir: &Path, options: Options) -> io::Result<()> {
                 for what in server.handle(&poller, event) {
                     match what {
                         ServerEvent::Request(client, request) => {
-                            if let Some(answer) = service.answer(&poller, client, request, clock::now()) {
+                            let answer = match request {
+                                Request::Service(UpdateRequest::OfferFile { check_only }) => {
+                                    let file = server.file(client);
+                                    service.offer_file(&poller, client, file, check_only, clock::now())
+                                }
+                                request => service.answer(&poller, client, request, clock::now()),
+                            };
+                            if let Some(answer) = answer {
                                 server.send(&poller, client, &answer);
                             }
                         }
@@ -548,6 +557,8 @@ impl Service {
                     .err()
                     .map(Response::Error);
             }
+            // See `run`: it comes with a file.
+            UpdateRequest::OfferFile { .. } => Response::Error(NO_FILE.into()),
             UpdateRequest::Fetch { path, check_only } => {
                 let run_dir = self.run_dir.clone();
                 let source = |reuse: &mut bool| {

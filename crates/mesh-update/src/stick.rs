@@ -22,6 +22,7 @@ use update_core::bundle::{PREFIX, Prefix};
 use update_core::stick::{MAX_LOOKED_AT, Present, is_bundle_name, look, worth};
 use update_core::{Policy, Refusal};
 
+use crate::job::read_at;
 use crate::service::policy;
 
 /// Entries of the stick's top folder that are read.
@@ -307,20 +308,6 @@ fn offer(run_dir: &Path, file: &File, stick: &str) -> Result<String, String> {
             Response::Error(e) => return Err(e),
         }
     }
-}
-
-/// Fills `piece` from `offset` on, as far as the file goes.
-fn read_at(file: &File, piece: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while let Some(rest) = piece.get_mut(done..).filter(|r| !r.is_empty()) {
-        match file.read_at(rest, offset + done as u64) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(done)
 }
 
 #[cfg(test)]

@@ -19,20 +19,40 @@ const PIECE: usize = 512 * 1024;
 /// Pieces that are with the thread.
 const UNDER_WAY: usize = 2;
 
-/// Memory, aligned as direct I/O wants it.
-#[repr(align(4096))]
-struct Piece([u8; PIECE]);
+/// [`PIECE`] bytes, aligned as direct I/O wants it. On the heap from the start: as an array it would pass through the stack.
+struct Piece {
+    memory: Vec<u8>,
+    skip: usize,
+}
+
+impl Piece {
+    const ALIGN: usize = 4096;
+
+    fn new() -> Self {
+        let memory = vec![0; PIECE + Self::ALIGN];
+        let skip = memory.as_ptr().align_offset(Self::ALIGN).min(Self::ALIGN);
+        Self { memory, skip }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.memory.get(self.skip..self.skip + PIECE).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.get_mut(self.skip..self.skip + PIECE).unwrap_or_default()
+    }
+}
 
 /// A stretch of the card in memory.
 struct Stretch {
     offset: u64,
     len: usize,
-    piece: Box<Piece>,
+    piece: Piece,
 }
 
 impl Stretch {
     fn bytes(&self) -> &[u8] {
-        self.piece.0.get(..self.len).unwrap_or_default()
+        self.piece.bytes().get(..self.len).unwrap_or_default()
     }
 
     fn end(&self) -> u64 {
@@ -61,7 +81,7 @@ pub(crate) struct Stream {
     under_way: VecDeque<(u64, usize, bool)>,
     /// Read ahead, in order.
     ahead: VecDeque<Stretch>,
-    free: Vec<Box<Piece>>,
+    free: Vec<Piece>,
     /// Where the last read ended; the next one goes on there if it is one of many.
     last_read: u64,
     failed: Option<io::Error>,
@@ -149,7 +169,7 @@ impl Stream {
         let mut piece = self.piece();
         while !bytes.is_empty() {
             let (to, rest) = bytes.split_at_mut(bytes.len().min(PIECE));
-            let from = piece.0.get_mut(..to.len()).unwrap_or_default();
+            let from = piece.bytes_mut().get_mut(..to.len()).unwrap_or_default();
             let result = self.file.read_exact_at(from, offset);
             to.copy_from_slice(from);
             offset += to.len() as u64;
@@ -176,7 +196,7 @@ impl Stream {
                 None => Stretch { offset, len: 0, piece: self.piece() },
             };
             let (now, later) = bytes.split_at(bytes.len().min(PIECE - stretch.len));
-            if let Some(to) = stretch.piece.0.get_mut(stretch.len..stretch.len + now.len()) {
+            if let Some(to) = stretch.piece.bytes_mut().get_mut(stretch.len..stretch.len + now.len()) {
                 to.copy_from_slice(now);
             }
             stretch.len += now.len();
@@ -263,8 +283,8 @@ impl Stream {
         self.free.push(stretch.piece);
     }
 
-    fn piece(&mut self) -> Box<Piece> {
-        self.free.pop().unwrap_or_else(|| Box::new(Piece([0; PIECE])))
+    fn piece(&mut self) -> Piece {
+        self.free.pop().unwrap_or_else(Piece::new)
     }
 }
 
@@ -293,7 +313,7 @@ fn carry_out(file: &File, order: Order) -> (Stretch, io::Result<()>) {
         }
         Order::Read(mut stretch) => {
             // The card may end before the piece does.
-            let result = file.read_at(&mut stretch.piece.0, stretch.offset);
+            let result = file.read_at(stretch.piece.bytes_mut(), stretch.offset);
             stretch.len = result.as_ref().map_or(0, |n| n - n % SECTOR);
             (stretch, result.map(|_| ()))
         }

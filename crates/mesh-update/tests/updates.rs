@@ -51,7 +51,22 @@ fn lab(name: &str) -> (Lab, Vec<u8>) {
     (lab, old)
 }
 
-/// Sends a bundle as meshctl does; `len` bytes of it at most.
+/// Passes a bundle as meshctl does.
+fn pass(running: &Running, file: &Path, check_only: bool) -> Result<String, String> {
+    let mut client = running.connect();
+    let request = Request::Service(UpdateRequest::OfferFile { check_only });
+    client.send_with(&request, &fs::File::open(file).unwrap()).unwrap();
+    loop {
+        match client.receive().unwrap() {
+            Response::Service(UpdateResponse::Done(text)) => return Ok(text),
+            Response::Service(UpdateResponse::Progress(_)) => {}
+            Response::Error(e) => return Err(e),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Sends a bundle as it is sent from a USB stick.
 fn offer(running: &Running, bundle: &[u8], check_only: bool) -> Result<String, String> {
     let mut client = running.connect();
     let size = bundle.len() as u64;
@@ -104,6 +119,32 @@ fn a_bundle_goes_into_the_other_slot_and_is_confirmed_after_its_boot() {
 }
 
 #[test]
+fn a_file_that_is_passed_goes_into_the_other_slot() {
+    let (lab, _) = lab("passed");
+    let new = slot_image(2, 3_000_000);
+    let file = lab.dir.join("new.bundle");
+    fs::write(&file, signed(&new, &[1, 2])).unwrap();
+    let running = lab.start_on_card("A");
+    let before = fs::read(lab.disk()).unwrap();
+    assert!(pass(&running, &file, true).unwrap().contains("would install it"));
+    assert!(fs::read(lab.disk()).unwrap() == before, "a check changes nothing");
+    let done = pass(&running, &file, false).unwrap();
+    assert!(done.contains("version 1.2 (release 2) is in slot B"), "{done}");
+    assert_eq!(lab.slot_bytes(Slot::B, new.len()), new);
+    let peak = running.peak_rss();
+    assert!(peak < 8 * 1024, "{peak} KiB");
+
+    let before = fs::read(lab.disk()).unwrap();
+    assert!(pass(&running, &lab.dir, false).unwrap_err().contains("a regular file"));
+    let request = Request::Service(UpdateRequest::OfferFile { check_only: false });
+    assert_eq!(running.ask(&request), Response::Error("a bundle has to be a regular file".into()));
+    // Who leaves at once gets nothing, and is in nobody's way.
+    running.connect().send_with(&request, &fs::File::open(&file).unwrap()).unwrap();
+    running.slots_when("its end", |s| s.installing.is_none());
+    assert!(fs::read(lab.disk()).unwrap() == before);
+}
+
+#[test]
 fn bad_bundles_are_refused_with_their_reason_and_the_node_is_as_it_was() {
     let (lab, old) = lab("refused");
     let new = slot_image(2, 200_000);
@@ -126,8 +167,12 @@ fn bad_bundles_are_refused_with_their_reason_and_the_node_is_as_it_was() {
         (b"hello, this is no bundle at all".to_vec(), "no update bundle"),
     ] {
         let before = fs::read(lab.disk()).unwrap();
-        let error = offer(&running, &bad, false).unwrap_err();
-        assert!(error.contains(reason), "{error}");
+        let file = lab.dir.join("bad.bundle");
+        fs::write(&file, &bad).unwrap();
+        for error in [offer(&running, &bad, false), pass(&running, &file, false)] {
+            let error = error.unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
         assert!(fs::read(lab.disk()).unwrap() == before, "{reason}: the card is as it was");
     }
     let last = good.len() - 1;
@@ -157,6 +202,16 @@ fn an_installation_that_was_cut_off_goes_on_where_it_was() {
             let data = bundle[offset as usize..offset as usize + len as usize].to_vec();
             client.send(&Request::Service(UpdateRequest::Data(data))).unwrap();
         }
+    }
+    // Half a MiB may lie in memory; what the thread at the card has been given is written.
+    let written = || {
+        let there = lab.slot_bytes(Slot::B, new.len());
+        (512..new.len()).find(|&n| there[n] != new[n]).unwrap_or(new.len()) as u64
+    };
+    let end = std::time::Instant::now() + DEADLINE;
+    while written() + 300_000 < most {
+        assert!(std::time::Instant::now() < end, "{} of {most}", written());
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
     running.kill();
     // The boot script sees no header there.

@@ -42,6 +42,11 @@ impl<Q: Serialize, A: DeserializeOwned> Service<Q, A> {
         self.client.send(&Request::Service(request)).map_err(|e| self.lost(&e))
     }
 
+    /// The request and an open file with it.
+    pub(crate) fn send_with(&mut self, request: Q, file: &File) -> Result<(), Failure> {
+        self.client.send_with(&Request::Service(request), file).map_err(|e| self.lost(&e))
+    }
+
     pub(crate) fn receive(&mut self) -> Result<A, Failure> {
         match self.client.receive().map_err(|e| self.lost(&e))? {
             Response::Service(answer) => Ok(answer),

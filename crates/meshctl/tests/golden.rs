@@ -266,10 +266,7 @@ fn slots_are_shown_and_changed() {
             })),
             UpdateRequest::Confirm => Response::Service(UpdateResponse::Done("slot A is confirmed".into())),
             UpdateRequest::Rollback => Response::Error("slot B holds no valid system".into()),
-            UpdateRequest::Offer { size: 10, check_only: false } => {
-                Response::Service(UpdateResponse::Want { offset: 4, len: 100 })
-            }
-            UpdateRequest::Data(bytes) if bytes == b"456789" => {
+            UpdateRequest::OfferFile { check_only: false } => {
                 Response::Service(UpdateResponse::Done("it is in slot B".into()))
             }
             UpdateRequest::Fetch { path, check_only: true } => {

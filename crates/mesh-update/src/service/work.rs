@@ -1,14 +1,17 @@
 //! Installations: begun by a client or by an announcement, and what follows them.
 
+use std::fs::File;
+
 use mesh_ipc::Response;
 use mesh_ipc::update::{Progress, UpdateRequest, UpdateResponse};
 use mesh_sys::clock;
 use mesh_sys::control::{ClientId, Server};
 use mesh_sys::poll::Poller;
 use mesh_types::Instant;
+use rustix::fs::{Advice, fadvise};
 use update_core::{FleetInput, Install, InstallConfig, Policy, Refusal, Stage};
 
-use super::{BUSY, SHARE, STORE, Service};
+use super::{BUSY, NO_FILE, SHARE, STORE, Service};
 use crate::card::Card;
 use crate::fetch::Fetch;
 use crate::job::{For, Job, LEFT, Source, Step};
@@ -66,6 +69,24 @@ impl Service {
         self.stick = None;
         self.job = Some(Job::new(Install::new(config), source, check_only, for_whom, now));
         Ok(())
+    }
+
+    /// Installs out of a file that the client passed; an answer at once only if that can't be begun.
+    pub(super) fn offer_file(
+        &mut self,
+        poller: &Poller,
+        client: ClientId,
+        file: Option<File>,
+        check_only: bool,
+        now: Instant,
+    ) -> Option<Response<UpdateResponse>> {
+        let begun = file.ok_or_else(|| NO_FILE.to_owned()).and_then(|file| {
+            let size = file.metadata().map_err(|e| e.to_string())?.len();
+            // The kernel reads ahead, further than it would: only a hint.
+            let _ = fadvise(&file, 0, None, Advice::Sequential);
+            self.begin(poller, For::Client(client), Some(size), check_only, now, |_| Ok(Source::File(file)))
+        });
+        begun.err().map(Response::Error)
     }
 
     /// Begins to install what was announced, where that is wanted.

@@ -1,7 +1,6 @@
 //! `update`.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -105,29 +104,23 @@ pub(crate) fn fetch(ctx: &Context) -> Result<Slots, Failure> {
 /// Hands a bundle to the service, or tells it which one to get from the store.
 fn install(ctx: &Context, what: &Path, check_only: bool) -> Result<String, Failure> {
     let bad = |e: std::io::Error| Failure::new(format!("{}: {e}", what.display()));
-    let mut file = match File::open(what) {
+    let file = match File::open(what) {
         Ok(file) => Some(file),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_content(what) => None,
         Err(e) => return Err(bad(e)),
     };
-    let request = match &mut file {
-        Some(file) => UpdateRequest::Offer { size: file.seek(SeekFrom::End(0)).map_err(bad)?, check_only },
-        None => UpdateRequest::Fetch { path: what.to_string_lossy().into_owned(), check_only },
-    };
     let mut service: Updates = Service::connect(&ctx.run_dir, SERVICE, LONG)?;
-    service.send(request)?;
+    match &file {
+        Some(file) => service.send_with(UpdateRequest::OfferFile { check_only }, file)?,
+        None => {
+            service.send(UpdateRequest::Fetch { path: what.to_string_lossy().into_owned(), check_only })?;
+        }
+    }
     let (mut stage, mut shown) = (String::new(), 0);
     let mut progress = Progress::new(true, None);
     loop {
         match service.receive()? {
             UpdateResponse::Done(text) => return Ok(text),
-            UpdateResponse::Want { offset, len } => {
-                let Some(file) = &mut file else { return Err(service.odd()) };
-                let mut piece = Vec::with_capacity(len as usize);
-                file.seek(SeekFrom::Start(offset)).map_err(bad)?;
-                file.take(len.into()).read_to_end(&mut piece).map_err(bad)?;
-                service.send(UpdateRequest::Data(piece))?;
-            }
             UpdateResponse::Progress(now) => {
                 if now.stage != stage {
                     progress.clear();
@@ -138,7 +131,7 @@ fn install(ctx: &Context, what: &Path, check_only: bool) -> Result<String, Failu
                 progress.more(now.done.saturating_sub(shown));
                 shown = now.done;
             }
-            UpdateResponse::Slots(_) => return Err(service.odd()),
+            UpdateResponse::Slots(_) | UpdateResponse::Want { .. } => return Err(service.odd()),
         }
     }
 }
