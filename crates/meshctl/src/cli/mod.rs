@@ -351,7 +351,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "update",
-        usage: "status | apply FILE|CID | check [FILE|CID] | confirm | rollback | resume | firmware apply FILE | firmware restore",
+        usage: "status | apply|check FILE|CID | confirm | rollback | resume | firmware ...",
         operands: (1, 3),
         words: &["status", "apply", "check", "confirm", "rollback", "resume", "firmware"],
         about: "the two system slots, and new systems",
@@ -360,7 +360,7 @@ pub(crate) const COMMANDS: &[Command] = &[
                   installs a signed bundle, from a file or out of the mesh, into the slot that does not run; the next boot \
                   tries it. check only verifies it: signatures, board, age, every byte. confirm declares the running system good now, without \
                   waiting for the health gate. rollback makes the other slot the first choice of the next boot. resume lets all nodes go on with a \
-                  release that failed on one. firmware apply exchanges boot firmware and U-Boot on the FAT partition for those in \
+                  release that failed on one. firmware apply FILE exchanges boot firmware and U-Boot on the FAT partition for those in \
                   a signed file, firmware restore brings the earlier ones back: no slot stands behind these, so do it where you can \
                   reach the card.",
         flags: &[],
