@@ -12,6 +12,7 @@ for a pattern with a deadline, and a deadline that passes shows the log's tail a
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -59,6 +60,7 @@ class EmulatedPi:
         self._marks = []     # (length of _text, seconds since power-on) at each arrival
         self._console = None
         self._threads = []
+        self.sticks = {}     # {name: file} of the USB sticks in it, see plug
         self.tap = None      # called with every piece of console output, for a terminal
         self.record = None   # a file for the log of all that is written to the card (QEMU's blklogwrites)
 
@@ -83,7 +85,48 @@ class EmulatedPi:
             command += ["-kernel", self._extract("u-boot.bin", lambda: self.card.get_file("u-boot.bin"))]
         for number, network in enumerate(self.networks):
             command += ["-netdev", f"{network},id=net{number}", "-device", f"usb-net,netdev=net{number},mac={self.mac(number)}"]
-        return command
+        for name, file in self.sticks.items():
+            command += ["-blockdev", json.dumps(self._stick(name, file)), "-device", f"usb-storage,id={name},drive=disk-{name}"]
+        return [*command, "-qmp", f"unix:{self.run_folder}/qmp,server=on,wait=off"]
+
+    # --- USB sticks -------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _stick(name, file):
+        """QEMU's description of a stick's medium."""
+        return {"driver": "raw", "node-name": f"disk-{name}", "cache": {"no-flush": True},
+                "file": {"driver": "file", "filename": str(file), "cache": {"no-flush": True}}}
+
+    def plug(self, name, file):
+        """Plugs a USB stick in: a file with its content. When the Pi is off, it is there at the next power-on. While it is on that
+        works once: the emulated controller does not get over a second stick after one was pulled."""
+        self.sticks[name] = file
+        if self.process is not None:
+            self._ask_qemu(("blockdev-add", self._stick(name, file)),
+                           ("device_add", {"driver": "usb-storage", "id": name, "drive": f"disk-{name}"}))
+
+    def unplug(self, name):
+        """Pulls a USB stick out."""
+        del self.sticks[name]
+        if self.process is not None:
+            self._ask_qemu(("device_del", {"id": name}), ("blockdev-del", {"node-name": f"disk-{name}"}))
+
+    def _ask_qemu(self, *commands):
+        """Runs commands of QEMU's machine protocol, each after the one before has ended."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30 * SLOW)
+            connection.connect(f"{self.run_folder}/qmp")
+            with connection.makefile("rw", encoding="utf-8") as lines:
+                for name, arguments in (("qmp_capabilities", {}), *commands):
+                    lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+                    lines.flush()
+                    # A device is gone when the event says so, which comes before or after the answer.
+                    wanted = {"return", "DEVICE_DELETED"} if name == "device_del" else {"return"}
+                    while wanted:
+                        answer = json.loads(lines.readline() or '{"error": "it ended"}')
+                        if "error" in answer:
+                            raise RuntimeError(f"{self.name}: {name} {arguments}: {answer['error']}")
+                        wanted -= {answer.get("event"), *answer}
 
     def _drive(self):
         """QEMU's options of the card."""

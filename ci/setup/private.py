@@ -56,6 +56,8 @@ SETS: dict[str, dict] = {
     "dns": {"packages": ["bind9-dnsutils"], "commands": ["dig"]},
     # A home router's DHCP and router advertisements, for the wired ports in the same tests.
     "home": {"packages": ["dnsmasq-base"], "commands": ["dnsmasq"]},
+    # Formats a USB stick of the emulated Pi.
+    "exfat": {"packages": ["exfatprogs"], "commands": ["mkfs.exfat"]},
     # The measure of a path that files are fetched over, in `./build.sh bench store`.
     "rates": {"packages": ["iperf3"], "commands": ["iperf3"]},
     # dash as sh drops variables whose names it could not use itself, such as cargo's CARGO_BIN_EXE_mesh-store.

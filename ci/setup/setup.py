@@ -35,7 +35,8 @@ def qemu_folder() -> str | None:
 
 def peers() -> None:
     """Other implementations. Without them the tests beside them are skipped; nothing else needs them."""
-    for what, fetch in [("mDNS", lambda: private.install("names")), ("IPFS (kubo)", ipfs.kubo), ("IPFS (npm)", ipfs.npm)]:
+    for what, fetch in [("mDNS", lambda: private.install("names")), ("exFAT", lambda: private.install("exfat")), ("IPFS (kubo)", ipfs.kubo),
+                        ("IPFS (npm)", ipfs.npm)]:
         try:
             fetch()
         except (BuildError, OSError) as error:
