@@ -2,7 +2,7 @@
 //! `mesh-lab radio …`: those that need radios; `mesh-lab radio-figures`: figures of them.
 //! `mesh-lab bench …`: figures on many nodes. `mesh-lab content …`: of the content store. `mesh-lab names …`: those of the name service.
 //! `mesh-lab cuts …`: what power cuts leave of a card.
-//! `mesh-lab update …`: of a fleet that updates itself; `mesh-lab updates …`: the test of one.
+//! `mesh-lab update …`: of a fleet that updates itself.
 
 mod bench;
 mod cuts;
@@ -27,7 +27,6 @@ Runs the tests whose names contain one of NAME (default: all), each with real se
   --dnsmasq FILE where dnsmasq is (`ci/setup/private.py home`); without it the tests of wired ports are skipped
 Works as root, or without where user namespaces are allowed.
 mesh-lab radio takes the same flags and runs the tests that need simulated radios (ci/radio/vm.py has them).
-mesh-lab updates takes the same flags and lets 25 nodes update themselves, a bad system and a resumption included.
 Figures: mesh-lab bench --help, mesh-lab names --help, mesh-lab content --help, mesh-lab update --help
 Power cuts of a card: mesh-lab cuts --help";
 
@@ -56,7 +55,6 @@ fn work() -> Result<Work, String> {
     match words.next().as_deref() {
         Some("test") => options(binaries, words, tests::ALL).map(Work::Test),
         Some("radio") => options(binaries, words, tests::RADIO).map(Work::Test),
-        Some("updates") => options(binaries, words, tests::UPDATES).map(Work::Test),
         Some("radio-figures") => options(binaries, words, tests::RADIO_FIGURES).map(Work::Test),
         Some("bench") if std::env::args().any(|w| w == "--help") => Err(bench::USAGE.into()),
         Some("bench") => bench::Bench::new(binaries, words).map(Work::Bench),

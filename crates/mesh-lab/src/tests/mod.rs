@@ -65,10 +65,8 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("line-of-three", line::run),
     ("content", content::run),
     ("grid-of-25", grid::run),
+    ("updates-of-25", spread::run),
 ];
-
-/// A fleet that updates itself.
-pub(crate) const UPDATES: &[(&str, Test)] = &[("updates-of-25", spread::run)];
 
 /// Those that need radios, see `ci/radio`.
 pub(crate) const RADIO: &[(&str, Test)] = &[
