@@ -15,6 +15,8 @@ const NODES: usize = 25;
 const RELEASE: u64 = 2;
 /// For a machine that has much else to do.
 const PATIENCE: Duration = secs(120);
+/// The service's rounds when nothing happens are 15 s apart; nothing that is to be done at once may wait for one.
+const IDLE: Duration = secs(12);
 
 type Step = fn(&mut Fleet<'_>) -> Result<()>;
 
@@ -42,7 +44,11 @@ fn stop(fleet: &mut Fleet<'_>) -> Result<()> {
     let bundle = fleet.bundle(RELEASE)?.display().to_string();
     let begun = Instant::now();
     say(&format!("    {}", fleet.meshctl(12, &["apply", &bundle])?.trim()));
-    say(&format!("    applied and announced in {:.1} s", begun.elapsed().as_secs_f64()));
+    let took = begun.elapsed();
+    say(&format!("    applied and announced in {:.1} s", took.as_secs_f64()));
+    if took > IDLE {
+        return Err("one step of it waited for the service's next round".into());
+    }
     let begun = Instant::now();
     fleet.drive("all nodes are up and know of the failure", PATIENCE, |fleet| {
         let knows =

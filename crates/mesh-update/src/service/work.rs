@@ -138,7 +138,7 @@ impl Service {
                 Ok(more) => more,
                 Err(e) => {
                     self.shared(poller, server, Err(e), now);
-                    false
+                    true
                 }
             };
         }
@@ -149,9 +149,10 @@ impl Service {
                 true
             }
             Step::Wait => false,
+            // What follows begins without an event.
             Step::Over(result) => {
                 self.over(poller, server, result);
-                false
+                true
             }
         }
     }
