@@ -347,31 +347,20 @@ mod tests {
             fs::remove_dir_all(dir).unwrap();
             tree
         };
+        fn prepared(dir: &Path) {
+            let made = dir.join("kept/svc.exchange");
+            copy(&dir.join("kept/svc.1"), &made, &mut Left { bytes: 99, files: 9 }, 0).unwrap();
+            write_format(&made, 1).unwrap();
+        }
         type Cut = fn(&Path);
         let cuts: [Cut; 4] = [
             // while the copy is made
             |dir| fs::create_dir(dir.join("kept/svc.new")).unwrap(),
             // it is whole, but not exchanged
-            |dir| {
-                copy(
-                    &dir.join("kept/svc.1"),
-                    &dir.join("kept/svc.exchange"),
-                    &mut Left { bytes: 99, files: 9 },
-                    0,
-                )
-                .unwrap();
-                write_format(&dir.join("kept/svc.exchange"), 1).unwrap();
-            },
+            prepared,
             // exchanged, not named
             |dir| {
-                copy(
-                    &dir.join("kept/svc.1"),
-                    &dir.join("kept/svc.exchange"),
-                    &mut Left { bytes: 99, files: 9 },
-                    0,
-                )
-                .unwrap();
-                write_format(&dir.join("kept/svc.exchange"), 1).unwrap();
+                prepared(dir);
                 file::exchange(&dir.join("svc"), &dir.join("kept/svc.exchange")).unwrap();
             },
             |_| (),
