@@ -129,6 +129,20 @@ else
   # kernel as its authors configure it), KVM, security modules without a policy.
   setenv bootargs "console=ttyS1,115200 quiet panic=10 oops=panic cryptomgr.notests=1 kvm-arm.mode=none lsm=landlock,lockdown,yama p2pmesh.slot=${pick} p2pmesh.part=${partition} p2pmesh.version=${S_VER} p2pmesh.root=${S_ROOT} ${bootargs_extra}"
   if test ${stop} = 0; then
+    # A kernel that dies before it has loaded the driver of the watchdog would stay dead. So the board's own timer (PM_WDOG,
+    # PM_RSTC) starts it again 16 s from here unless the driver takes over: a lost try. Only where the firmware has left the
+    # board's serial number: an emulator leaves none, and QEMU's timer has no patience, it resets at once.
+    setenv timer
+    fdt addr ${fdt_addr}
+    if fdt get value serial / serial-number; then
+      fdt get value chip / compatible 1
+      if test "${chip}" = "brcm,bcm2837"; then setenv timer 3f1000; fi
+      if test "${chip}" = "brcm,bcm2711"; then setenv timer fe1000; fi
+    fi
+    if test -n "${timer}"; then
+      mw.l ${timer}24 5a0fffff
+      mw.l ${timer}1c 5a000122
+    fi
     booti ${a_kernel} ${a_initrd}:${S_ILEN} ${fdt_addr}
     echo "p2pmesh: the kernel of slot ${pick} could not be started; starting again"
     reset

@@ -176,6 +176,24 @@ class BuiltImage(unittest.TestCase):
                 self.assertIn(path, live)
                 self.assertEqual(fdt.strings(live[path]["compatible"]), ["brcm,bcm2835-aux-uart"])
 
+    def test_the_boot_script_sets_each_boards_own_timer(self):
+        script = (BOARD / "boot.cmd").read_text()
+        timers = dict(re.findall(r'"\$\{chip\}" = "([\w,]+)"; then setenv timer (\w+);', script))
+        self.assertRegex(script, r"mw\.l \$\{timer\}24 5a0f{5}\n +mw\.l \$\{timer\}1c 5a000122\n", "PM_WDOG before PM_RSTC")
+        for name, (_, _, _, _, tree, *_) in BOARDS.items():
+            with self.subTest(name):
+                nodes = fdt.parse(self.card.get_file(tree))
+                self.assertNotIn("serial-number", nodes["/"], "only the firmware puts it there")
+                bus, = (int(path.rpartition("@")[2], 16) for path, props in nodes.items()
+                        if {"brcm,bcm2835-pm-wdt"} & set(fdt.strings(props.get("compatible", b""))))
+                # From an address of the bus to the processor's: 1 cell, 1 or 2 cells, length 1 cell.
+                ranges, wide = nodes["/soc"]["ranges"], int.from_bytes(nodes["/"]["#address-cells"], "big")
+                step = 4 * (wide + 2)
+                entries = [ranges[at:at + step] for at in range(0, len(ranges), step)]
+                found = [(int.from_bytes(e[:4], "big"), int.from_bytes(e[4:-4], "big"), int.from_bytes(e[-4:], "big")) for e in entries]
+                address, = (cpu + bus - child for child, cpu, length in found if child <= bus < child + length)
+                self.assertEqual(timers[fdt.strings(nodes["/"]["compatible"])[1]] + "00", f"{address:x}")
+
     def test_each_device_of_each_board_has_its_module(self):
         for name, (*_, tree, _, _, devices) in BOARDS.items():
             nodes = fdt.enabled(fdt.parse(self.card.get_file(tree)))
