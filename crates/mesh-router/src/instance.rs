@@ -441,11 +441,11 @@ fn heard(socket: &MulticastSocket, interface: &str, buffer: &mut [u8]) -> Option
     })
 }
 
-/// RFC 5444 packets between routers stay on the link: IPv6 ones come from a link-local address, IPv4 ones
-/// go to the group. Anything else was sent from afar.
+/// RFC 5444 packets between routers stay on the link: they go to the group, which nobody forwards, or come from an
+/// IPv6 link-local address. Anything else was sent from afar.
 fn from_the_link(source: IpAddr, destination: IpAddr) -> bool {
     match source {
-        IpAddr::V6(source) => source.is_unicast_link_local(),
+        IpAddr::V6(source) => source.is_unicast_link_local() || destination == GROUP6,
         IpAddr::V4(_) => destination == GROUP4,
     }
 }
@@ -463,7 +463,8 @@ mod tests {
     fn rfc5498_packets_from_afar_are_refused() {
         let ok = |s: &str, d: &str| from_the_link(s.parse().unwrap(), d.parse().unwrap());
         assert!(ok("fe80::1", "ff02::6d") && ok("fe80::1", "fe80::2") && ok("10.64.0.1", "224.0.0.109"));
-        assert!(!ok("fd00::1", "ff02::6d") && !ok("10.64.0.1", "10.64.0.2"));
+        assert!(ok("fd00::1", "ff02::6d"), "no rule has the source be link-local");
+        assert!(!ok("fd00::1", "fd00::2") && !ok("10.64.0.1", "10.64.0.2"));
     }
 
     /// `from` and `to` are neighbours; what `from` sends arrives, `seconds` long.

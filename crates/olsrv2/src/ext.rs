@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::{Duration, Instant, Metric};
-use nhdp::{Extension, Hello, HelloEntry, Status};
+use nhdp::{Extension, Hello, HelloEntry};
 use rfc5444::{Attribute, NetAddr, Tlv};
 
 use crate::again::Said;
@@ -14,6 +14,10 @@ use crate::summary::Differing;
 
 /// MPR_WILLING message TLV type.
 const MPR_WILLING: u8 = 7;
+/// A message TLV of ours in HELLOs, of a type for experiments (RFC 5444 §6.2), without a value: the sender has routes to
+/// its neighbours whether they send TCs or not (RFC 7181 §19.1). olsrd2 has none to a neighbour without TCs; who does
+/// not say so is advertised, so that there are some (§17.3 point 5).
+pub const NEEDS_NO_TC: u8 = 230;
 /// LINK_METRIC address block TLV type; LINK_METRIC_TYPE is extension 0.
 pub(crate) const LINK_METRIC: u8 = 7;
 /// MPR address block TLV type; its value is a bit field (RFC 7188 §4.3.2).
@@ -129,6 +133,8 @@ pub(crate) struct NeighborExt {
     pub(crate) routing_mpr: bool,
     /// N_mpr_selector.
     pub(crate) mpr_selector: bool,
+    /// It may have no route to us without a TC of ours.
+    pub(crate) needs_tc: bool,
     /// N_advertised, if it is not let go at the first periodic TC after that time (§17.3 point 5).
     pub(crate) advertised_until: Option<Instant>,
 }
@@ -144,6 +150,7 @@ impl Default for NeighborExt {
             flooding_mpr: false,
             routing_mpr: false,
             mpr_selector: false,
+            needs_tc: false,
             advertised_until: None,
         }
     }
@@ -276,8 +283,10 @@ pub(crate) fn check_hello(
         if here.contains(&entry.address) && !merge(&mut on_us, &metrics) {
             return Err(Invalid);
         }
-        // RFC 7188: a bit that is clear says nothing, so a value of zero is no association.
-        if mpr_roles(entry) != (false, false) && entry.link_status != Some(Status::Symmetric) {
+        // RFC 7188: a bit that is clear says nothing, so a value of zero is no association. olsrd2 sets bits of
+        // neighbours that it has lost, or only hears; there they mean nothing.
+        let neighbor = entry.link_status.is_some() || entry.other_neighb.is_some();
+        if mpr_roles(entry) != (false, false) && !neighbor {
             return Err(Invalid);
         }
     }

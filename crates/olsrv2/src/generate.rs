@@ -8,7 +8,7 @@ use mesh_types::{Duration, Instant};
 use nhdp::{COMPLETE, HELLO, Hello, LinkId, LinkStatus, NeighborId};
 use rfc5444::{INTERVAL_TIME, Message, NetAddr, Tlv};
 
-use crate::ext::{Metrics, mpr_attribute, willing_tlv};
+use crate::ext::{Metrics, NEEDS_NO_TC, mpr_attribute, willing_tlv};
 use crate::records::Header;
 use crate::router::{Made, Router};
 use crate::share::{company, marks};
@@ -157,6 +157,7 @@ impl Router {
         let mut hello = self.nhdp.generate(interface)?;
         hello.originator = Some(NetAddr::host(self.config.originator));
         hello.tlvs.push(willing_tlv(self.config.will_flooding, self.config.will_routing));
+        hello.tlvs.push(Tlv { kind: NEEDS_NO_TC, ext: 0, value: None });
         self.add_metrics_and_mprs(interface, &mut hello);
         if hello.entries.iter().all(|e| e.local_if.is_some()) {
             hello.tlvs.push(Tlv { kind: COMPLETE, ext: 0, value: None });
@@ -185,38 +186,45 @@ impl Router {
         all
     }
 
-    /// §15.1: each metric and each MPR role on one of the addresses it may be on.
+    /// §15.1: the link metrics and MPR roles on all addresses of a link, since olsrd2 goes by the last that it
+    /// finds; the neighbour metrics on one.
     fn add_metrics_and_mprs(&self, interface: u32, hello: &mut Hello) {
         let Some(port) = self.nhdp.interface(interface) else { return };
-        let mut places: BTreeMap<LinkId, usize> = BTreeMap::new();
+        let mut places: BTreeMap<LinkId, Vec<usize>> = BTreeMap::new();
         for (at, entry) in hello.entries.iter().enumerate().filter(|(_, e)| e.link_status.is_some()) {
             if let Some(link) = entry.link {
-                places.entry(link).or_insert(at);
+                places.entry(link).or_default().push(at);
             }
         }
         for (id, link) in port.links() {
             let status = link.status();
-            let entry = places.get(&id).and_then(|at| hello.entries.get_mut(*at));
-            let Some(entry) = entry else { continue };
+            let Some(all) = places.get(&id) else { continue };
             if !matches!(status, LinkStatus::Heard | LinkStatus::Symmetric) {
                 continue;
             }
             let symmetric = status == LinkStatus::Symmetric;
-            let mut metrics = Metrics {
-                link_in: Some(link.ext.metric_in),
-                link_out: symmetric.then_some(link.ext.metric_out),
-                ..Metrics::default()
+            let neighbor = link.neighbor.filter(|_| symmetric).and_then(|n| self.nhdp.neighbor(n));
+            let is_originator = |at: &&usize| {
+                let address = hello.entries.get(**at).map(|e| e.address.ip());
+                address.is_some() && address == neighbor.and_then(|n| n.ext.originator)
             };
-            let neighbor = link.neighbor.and_then(|n| Some((n, self.nhdp.neighbor(n)?)));
-            if let Some((_, n)) = neighbor.filter(|_| symmetric) {
-                entry.attributes.extend(mpr_attribute(n.ext.flooding_mpr, n.ext.routing_mpr));
-                let only = n.addresses.iter().all(|a| link.addresses.contains(a));
-                if only {
-                    metrics.neighbor_in = Some(n.ext.metric_in);
-                    metrics.neighbor_out = Some(n.ext.metric_out);
+            // Where all addresses are the link's, the neighbour metrics share its TLVs.
+            let only = neighbor.filter(|n| n.addresses.iter().all(|a| link.addresses.contains(a)));
+            let chief = only.and_then(|_| all.iter().find(is_originator).or(all.first())).copied();
+            for at in all {
+                let Some(entry) = hello.entries.get_mut(*at) else { continue };
+                let here = only.filter(|_| chief == Some(*at));
+                let metrics = Metrics {
+                    link_in: Some(link.ext.metric_in),
+                    link_out: symmetric.then_some(link.ext.metric_out),
+                    neighbor_in: here.map(|n| n.ext.metric_in),
+                    neighbor_out: here.map(|n| n.ext.metric_out),
+                };
+                if let Some(n) = neighbor {
+                    entry.attributes.extend(mpr_attribute(n.ext.flooding_mpr, n.ext.routing_mpr));
                 }
+                entry.attributes.extend(metrics.attributes());
             }
-            entry.attributes.extend(metrics.attributes());
         }
         self.add_neighbor_metrics(hello);
     }

@@ -44,6 +44,7 @@ pub use config::{
     Config, DEFAULT_BITRATE, DEFAULT_METRIC, Limits, MetricMode, QualityThresholds, Sequences, Timing,
 };
 pub use counters::{Counters, Kinds, PortCounters};
+pub use ext::NEEDS_NO_TC;
 pub use gateway::GatewayChoice;
 pub use icv::Key;
 pub use io::{

@@ -6,7 +6,7 @@ use mesh_types::{Duration, Instant, Metric};
 use nhdp::{HELLO, Hello, HelloEntry, LinkId, LinkStatus, NeighborId, Status};
 use rfc5444::{MessageView, NetAddr, PacketView, RawMessage};
 
-use crate::ext::{Checked, Metrics, Olsr, TwoHopExt, check_hello, mpr_roles};
+use crate::ext::{Checked, Metrics, NEEDS_NO_TC, Olsr, TwoHopExt, check_hello, mpr_roles};
 use crate::flood::MessageKey;
 use crate::records::{Content, Header, RATE, Taken, WINDOW};
 use crate::router::{Port, Router};
@@ -70,7 +70,9 @@ impl Router {
                 _ => {
                     // Extensions of others may use the same flooding (§14); what they say is not ours to know.
                     self.counters.unknown_messages += 1;
-                    self.flooded(now, interface, source, &raw, jitter);
+                    if raw.originator().is_some() && raw.seq().is_some() {
+                        self.flooded(now, interface, source, &raw, jitter);
+                    }
                 }
             }
             let after = (self.counters.refusals(), self.counters.duplicates);
@@ -82,7 +84,7 @@ impl Router {
         }
         // Only the ICV of a HELLO covers the source address; nothing covers the packet's number.
         if proven {
-            let seq = packet.seq().filter(|_| !self.has_keys());
+            let seq = packet.seq().filter(|_| !self.has_keys() && !is_aside(&packet));
             self.note_packet(now, interface, source, seq);
         }
         Ok(())
@@ -192,6 +194,7 @@ impl Router {
         if let Some(n) = self.nhdp.neighbor_mut(neighbor) {
             let before = n.ext;
             n.ext.originator = Some(originator);
+            n.ext.needs_tc = hello.tlvs.iter().all(|t| t.kind != NEEDS_NO_TC);
             if let Some((flooding, routing)) = checked.willing {
                 (n.ext.will_flooding, n.ext.will_routing) = (flooding, routing);
             }
@@ -435,6 +438,13 @@ impl Router {
     }
 }
 
+/// Whether a packet is none of those that all neighbours get: olsrd2 probes its neighbours one by one with packets that
+/// have numbers of their own, and in them messages that are nobody's.
+fn is_aside(packet: &PacketView<'_>) -> bool {
+    let nobodys = |m: RawMessage<'_>| m.kind() != HELLO && m.originator().is_none();
+    packet.messages().next().is_some() && packet.messages().all(nobodys)
+}
+
 /// What becomes of a message that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -468,8 +478,8 @@ impl OnUs {
     }
 
     fn note_mpr(&mut self, entry: &HelloEntry) {
-        let (flooding, routing) = mpr_roles(entry);
-        if flooding || routing || entry.link_status == Some(Status::Symmetric) {
+        if entry.link_status == Some(Status::Symmetric) {
+            let (flooding, routing) = mpr_roles(entry);
             let (f, r) = self.mpr.unwrap_or_default();
             self.mpr = Some((f || flooding, r || routing));
         }

@@ -1,5 +1,6 @@
 //! What gateways say of tunnels: a private address block TLV beside GATEWAY in TCs (RFC 5444 §6.4 leaves
-//! types 224 to 255 to experiments; routers of other makes pass it over).
+//! types 224 to 255 to experiments; routers of other makes pass it over). Not 224: olsrd2 takes that for the source
+//! prefix of a route.
 //!
 //! With a tunnel no router on the way has a say in which gateway a packet goes to. The TLV's value tells
 //! what it is: eight octets on a default route, [`Note::TunnelsEndIn`]; four octets on another network,
@@ -11,7 +12,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rfc5444::NetAddr;
 
 /// Address block TLV type of a [`Note`].
-pub(crate) const NOTE: u8 = 224;
+pub(crate) const NOTE: u8 = 250;
 /// The most notes kept of one router; it needs two.
 pub(crate) const MAX_NOTES: usize = 4;
 

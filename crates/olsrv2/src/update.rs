@@ -107,9 +107,9 @@ impl Router {
             neighbor.ext.metric_in = metric_in;
             neighbor.ext.metric_out = metric_out;
             if !neighbor.symmetric {
-                let NeighborExt { originator, will_flooding, will_routing, .. } = neighbor.ext;
-                neighbor.ext =
-                    NeighborExt { originator, will_flooding, will_routing, ..NeighborExt::default() };
+                let NeighborExt { originator, will_flooding, will_routing, needs_tc, .. } = neighbor.ext;
+                let default = NeighborExt::default();
+                neighbor.ext = NeighborExt { originator, will_flooding, will_routing, needs_tc, ..default };
             }
         }
     }
@@ -208,8 +208,9 @@ impl Router {
     fn advertise(&mut self, now: Instant) {
         let hold = self.config.timing.tc_interval.times(ADVERTISED_ON);
         for (_, n) in self.nhdp.neighbors_mut() {
+            let wanted = n.ext.mpr_selector || n.ext.needs_tc;
             let until = &mut n.ext.advertised_until;
-            match (n.ext.mpr_selector && n.symmetric, *until) {
+            match (wanted && n.symmetric, *until) {
                 (true, _) => *until = Some(Instant::FAR_FUTURE),
                 // Who chose another router is advertised on: that one's TC may come later than ours, or get
                 // lost, and the choice often comes back.

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use mesh_types::{Duration, Instant, Metric};
-use olsrv2::{AttachedNetwork, Config, Input, LinkStatus, NetAddr, Output, Router, Timing};
+use olsrv2::{AttachedNetwork, Config, Input, LinkStatus, NEEDS_NO_TC, NetAddr, Output, Router, Timing};
 use rfc5444::{Attribute, Attributed, Message, Packet, Tlv, decode_time, pack};
 
 const LOST: u8 = 0;
@@ -55,6 +55,7 @@ impl Neighbour {
         m.originator = Some(node(self.n).into());
         m.tlvs = vec![Tlv::new(1, &[0x64])];
         m.tlvs.extend(self.willing.map(|w| Tlv::new(7, &[w])));
+        m.tlvs.push(Tlv { kind: NEEDS_NO_TC, ext: 0, value: None });
         let mut ours = vec![Attribute::new(3, &[self.status]), metric(self.kinds, Metric::new(self.cost))];
         if self.mpr != 0 {
             ours.push(Attribute::new(8, &[self.mpr]));

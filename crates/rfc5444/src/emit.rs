@@ -214,7 +214,8 @@ impl Shape {
         };
         let first = first.octets();
         let common = |a: &mut dyn Iterator<Item = (&u8, &u8)>| a.take_while(|(x, y)| x == y).count();
-        let mut head = len;
+        // A mid is empty only before a zero tail: some routers refuse a head as long as the address.
+        let mut head = len.saturating_sub(1);
         let mut tail = len;
         for other in rest.iter().map(Address::octets) {
             head = head.min(common(&mut first.iter().zip(other)));
@@ -228,6 +229,7 @@ impl Shape {
         }
         tail = tail.min(len - head);
         let zeros = zeros.min(tail);
+        let tail = tail.min(len.saturating_sub(head + 1));
         // Each octet of head or tail saves one per further address and costs one field.
         let saved = |octets: usize, sent: usize| octets * addresses.len() > 1 + sent;
         if !saved(head, head) {

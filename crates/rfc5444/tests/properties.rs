@@ -62,6 +62,24 @@ fn packet() -> impl Strategy<Value = Packet> {
     })
 }
 
+/// Some routers refuse a head as long as an address; a zero tail may be.
+#[test]
+fn rfc5444_5_3_the_middle_of_addresses_is_not_empty() {
+    let one = |octets: [u8; 4], lens: &[u8]| {
+        let addresses = lens.iter().map(|len| Address::new(&octets, *len).unwrap()).collect();
+        let blocks = vec![AddressBlock { addresses, tlvs: Vec::new() }];
+        let message = Message { blocks, ..Message::new(1, 4) };
+        let mut bytes = Vec::new();
+        message.emit(&mut bytes).unwrap();
+        let view = RawMessage::parse(&bytes).unwrap();
+        assert_eq!(Message::from(&view.check().unwrap()), message);
+        bytes[6..].to_vec()
+    };
+    assert_eq!(one([10, 1, 1, 9], &[30, 31, 32]), [3, 0x88, 3, 10, 1, 1, 9, 9, 9, 30, 31, 32, 0, 0]);
+    assert_eq!(one([10, 0, 0, 0], &[8, 16]), [2, 0xa8, 3, 10, 0, 0, 1, 8, 16, 0, 0]);
+    assert_eq!(one([0; 4], &[0]), [1, 0x30, 4, 0, 0, 0]);
+}
+
 /// Touches everything a view offers.
 fn walk(bytes: &[u8]) {
     let Ok(view) = PacketView::parse(bytes) else { return };
