@@ -126,6 +126,11 @@ impl Names {
         }
     }
 
+    /// How many may be held by nobody.
+    pub(crate) fn dead(&self) -> usize {
+        self.dead.len()
+    }
+
     /// Forgets what nobody holds.
     pub(crate) fn sweep(&mut self) {
         let mut dead = core::mem::take(&mut self.dead);

@@ -7,7 +7,7 @@ use nhdp::{HELLO, Hello, HelloEntry, LinkId, LinkStatus, NeighborId, Status};
 use rfc5444::{MessageView, NetAddr, PacketView, RawMessage};
 
 use crate::ext::{Checked, Metrics, NEEDS_NO_TC, Olsr, TwoHopExt, check_hello, mpr_roles};
-use crate::flood::MessageKey;
+use crate::flood::{MessageKey, Seen};
 use crate::records::{Content, Header, RATE, Taken, WINDOW};
 use crate::router::{Port, Router};
 use crate::share::company;
@@ -257,7 +257,7 @@ impl Router {
         let (mut jitter, mut news) = (Some(jitter), false);
         if !matches!(raw.kind(), TC | RECORD_MESSAGE) {
             // Nothing to process.
-        } else if self.seen.entry(now, key, by).process() {
+        } else if self.seen(now, key, by).process() {
             let (tcs, changes) = (self.counters.tcs_in, self.counters.tc_changes);
             let again = raw.kind() == TC && self.topology.said_again(now, slot, originator.ip(), &message);
             let verdict = match again {
@@ -281,8 +281,8 @@ impl Router {
             match verdict {
                 Verdict::Good => {}
                 // No later copy is forwarded, either.
-                Verdict::Bad => self.seen.entry(now, key, by).forward(),
-                Verdict::NoRoom => self.seen.entry(now, key, by).process_later(),
+                Verdict::Bad => self.seen(now, key, by).forward(),
+                Verdict::NoRoom => self.seen(now, key, by).process_later(),
             }
         } else if raw.kind() == RECORD_MESSAGE {
             self.records.heard(now, interface, originator.ip(), seq);
@@ -296,6 +296,11 @@ impl Router {
         if forward && hops_left {
             self.consider_forwarding(now, slot, raw, (key, by), mpr_selector, (jitter, news));
         }
+    }
+
+    /// What was done with a message.
+    fn seen(&mut self, now: Instant, key: MessageKey, by: IpAddr) -> Seen<'_> {
+        self.seen.entry(&mut self.topology.names, now, key, by)
     }
 
     /// A message of ours that comes back says nothing new, unless it is a TC with an ANSN that we have not
@@ -367,7 +372,7 @@ impl Router {
             self.counters.messages_invalid += 1;
             return Verdict::Bad;
         };
-        if self.seen.lately(now, key, WINDOW) > RATE {
+        if self.seen.lately(&self.topology.names, now, key, WINDOW) > RATE {
             self.counters.rate_limited += 1;
             return Verdict::Bad;
         }
@@ -407,7 +412,7 @@ impl Router {
         mpr_selector: bool,
         (jitter, news): (Option<Duration>, bool),
     ) {
-        let seen = self.seen.entry(now, key, by);
+        let mut seen = self.seen(now, key, by);
         if !seen.receive(slot) || seen.is_forwarded() {
             self.counters.duplicates += 1;
             return;
@@ -420,7 +425,7 @@ impl Router {
         if !raw.forward(&mut copy) {
             return;
         }
-        self.seen.entry(now, key, by).forward();
+        self.seen(now, key, by).forward();
         self.counters.forwarded += 1;
         let limit = self.config.limits.forward_queue;
         let wait = self.config.timing.company_wait;

@@ -362,6 +362,7 @@ impl Router {
         if self.topology.expire(now) {
             self.routes.want(false);
         }
+        self.topology.tidy();
         if self.gateways.next().is_some_and(|at| at <= now) {
             self.routes.want(true);
         }

@@ -531,6 +531,13 @@ impl Topology {
         self.changed.replace(Vec::new())
     }
 
+    /// Frees names that nobody holds any more. Otherwise this is done with the next routes, which are to know first.
+    pub(crate) fn tidy(&mut self) {
+        if self.names.dead() > MANY && self.changed.as_ref().is_some_and(Vec::is_empty) {
+            self.names.sweep();
+        }
+    }
+
     fn add(&mut self, originator: IpAddr, giver: Giver) -> Name {
         let name = self.names.hold(NetAddr::host(originator));
         self.make_places();
