@@ -181,12 +181,12 @@ impl Topology {
             return false;
         }
         let (anew, tick) = (self.anew, Tick::of(now));
-        let Some(router) = self.get(name).filter(|r| r.last.what == What::Again) else { return false };
+        let Some(router) = self.get(name).filter(|r| r.last().what == What::Again) else { return false };
         let Some(header) = Header::of(message) else { return false };
         let complete = message.tlvs().find(|t| (t.kind, t.ext) == (CONT_SEQ_NUM, 0)).and_then(|t| t.value);
         if complete != Some(&router.ansn().to_be_bytes())
-            || anew.is_some_and(|anew| router.last.came.after(anew) <= 0)
-            || router.last.digest != digest(message.header().bytes(), message.header().addr_len())
+            || anew.is_some_and(|anew| router.last().came.after(anew) <= 0)
+            || router.last().digest != digest(message.header().bytes(), message.header().addr_len())
         {
             return false;
         }
@@ -220,7 +220,7 @@ impl Topology {
     ) -> Vec<Vec<u8>> {
         let (tick, since, fresh) = (Tick::of(now), Tick::of(since), ticks(fresh));
         let missed = |l: &Last| l.came.age(tick) < fresh && (l.heard.after(since) < 0 || !l.slot.is(slot));
-        let names: Vec<Name> = self.routers().filter(|(_, r)| missed(&r.last)).map(|(n, _)| n).collect();
+        let names: Vec<Name> = self.routers().filter(|(_, r)| missed(r.last())).map(|(n, _)| n).collect();
         self.repeat_last(tick, slot, names)
     }
 
@@ -228,7 +228,7 @@ impl Topology {
     pub(crate) fn summary(&self, now: Instant) -> Summary {
         let now = Tick::of(now);
         let mut summary = Summary::NOTHING;
-        for (name, router) in self.routers().filter(|(_, r)| !r.last.is_overdue(now, r.expires())) {
+        for (name, router) in self.routers().filter(|(_, r)| !r.last().is_overdue(now, r.expires())) {
             if let Some(originator) = self.names.address(name) {
                 summary.toggle(originator.ip(), router.ansn());
             }
@@ -248,10 +248,10 @@ impl Topology {
     ) -> Vec<Vec<u8>> {
         let (tick, fresh) = (Tick::of(now), ticks(fresh));
         let rested = |l: &Last| l.heard.age(tick) >= ticks(PAUSE) << l.slot.mended();
-        let meant = |(name, router): &(Name, &Router)| {
+        let meant = |(name, router): &(Name, Router<'_>)| {
             let address = self.names.address(*name);
-            router.last.came.age(tick) < fresh
-                && rested(&router.last)
+            router.last().came.age(tick) < fresh
+                && rested(router.last())
                 && address.is_some_and(|a| is_among(mask, a.ip()))
         };
         let names: Vec<Name> = self.routers().filter(meant).map(|(name, _)| name).take(most).collect();
@@ -265,7 +265,7 @@ impl Topology {
     fn repeat_last(&mut self, tick: Tick, slot: u8, names: Vec<Name>) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         for name in names {
-            let bytes = match self.get(name).map(|r| r.last.what) {
+            let bytes = match self.get(name).map(|r| r.last().what) {
                 Some(What::Whole) => self.whole.get(&name).map(|bytes| bytes.to_vec()).unwrap_or_default(),
                 Some(What::Again) => self.write_last(name).unwrap_or_default(),
                 _ => continue,
@@ -292,7 +292,7 @@ impl Topology {
         let gateways = router.networks().filter_map(|n| {
             Some(Gateway { prefix: address(n.prefix)?, dist: n.dist, metric: Some(n.metric) })
         });
-        let header = router.last.header;
+        let header = router.last().header;
         let mut tc = Tc {
             originator,
             seq: header.seq,
@@ -381,7 +381,7 @@ mod tests {
 
     fn is_again(t: &Topology, originator: IpAddr) -> bool {
         let name = t.names.find(NetAddr::host(originator)).unwrap();
-        t.get(name).unwrap().last.what == What::Again
+        t.get(name).unwrap().last().what == What::Again
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The Topology Information Base (RFC 7181 §9, §16.3.3, §16.3.4).
 //!
-//! It is most of what a large mesh costs in memory, so it is packed: an Advertising Remote Router Tuple and
-//! all that hangs on it are one list of small tuples that name addresses by number; they hold as long as the
-//! router, where they don't a table says so. The way back, from an
+//! It is most of what a large mesh costs in memory, so it is packed: an Advertising Remote Router Tuple is a small
+//! record, and all that hangs on it a list of small tuples that name addresses by number; they hold as long as the
+//! router, where they don't a table says so. The lists of all routers are one. The way back, from an
 //! address to those who advertise it, is found through what it advertises itself, as most links are
 //! advertised by both ends; where they are not, one of them is remembered in the address' own place, if it
 //! is no router, the others in a set.
@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::ops::Range;
 
 use mesh_types::{Duration, Instant, Metric};
 use rfc5444::NetAddr;
@@ -22,9 +23,9 @@ use crate::tc::{ORIGINATOR, ROUTABLE, Tc, newer};
 use crate::tick::Tick;
 use crate::tunnel::{MAX_NOTES, Note, NoteView};
 
-/// An Advertising Remote Router Tuple and all that hangs on it.
-#[derive(Clone, Debug)]
-pub(crate) struct Router {
+/// An Advertising Remote Router Tuple.
+#[derive(Clone, Copy, Debug)]
+struct Record {
     /// AR_seq_number.
     ansn: u16,
     /// The neighbour whose share it is in.
@@ -33,54 +34,75 @@ pub(crate) struct Router {
     born: u32,
     /// AR_time.
     expires: Tick,
-    /// Router Topology, Routable Address Topology and Attached Network Tuples, in the order of
-    /// [`Tuple::key`].
-    tuples: Box<[Tuple]>,
+    /// Where in [`Topology::tuples`] what hangs on it is, and how many they are.
+    first: u32,
+    count: u32,
     /// Where it all comes from, for newcomers.
-    pub(crate) last: Last,
+    last: Last,
 }
 
-impl Router {
-    pub(crate) fn ansn(&self) -> u16 {
-        self.ansn
+impl Record {
+    fn tuples(&self) -> Range<usize> {
+        let first = self.first as usize;
+        first..first + self.count as usize
+    }
+}
+
+/// An Advertising Remote Router Tuple and all that hangs on it, to look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Router<'a> {
+    record: &'a Record,
+    /// Router Topology, Routable Address Topology and Attached Network Tuples, in the order of
+    /// [`Tuple::key`].
+    tuples: &'a [Tuple],
+}
+
+impl<'a> Router<'a> {
+    /// Where it all comes from, for newcomers.
+    pub(crate) fn last(self) -> &'a Last {
+        &self.record.last
+    }
+
+    pub(crate) fn ansn(self) -> u16 {
+        self.record.ansn
     }
 
     /// Router Topology and Routable Address Topology Tuples, by name.
-    pub(crate) fn edges(&self) -> impl Iterator<Item = Edge> + '_ {
+    pub(crate) fn edges(self) -> impl Iterator<Item = Edge> + 'a {
         self.tuples.iter().filter_map(|t| t.edge())
     }
 
     /// Attached Network Tuples, by name.
-    pub(crate) fn networks(&self) -> impl Iterator<Item = Network> + '_ {
+    pub(crate) fn networks(self) -> impl Iterator<Item = Network> + 'a {
         self.tuples.iter().filter_map(|t| t.network())
     }
 
     /// AR_time.
-    pub(crate) fn expires(&self) -> Tick {
-        self.expires
+    pub(crate) fn expires(self) -> Tick {
+        self.record.expires
     }
 
     /// All it tells of.
-    pub(crate) fn names(&self) -> impl Iterator<Item = Name> + '_ {
+    pub(crate) fn names(self) -> impl Iterator<Item = Name> + 'a {
         self.tuples.iter().map(|t| t.name())
     }
 
     /// What it advertises of an address.
-    pub(crate) fn edge(&self, to: Name) -> Option<Edge> {
+    pub(crate) fn edge(self, to: Name) -> Option<Edge> {
         self.tuple(to).and_then(|t| t.edge())
     }
 
     /// What it announces of a network.
-    pub(crate) fn network(&self, prefix: Name) -> Option<Network> {
+    pub(crate) fn network(self, prefix: Name) -> Option<Network> {
         self.tuple(prefix | NETWORK).and_then(|t| t.network())
     }
 
-    fn tuple(&self, key: u32) -> Option<&Tuple> {
+    fn tuple(self, key: u32) -> Option<&'a Tuple> {
         self.tuples.get(self.tuples.binary_search_by_key(&key, |t| t.key).ok()?)
     }
 
     /// Whether it advertises an address or announces a network.
-    fn tells_of(&self, name: Name) -> bool {
+    fn tells_of(self, name: Name) -> bool {
         self.tuple(name).is_some() || self.tuple(name | NETWORK).is_some()
     }
 }
@@ -178,8 +200,11 @@ pub(crate) struct Topology {
     pub(crate) names: Names,
     /// By name: the place in `routers`, or with [`TELLER`] the name of a router that tells of it.
     places: Vec<u32>,
-    routers: Vec<Option<Router>>,
+    routers: Vec<Option<Record>>,
     free: Vec<u32>,
+    /// Those of all routers, and how many of them are no router's any more.
+    tuples: Vec<Tuple>,
+    litter: usize,
     /// When tuples expire, by originator, in their order: where incomplete TCs told of some only.
     times: BTreeMap<Name, Box<[Tick]>>,
     /// Last TCs that can't be written again.
@@ -233,6 +258,8 @@ impl Topology {
             places: Vec::new(),
             routers: Vec::new(),
             free: Vec::new(),
+            tuples: Vec::new(),
+            litter: 0,
             times: BTreeMap::new(),
             whole: BTreeMap::new(),
             scratch: Vec::new(),
@@ -247,7 +274,7 @@ impl Topology {
     }
 
     /// All routers, by name.
-    pub(crate) fn routers(&self) -> impl Iterator<Item = (Name, &Router)> {
+    pub(crate) fn routers(&self) -> impl Iterator<Item = (Name, Router<'_>)> {
         (0..).zip(&self.places).filter_map(|(name, place)| Some((name, self.at(*place)?)))
     }
 
@@ -256,15 +283,16 @@ impl Topology {
         self.routers.len() - self.free.len()
     }
 
-    pub(crate) fn get(&self, originator: Name) -> Option<&Router> {
+    pub(crate) fn get(&self, originator: Name) -> Option<Router<'_>> {
         self.at(*self.places.get(originator as usize)?)
     }
 
-    fn at(&self, place: u32) -> Option<&Router> {
-        self.routers.get(place as usize)?.as_ref()
+    fn at(&self, place: u32) -> Option<Router<'_>> {
+        let record = self.routers.get(place as usize)?.as_ref()?;
+        Some(Router { record, tuples: self.tuples.get(record.tuples()).unwrap_or_default() })
     }
 
-    fn get_mut(&mut self, originator: Name) -> Option<&mut Router> {
+    fn get_mut(&mut self, originator: Name) -> Option<&mut Record> {
         self.routers.get_mut(*self.places.get(originator as usize)? as usize)?.as_mut()
     }
 
@@ -273,7 +301,7 @@ impl Topology {
     }
 
     /// All that advertise an address or announce a network.
-    pub(crate) fn tellers_of(&self, name: Name) -> impl Iterator<Item = (Name, &Router)> {
+    pub(crate) fn tellers_of(&self, name: Name) -> impl Iterator<Item = (Name, Router<'_>)> {
         self.possible_tellers(name).filter_map(move |n| Some((n, self.get(n).filter(|r| r.tells_of(name))?)))
     }
 
@@ -353,7 +381,7 @@ impl Topology {
         let Some((ansn, complete)) = tc.ansn else { return outcome };
         let expires = Tick::of(now + tc.validity.min(MAX_VALIDITY));
         let known = self.names.find(NetAddr::host(tc.originator)).filter(|n| self.get(*n).is_some());
-        if known.and_then(|n| self.get(n)).is_some_and(|r| newer(r.ansn, ansn)) {
+        if known.and_then(|n| self.get(n)).is_some_and(|r| newer(r.ansn(), ansn)) {
             // Somebody tells another story. If that is the router itself, what is believed was forged, and
             // keeps the truth out no longer than the router's own word holds.
             known.into_iter().for_each(|name| self.doubt(now, name, expires));
@@ -417,7 +445,7 @@ impl Topology {
         list.clear();
         if let Some(router) = self.get(name) {
             let times = self.times.get(&name).map_or(&[][..], |times| times);
-            let times = times.iter().copied().chain(core::iter::repeat(router.expires));
+            let times = times.iter().copied().chain(core::iter::repeat(router.expires()));
             list.extend(
                 router.tuples.iter().zip(times).map(|(tuple, expires)| Timed { tuple: *tuple, expires }),
             );
@@ -426,19 +454,48 @@ impl Topology {
     }
 
     fn close(&mut self, name: Name, list: Vec<Timed>) {
-        let Some(router) = self.get_mut(name) else { return };
-        let mixed = list.iter().any(|t| t.expires != router.expires);
-        if router.tuples.len() == list.len() {
-            router.tuples.iter_mut().zip(&list).for_each(|(old, new)| *old = new.tuple);
+        let Some(mut record) = self.get_mut(name).map(|r| *r) else { return };
+        let mixed = list.iter().any(|t| t.expires != record.expires);
+        let count = u32::try_from(list.len()).unwrap_or(u32::MAX);
+        if count > record.count {
+            self.litter += record.count as usize;
+            record.first = self.tuples.len() as u32;
+            if self.tuples.capacity() < self.tuples.len() + list.len() {
+                self.tuples.reserve_exact(list.len() + self.tuples.len() / 16);
+            }
+            self.tuples.extend(list.iter().map(|t| t.tuple));
         } else {
-            router.tuples = list.iter().map(|t| t.tuple).collect();
+            self.litter += (record.count - count) as usize;
+            let room = self.tuples.get_mut(record.tuples()).unwrap_or_default();
+            room.iter_mut().zip(&list).for_each(|(old, new)| *old = new.tuple);
         }
+        record.count = count;
+        self.get_mut(name).into_iter().for_each(|r| *r = record);
         if mixed {
             self.times.insert(name, list.iter().map(|t| t.expires).collect());
         } else if !self.times.is_empty() {
             self.times.remove(&name);
         }
         self.scratch = list;
+        self.clean();
+    }
+
+    /// Closes the gaps between routers' tuples once they are a sixteenth of all.
+    fn clean(&mut self) {
+        if self.litter <= self.tuples.len() / 16 + TUPLES {
+            return;
+        }
+        let mut records: Vec<&mut Record> = self.routers.iter_mut().flatten().collect();
+        records.sort_unstable_by_key(|record| record.first);
+        let mut end = 0;
+        for record in records {
+            self.tuples.copy_within(record.tuples(), end);
+            record.first = end as u32;
+            end += record.count as usize;
+        }
+        self.tuples.truncate(end);
+        self.tuples.shrink_to(2 * end);
+        self.litter = 0;
     }
 
     /// Finds room for what a TC brings: the router's name, and how many tuples it may have. `None`: none.
@@ -466,7 +523,7 @@ impl Topology {
             self.vouch(name, giver, brought);
         }
         let router = self.get(name)?;
-        let (giver, before) = (router.giver, router.tuples.len());
+        let (giver, before) = (router.record.giver, router.tuples.len());
         let after = if complete { said } else { said + before };
         let more = weight(after).saturating_sub(weight(before));
         let room = if more == 0 { Room::Free } else { self.shares.room(giver, more, own, brought.alive) };
@@ -478,7 +535,7 @@ impl Topology {
     /// A router counts for its giver's share until that one is gone, or has too much already and another
     /// neighbour, which brings it as well, has not.
     fn vouch(&mut self, name: Name, giver: Giver, brought: &Brought<'_>) {
-        let Some((old, weight)) = self.get(name).map(|r| (r.giver, weight(r.tuples.len()))) else { return };
+        let Some((old, weight)) = self.get(name).map(|r| (r.record.giver, weight(r.tuples.len()))) else { return };
         if old == giver {
             return;
         }
@@ -550,8 +607,8 @@ impl Topology {
             (self.routers.len() - 1) as u32
         });
         self.born = self.born.wrapping_add(1);
-        let (born, tuples, last) = (self.born, Box::default(), Last::NOTHING);
-        let router = Router { ansn: 0, giver, born, expires: Tick::ZERO, tuples, last };
+        let (born, last) = (self.born, Last::NOTHING);
+        let router = Record { ansn: 0, giver, born, expires: Tick::ZERO, first: 0, count: 0, last };
         if let Some((at, slot)) = self.places.get_mut(name as usize).zip(self.routers.get_mut(place as usize))
         {
             (*at, *slot) = (place, Some(router));
@@ -567,9 +624,9 @@ impl Topology {
             Room::Refused => return false,
             Room::From { giver, least, most } => (giver, least, most),
         };
-        let theirs = self.routers().filter(|(name, r)| r.giver == from && Some(*name) != but);
+        let theirs = self.routers().filter(|(name, r)| r.record.giver == from && Some(*name) != but);
         let mut theirs: Vec<(u32, Name, u32)> =
-            theirs.map(|(name, r)| (r.born, name, weight(r.tuples.len()))).collect();
+            theirs.map(|(name, r)| (r.record.born, name, weight(r.tuples.len()))).collect();
         theirs.sort_unstable();
         // Looking at all costs the same for one as for many.
         let enough = least.max(self.shares.share() / 64).min(most);
@@ -586,15 +643,18 @@ impl Topology {
         let Some(place) = place.map(|p| core::mem::replace(p, NOWHERE)) else { return };
         let Some(router) = self.routers.get_mut(place as usize).and_then(Option::take) else { return };
         self.free.push(place);
-        self.shares.change(router.giver, weight(router.tuples.len()), 0);
+        self.shares.change(router.giver, weight(router.count as usize), 0);
         self.notes.remove(&name);
         self.times.remove(&name);
         self.whole.remove(&name);
-        for tuple in &router.tuples {
-            self.names.release(tuple.name());
-            self.note(name, tuple.name(), What::Gone);
+        for at in router.tuples() {
+            let Some(to) = self.tuples.get(at).map(|t| t.name()) else { break };
+            self.names.release(to);
+            self.note(name, to, What::Gone);
         }
         self.names.release(name);
+        self.litter += router.count as usize;
+        self.clean();
     }
 
     /// A router says that links are lost before its TC does.
@@ -634,7 +694,7 @@ impl Topology {
         }
         let tick = Tick::of(now);
         let gone: Vec<Name> =
-            self.routers().filter(|(_, r)| r.expires.is_past(tick)).map(|(n, _)| n).collect();
+            self.routers().filter(|(_, r)| r.expires().is_past(tick)).map(|(n, _)| n).collect();
         let mut changed = !gone.is_empty();
         gone.into_iter().for_each(|name| self.remove(name));
         let old = |times: &[Tick]| times.iter().any(|t| t.is_past(tick));
@@ -642,7 +702,7 @@ impl Topology {
         for name in thinner {
             changed |= self.retain(name, |t| !t.expires.is_past(tick));
         }
-        let times = self.routers().map(|(_, r)| r.expires).chain(self.times.values().flatten().copied());
+        let times = self.routers().map(|(_, r)| r.expires()).chain(self.times.values().flatten().copied());
         let next = times.min_by_key(|t| t.after(tick));
         self.next_expiry = next.map_or(Instant::FAR_FUTURE, |t| t.instant(now));
         changed

@@ -69,7 +69,7 @@ fn name(n: u16) -> IpAddr {
 fn bring(t: &mut Topology, by: u8, n: u16, tuples: usize) -> Outcome {
     let to: Vec<alloc::string::String> = (0..tuples).map(|i| alloc::format!("fd01::{n}:{i:x}")).collect();
     let to: Vec<&str> = to.iter().map(|a| &**a).collect();
-    let ansn = t.names.find(NetAddr::host(name(n))).and_then(|name| t.get(name)).map_or(0, |r| r.ansn);
+    let ansn = t.names.find(NetAddr::host(name(n))).and_then(|name| t.get(name)).map_or(0, |r| r.ansn());
     let tc = Tc { originator: name(n), ..tc(ansn.wrapping_add(1), true, &to) };
     let brought = Brought { by: IpAddr::from([10, 0, 0, by]), alive: &|_| true };
     t.apply(Instant::from_millis(1), &tc, &brought, |_| false)
@@ -123,8 +123,8 @@ fn who_left_has_no_share_and_its_routers_go_over_to_those_who_bring_them() {
     for n in 0..60 {
         t.heard(name(n), &brought);
     }
-    let only = t.routers().map(|(_, r)| r.giver).max();
-    assert!(t.routers().all(|(_, r)| Some(r.giver) == only));
+    let only = t.routers().map(|(_, r)| r.record.giver).max();
+    assert!(t.routers().all(|(_, r)| Some(r.record.giver) == only));
 }
 
 #[test]
@@ -159,4 +159,33 @@ fn rfc7181_16_3_3_a_forged_ansn_lasts_no_longer_than_the_routers_own_word() {
     let end = Instant::from_millis(20_000);
     assert!(t.expire(end));
     assert!(t.apply(end, &tc(6, true, &["fd00::1"]), &ANYONE, |_| false).new);
+}
+
+#[test]
+fn lists_that_grow_shrink_and_go_keep_what_was_told_and_little_more() {
+    let mut t = Topology::new(1000);
+    let mut rng = nhdp::Rng::new(7);
+    let mut told = [0; 50];
+    for _ in 0..5000 {
+        let (n, tuples) = (rng.next_u64() as u16 % 50, rng.next_u64() as usize % 30);
+        if tuples > 25 {
+            let name = t.names.find(NetAddr::host(name(n)));
+            name.into_iter().for_each(|name| t.remove(name));
+            told[usize::from(n)] = 0;
+        } else {
+            assert!(!bring(&mut t, 1, n, tuples).full);
+            told[usize::from(n)] = tuples;
+        }
+        t.names.sweep();
+        let room: usize = told.iter().sum::<usize>() * 16 / 15 + 2 * TUPLES;
+        assert!(t.tuples.len() <= room, "{} of {room}", t.tuples.len());
+    }
+    for (n, tuples) in (0..).zip(told) {
+        let known = t.names.find(NetAddr::host(name(n))).and_then(|name| t.get(name));
+        let names = known.into_iter().flat_map(Router::names).filter_map(|to| t.names.address(to));
+        let mut names: Vec<NetAddr> = names.collect();
+        names.sort_unstable();
+        let want: Vec<NetAddr> = (0..tuples).map(|i| net(&alloc::format!("fd01::{n}:{i:x}"))).collect();
+        assert_eq!(names, want, "{n}");
+    }
 }
