@@ -1,6 +1,7 @@
 //! The kernel's routes: what the instances want, applied idempotently, new before old, many at a time.
 //!
-//! Every route of ours has one protocol number and is in one table of our own (`rules` says when the kernel
+//! The routes of the mesh are asked from the instances whenever they matter: a copy of them would be a large part of
+//! what a large mesh costs in memory. Every route of ours has one protocol number and is in one table of our own (`rules` says when the kernel
 //! asks it), so it is replaced in place, ours are told from others' after a restart, and nobody else's
 //! routes are touched.
 
@@ -11,12 +12,9 @@ use mesh_sys::netlink::{Change, Error, Route, RouteFilter, RouteKind, Rtnetlink}
 use mesh_types::{Duration, Instant};
 use olsrv2::NetAddr;
 
+use crate::instance::Instance;
 use crate::rules::TABLE;
 use crate::tunnels::{ENDS, OWN};
-
-mod table;
-
-use table::{Key, Table, key};
 
 /// Our number among the kernel's route makers (`/etc/iproute2/rt_protos.d`: "p2pmesh").
 pub(crate) const PROTOCOL: u8 = 107;
@@ -55,6 +53,30 @@ impl Kernel for Rtnetlink {
     }
 }
 
+/// Who knows which routes the mesh wants, one for each prefix.
+pub(crate) trait Mesh {
+    /// The one to that prefix.
+    fn route(&self, prefix: NetAddr) -> Option<Route>;
+    /// All of them.
+    fn routes(&self) -> impl Iterator<Item = Route> + '_;
+}
+
+impl Mesh for Vec<Instance> {
+    fn route(&self, prefix: NetAddr) -> Option<Route> {
+        self.iter().find_map(|i| Some(kernel_route(&i.router.route(prefix)?, i.originator())))
+    }
+    fn routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.iter().flat_map(|i| i.router.routes().map(|route| kernel_route(&route, i.originator())))
+    }
+}
+
+/// Prefix, its length, and table; all of ours have small numbers.
+type Key = (IpAddr, u8, u8);
+
+const fn key(route: &Route) -> Key {
+    (route.prefix, route.prefix_len, route.table as u8)
+}
+
 /// An instance's route as the kernel wants it. `source` is the instance's originator.
 pub(crate) fn kernel_route(route: &olsrv2::Route, source: IpAddr) -> Route {
     let prefix = route.prefix.network();
@@ -87,14 +109,14 @@ pub(crate) fn own_prefix_route(prefix: NetAddr) -> Route {
     }
 }
 
-/// The routes wanted, and how those given to the kernel differ.
+/// The routes wanted beside those of the mesh, and how what the kernel has differs from all that is wanted.
 #[derive(Debug)]
 pub(crate) struct Fib {
-    wanted: Table,
+    own: BTreeMap<Key, Route>,
     /// Where the kernel has not what is wanted: what it has, as far as is known.
     amiss: BTreeMap<Key, Option<Route>>,
     /// What changed since the last commit, in the order the core gave it: near before far for routes that
-    /// come, far before near for those that go.
+    /// come, far before near for those that go. What it changed and did not say yet may be carried out early.
     dirty: Vec<Key>,
     /// Found at the start: kept until the instances have had time to learn the mesh again.
     inherited: BTreeSet<Route>,
@@ -116,7 +138,7 @@ impl Fib {
         kernel.list(&mut |route| inherited.extend([route]))?;
         let keep_inherited_until = now + grace;
         Ok(Self {
-            wanted: Table::default(),
+            own: BTreeMap::new(),
             amiss: BTreeMap::new(),
             dirty: Vec::new(),
             inherited,
@@ -130,33 +152,36 @@ impl Fib {
 
     /// Wants a route, in place of one for the same prefix; takes effect at [`Fib::commit`].
     pub(crate) fn set(&mut self, route: Route) {
-        let (key, old) = (key(&route), self.wanted.insert(route));
+        let (key, old) = (key(&route), self.own.insert(key(&route), route));
         if old != Some(route) {
             self.changed(key, old);
         }
     }
 
-    /// Wants no route for a prefix any more.
-    pub(crate) fn unset(&mut self, prefix: NetAddr) {
-        let prefix = prefix.network();
-        self.unset_key((prefix.ip(), prefix.prefix_len(), TABLE as u8));
+    /// Wants no route in the place of that one any more.
+    pub(crate) fn unset(&mut self, route: &Route) {
+        let key = key(route);
+        if let Some(old) = self.own.remove(&key) {
+            self.changed(key, Some(old));
+        }
     }
 
-    /// Wants no route in the place of that one any more.
-    pub(crate) fn unset_like(&mut self, route: &Route) {
-        self.unset_key(key(route));
+    /// The mesh wants another route to a prefix than that.
+    pub(crate) fn mesh_changed(&mut self, prefix: NetAddr, old: Option<Route>) {
+        let prefix = prefix.network();
+        self.changed((prefix.ip(), prefix.prefix_len(), TABLE as u8), old);
+    }
+
+    fn wanted(&self, mesh: &impl Mesh, key: &Key) -> Option<Route> {
+        let (prefix, len, table) = *key;
+        let of_mesh = || mesh.route(NetAddr::new(prefix, len)).filter(|_| table == TABLE as u8);
+        self.own.get(key).copied().or_else(of_mesh)
     }
 
     /// Whether the kernel has it, as far as is known.
-    pub(crate) fn has(&self, route: &Route) -> bool {
+    pub(crate) fn has(&self, mesh: &impl Mesh, route: &Route) -> bool {
         let key = key(route);
-        self.amiss.get(&key).copied().unwrap_or_else(|| self.wanted.get(&key)) == Some(*route)
-    }
-
-    fn unset_key(&mut self, key: Key) {
-        if let Some(old) = self.wanted.remove(&key) {
-            self.changed(key, Some(old));
-        }
+        self.amiss.get(&key).copied().unwrap_or_else(|| self.wanted(mesh, &key)) == Some(*route)
     }
 
     /// The route wanted is another now; the kernel has what was wanted before.
@@ -166,9 +191,9 @@ impl Fib {
     }
 
     /// The kernel says that a route of ours is gone. True if it should not be: commit puts it back.
-    pub(crate) fn gone(&mut self, route: &Route) -> bool {
+    pub(crate) fn gone(&mut self, mesh: &impl Mesh, route: &Route) -> bool {
         let key = key(route);
-        let ours = self.has(route) && self.wanted.get(&key) == Some(*route);
+        let ours = self.has(mesh, route) && self.wanted(mesh, &key) == Some(*route);
         if ours {
             self.amiss.insert(key, None);
             self.dirty.push(key);
@@ -177,12 +202,12 @@ impl Fib {
     }
 
     /// The number of routes wanted.
-    pub(crate) fn len(&self) -> usize {
-        self.wanted.len()
+    pub(crate) fn count(&self, mesh: &impl Mesh) -> usize {
+        self.own.len() + mesh.routes().count()
     }
 
     /// Tells the kernel what changed: first what is new or different, then what is gone.
-    pub(crate) fn commit(&mut self, kernel: &mut impl Kernel, now: Instant) {
+    pub(crate) fn commit(&mut self, kernel: &mut impl Kernel, mesh: &impl Mesh, now: Instant) {
         if self.dirty.is_empty() {
             return;
         }
@@ -192,7 +217,7 @@ impl Fib {
         let mut changes = Vec::new();
         let mut leftovers = Vec::new();
         for key in &dirty {
-            let (Some(old), new) = (self.amiss.get(key).copied(), self.wanted.get(key)) else { continue };
+            let (Some(old), new) = (self.amiss.get(key).copied(), self.wanted(mesh, key)) else { continue };
             if old == new {
                 self.amiss.remove(key);
                 continue;
@@ -211,15 +236,16 @@ impl Fib {
             self.next_check = self.next_check.min(self.keep_inherited_until);
         }
         changes.append(&mut leftovers);
-        self.apply(kernel, &changes, now);
+        self.apply(kernel, mesh, &changes, now);
     }
 
     /// Carries out changes and notes what became of them.
-    fn apply(&mut self, kernel: &mut impl Kernel, changes: &[Change], now: Instant) {
+    fn apply(&mut self, kernel: &mut impl Kernel, mesh: &impl Mesh, changes: &[Change], now: Instant) {
         for batch in changes.chunks(BATCH) {
             match kernel.apply(batch) {
                 Ok(results) => {
-                    batch.iter().zip(results).for_each(|(change, result)| self.note(change, result, now));
+                    let results = batch.iter().zip(results);
+                    results.for_each(|(change, result)| self.note(mesh, change, result, now));
                 }
                 Err(e) => {
                     self.failures += 1;
@@ -233,7 +259,7 @@ impl Fib {
         }
     }
 
-    fn note(&mut self, change: &Change, result: Result<(), Error>, now: Instant) {
+    fn note(&mut self, mesh: &impl Mesh, change: &Change, result: Result<(), Error>, now: Instant) {
         match (change, result) {
             (Change::Replace(route), Ok(())) => {
                 let key = key(route);
@@ -245,7 +271,7 @@ impl Fib {
             (Change::Remove(route), result) => {
                 let key = key(route);
                 if self.amiss.get(&key) == Some(&Some(*route)) {
-                    match self.wanted.get(&key) {
+                    match self.wanted(mesh, &key) {
                         None => drop(self.amiss.remove(&key)),
                         Some(_) => drop(self.amiss.insert(key, None)),
                     }
@@ -279,54 +305,55 @@ impl Fib {
 
     /// Compares with the kernel: puts back what is missing, removes what is ours and not wanted. Routes
     /// that an earlier run left are spared until their time is over.
-    pub(crate) fn check(&mut self, kernel: &mut impl Kernel, now: Instant) {
+    pub(crate) fn check(&mut self, kernel: &mut impl Kernel, mesh: &impl Mesh, now: Instant) {
         self.next_check = now + CHECK;
         if now >= self.keep_inherited_until {
             self.inherited.clear();
         } else {
             self.next_check = self.next_check.min(self.keep_inherited_until);
         }
-        if let Err(e) = self.compare(kernel, now) {
+        if let Err(e) = self.compare(kernel, mesh, now) {
             self.failures += 1;
             log::warn!("listing the kernel's routes: {e}");
         }
     }
 
-    fn compare(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<(), Error> {
+    fn compare(&mut self, kernel: &mut impl Kernel, mesh: &impl Mesh, now: Instant) -> Result<(), Error> {
         // Nothing is kept of the routes that are as they should be: mostly all of them.
         let (mut right, mut wrong) = (0, Vec::new());
-        let once = kernel.list(&mut |route| match self.wanted.get(&key(&route)) == Some(route) {
+        let once = kernel.list(&mut |route| match self.wanted(mesh, &key(&route)) == Some(route) {
             true => right += 1,
             false => wrong.push(route),
         })?;
         self.amiss.clear();
         let mut changes = Vec::new();
-        if !once || right != self.wanted.len() {
+        if !once || right != self.count(mesh) {
             let mut present = BTreeSet::new();
             kernel.list(&mut |route| present.extend([route]))?;
-            for route in self.wanted.values().filter(|route| !present.contains(route)) {
+            let wanted = self.own.values().copied().chain(mesh.routes());
+            for route in wanted.filter(|route| !present.contains(route)) {
                 let other = wrong.iter().find(|w| key(w) == key(&route));
                 self.amiss.insert(key(&route), other.copied());
                 changes.push(Change::Replace(route));
             }
         }
         let stays = |route: &Route| {
-            let same_slot = self.wanted.get(&key(route)).is_some_and(|w| w.metric == route.metric);
+            let same_slot = self.wanted(mesh, &key(route)).is_some_and(|w| w.metric == route.metric);
             same_slot || self.inherited.contains(route)
         };
         changes.extend(wrong.into_iter().filter(|route| !stays(route)).map(Change::Remove));
-        self.apply(kernel, &changes, now);
+        self.apply(kernel, mesh, &changes, now);
         Ok(())
     }
 
     /// Removes everything of ours, also what an earlier run left.
-    pub(crate) fn clear(&mut self, kernel: &mut impl Kernel, now: Instant) {
-        self.wanted.clear();
+    pub(crate) fn clear(&mut self, kernel: &mut impl Kernel, mesh: &impl Mesh, now: Instant) {
+        self.own.clear();
         self.amiss.clear();
         self.dirty.clear();
         let mut all = Vec::new();
         match kernel.list(&mut |route| all.push(Change::Remove(route))) {
-            Ok(_) => self.apply(kernel, &all, now),
+            Ok(_) => self.apply(kernel, mesh, &all, now),
             Err(e) => log::warn!("listing the kernel's routes: {e}"),
         }
     }

@@ -285,7 +285,7 @@ impl Service {
             if let Err(e) = self.put_rules() {
                 log::warn!("routing rules: {e}");
             }
-            self.fib.check(&mut self.kernel, now);
+            self.fib.check(&mut self.kernel, &self.instances, now);
             self.look_for_uplinks(now);
         }
         if self.radio.is_none() && self.radio_retry.0 <= now {
@@ -328,7 +328,7 @@ impl Service {
             self.watch_neighbors(index, &Detection::RFC4861);
         }
         self.uplinks.clear();
-        self.fib.clear(&mut self.kernel, now);
+        self.fib.clear(&mut self.kernel, &self.instances, now);
         if let Err(e) = rules::sync(&mut self.kernel, &BTreeSet::new()) {
             log::warn!("removing the routing rules: {e}");
         }

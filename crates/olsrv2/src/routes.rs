@@ -305,11 +305,13 @@ impl Routes {
     /// The longest route that fits an address.
     pub(crate) fn lookup(&self, address: IpAddr, names: &Names) -> Option<Route> {
         let host = NetAddr::host(address);
-        (0..=host.prefix_len()).rev().find_map(|len| {
-            let prefix = NetAddr::new(address, len).network();
-            let name = names.find(prefix)?;
-            route(name, prefix, *self.entries.get(name as usize)?, &self.hops, names)
-        })
+        (0..=host.prefix_len()).rev().find_map(|len| self.get(NetAddr::new(address, len).network(), names))
+    }
+
+    /// The route to a prefix.
+    pub(crate) fn get(&self, prefix: NetAddr, names: &Names) -> Option<Route> {
+        let name = names.find(prefix)?;
+        route(name, prefix, *self.entries.get(name as usize)?, &self.hops, names)
     }
 
     /// All routes by prefix.

@@ -535,7 +535,9 @@ impl Topology {
     /// A router counts for its giver's share until that one is gone, or has too much already and another
     /// neighbour, which brings it as well, has not.
     fn vouch(&mut self, name: Name, giver: Giver, brought: &Brought<'_>) {
-        let Some((old, weight)) = self.get(name).map(|r| (r.record.giver, weight(r.tuples.len()))) else { return };
+        let Some((old, weight)) = self.get(name).map(|r| (r.record.giver, weight(r.tuples.len()))) else {
+            return;
+        };
         if old == giver {
             return;
         }

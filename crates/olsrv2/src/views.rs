@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use mesh_types::Metric;
+use rfc5444::NetAddr;
 
 use crate::router::Router;
 use crate::{
@@ -47,6 +48,12 @@ impl Router {
     /// The routing set, by prefix.
     pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
         self.routes.iter(&self.topology.names)
+    }
+
+    /// The route to just that prefix; of the other family there is none.
+    pub fn route(&self, prefix: NetAddr) -> Option<Route> {
+        let ours = prefix.ip().is_ipv4() == self.config.originator.is_ipv4();
+        self.routes.get(prefix, &self.topology.names).filter(|_| ours)
     }
 
     /// The route a packet to that address takes, the longest that fits.

@@ -88,7 +88,7 @@ impl Service {
         }
         let more = [
             ("router_keys", self.settings.keys.len() as u64),
-            ("kernel_routes", self.fib.len() as u64),
+            ("kernel_routes", self.fib.count(&self.instances) as u64),
             ("kernel_failures", self.fib.failures),
             ("uplink_ipv6", self.uplinks.has(0).into()),
             ("uplink_ipv4", self.uplinks.has(1).into()),

@@ -21,13 +21,13 @@ impl Service {
                 Ok(Some(Event::Neighbor(neighbor))) => self.verdict(now, &neighbor),
                 // Every step reaches the cores, so that a short loss of carrier is seen, too.
                 Ok(Some(Event::RouteGone(route))) => {
-                    if self.fib.gone(&route) {
+                    if self.fib.gone(&self.instances, &route) {
                         log::info!(
                             "the route to {}/{} was removed; putting it back",
                             route.prefix,
                             route.prefix_len
                         );
-                        self.fib.commit(&mut self.kernel, now);
+                        self.fib.commit(&mut self.kernel, &self.instances, now);
                     }
                 }
                 Ok(Some(Event::ForeignDefault)) => look = true,
@@ -235,13 +235,13 @@ impl Service {
     pub(super) fn drain(&mut self, now: Instant, at: usize) {
         self.take(now, at);
         self.steer(now);
-        self.fib.commit(&mut self.kernel, now);
+        self.fib.commit(&mut self.kernel, &self.instances, now);
     }
 
     fn carry_out(&mut self, now: Instant, at: usize, effects: Vec<Effect>) {
         self.apply(now, at, effects);
         self.steer(now);
-        self.fib.commit(&mut self.kernel, now);
+        self.fib.commit(&mut self.kernel, &self.instances, now);
     }
 
     /// Does what an instance wants; routes wait for the commit.
@@ -252,10 +252,18 @@ impl Service {
                 Effect::Transmit { interface, bytes } => self.transmit(now, at, interface, bytes),
                 Effect::Carry { interface, messages } => self.carry(now, interface, &messages),
                 Effect::Probe { interface, address } => self.probe(now, interface, address),
-                Effect::Route(RouteChange::Add(route) | RouteChange::Replace { new: route, .. }) => {
-                    self.fib.set(fib::kernel_route(&route, source));
+                Effect::Route(change) => {
+                    let spell = |route| fib::kernel_route(&route, source);
+                    let (prefix, old, new) = match change {
+                        RouteChange::Add(new) => (new.prefix, None, Some(new)),
+                        RouteChange::Replace { old, new } => (new.prefix, Some(old), Some(new)),
+                        RouteChange::Remove(old) => (old.prefix, Some(old), None),
+                    };
+                    // Metrics are nothing to the kernel.
+                    if old.map(spell) != new.map(spell) {
+                        self.fib.mesh_changed(prefix, old.map(spell));
+                    }
                 }
-                Effect::Route(RouteChange::Remove(route)) => self.fib.unset(route.prefix),
                 Effect::Event(event) => self.tell(at, event),
                 Effect::Record(node, record) if at == V6 => self.record_came(now, node, record),
                 Effect::Record(..) => {}

@@ -1,11 +1,14 @@
 //! What the node itself is to the mesh: its addresses, its uplinks, the networks it announces.
 
+use std::net::IpAddr;
+
 use mesh_sys::netlink;
 use mesh_sys::udp::Family;
 use mesh_types::{Instant, Metric, NodeId};
 use olsrv2::{AttachedNetwork, NetAddr};
 
 use super::{Service, V4, instance};
+use crate::fib;
 use crate::ipv4::Verdict;
 use crate::rules;
 
@@ -91,11 +94,12 @@ impl Service {
         self.keep_recording();
         let room = self.instances.get_mut(V4).ok_or("no IPv4")?;
         let (sequences, counter) = (Some(room.router.sequences()), room.router.counter());
-        let gone: Vec<NetAddr> = room.router.routes().map(|r| r.prefix).collect();
+        let was = IpAddr::from(old);
+        let gone: Vec<_> = room.router.routes().map(|r| (r.prefix, fib::kernel_route(&r, was))).collect();
         *room = instance(&self.settings, self.settings.originator4.into(), sequences, counter, now)?;
         self.tunnels.forget(V4);
-        gone.into_iter().for_each(|prefix| self.fib.unset(prefix));
-        self.fib.commit(&mut self.kernel, now);
+        gone.into_iter().for_each(|(prefix, route)| self.fib.mesh_changed(prefix, Some(route)));
+        self.fib.commit(&mut self.kernel, &self.instances, now);
         let lo = self.kernel.link("lo").map_err(|e| e.to_string())?.map_or(1, |l| l.index);
         self.kernel.remove_address(lo, old.into(), 32).map_err(|e| e.to_string())?;
         self.uplinks.serve(self.access_point, self.links.wanted(), self.settings.originator4);

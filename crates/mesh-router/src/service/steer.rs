@@ -38,13 +38,13 @@ impl Service {
         }
         let before = mem::replace(&mut self.ends, wanted.clone());
         self.change_routes(before, wanted);
-        self.fib.commit(&mut self.kernel, now);
+        self.fib.commit(&mut self.kernel, &self.instances, now);
     }
 
     fn change_routes(&mut self, before: Vec<Route>, wanted: Vec<Route>) {
         let slot = |r: &Route| (r.table, r.prefix, r.prefix_len);
         let gone = before.iter().filter(|old| wanted.iter().all(|new| slot(new) != slot(old)));
-        gone.for_each(|old| self.fib.unset_like(old));
+        gone.for_each(|old| self.fib.unset(old));
         wanted.into_iter().for_each(|route| self.fib.set(route));
     }
 
@@ -54,7 +54,7 @@ impl Service {
         let std::net::IpAddr::V6(ula) = prefix.ip() else { return Vec::new() };
         let ends = |at: usize| {
             let end = std::net::IpAddr::from(tunnels::end(ula, at));
-            self.ends.iter().any(|r| r.prefix == end && self.fib.has(r))
+            self.ends.iter().any(|r| r.prefix == end && self.fib.has(&self.instances, r))
         };
         let any = self.uplinks.announced(at).filter(|_| ends(at));
         let mut all: Vec<_> = any.map(|any| (any.prefix, Note::TunnelsEndIn(ula))).into_iter().collect();
