@@ -32,7 +32,7 @@ class Hub:
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._lock = threading.Lock()
         self._thread = None
-        self.frames = {}
+        self.frames, self.bytes = {}, {}  # {port name: what has entered there}
         self.listeners = []  # called with (port name, frame) for every frame that enters
 
     def plug(self, name):
@@ -43,7 +43,7 @@ class Hub:
         port.setblocking(False)
         with self._lock:
             self._ports[name] = (port, str(theirs))
-            self.frames[name] = 0
+            self.frames[name] = self.bytes[name] = 0
             self._selector.register(port, selectors.EVENT_READ, name)
         self._wake()
         return f"dgram,local.type=unix,local.path={theirs},remote.type=unix,remote.path={ours}"
@@ -113,6 +113,7 @@ class Hub:
     def _forward(self, source, frame):
         with self._lock:
             self.frames[source] += 1
+            self.bytes[source] += len(frame)
             targets = [port for name, port in self._ports.items()
                        if name != source and (source, name) not in self._down
                        and self._random.random() >= self._loss.get((source, name), 0)]

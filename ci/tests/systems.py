@@ -43,13 +43,13 @@ def tiny(version="0.1-tiny", root=b"root" * 1024):
 
 class Systems:
     """Makes slots out of the one that is on `card` now, and bundles of them, in `folder`. `keys`: the public ones of three
-    test keys."""
+    keys; a node says of test keys that they are."""
 
-    def __init__(self, card, folder):
+    def __init__(self, card, folder, test_keys=True):
         self.folder, self.tool = Path(folder), program("mesh-bundle")
         self.start = card.header("A")
         self.slot = card.read(card.slot_offset("A"), self._at("H") + int(self.start["S_HCNT"], 16) * SECTOR)
-        self.keys = [run(self.tool, "keygen", self.folder / f"key{n}", "--test", n).strip() for n in (1, 2, 3)]
+        self.keys = [run(self.tool, "keygen", self.folder / f"key{n}", *(["--test", n] if test_keys else [])).strip() for n in (1, 2, 3)]
 
     def toml(self, name):
         """The configuration of a node that takes bundles which two of the keys sign."""
@@ -88,6 +88,11 @@ class Systems:
         for path in (old, plan, new):
             path.unlink()
         return result
+
+    def grown(self, version, more):
+        """The system with these bytes behind its root image's file system."""
+        loaded = (self._part(letter, int(self.start[f"S_{letter}LEN"], 16)) for letter in "IK")
+        return slot.build(version, *loaded, self.root() + more)[0]
 
     def root(self):
         """The root image."""

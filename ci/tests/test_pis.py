@@ -1,5 +1,5 @@
-"""Emulated Pis with the image as it is flashed: two that find each other and share a file, and one that is given
-bad input. Serial logs stay in build/test-logs/<test class>/."""
+"""Emulated Pis with the image as it is flashed: two that find each other, share a file and update each other, and one that is
+given bad input. Serial logs stay in build/test-logs/<test class>/."""
 
 import json
 import random
@@ -16,10 +16,13 @@ sys.path.insert(0, str(ROOT / "ci/emulator"))
 from sdcard import SECTOR, STATE, Card, find_image  # noqa: E402
 from hub import Hub  # noqa: E402
 from pi import SLOW, Deadline, EmulatedPi  # noqa: E402
+import systems  # noqa: E402
 
 READY = r"p2pmesh: node is ready: {name}\b"
 HELLO_WORLD = "QmWATWQ7fVPP2EFGu71UkfnqhYXDYH566qy47CnJDgvs8u"
 BOOT = 150  # seconds until a node is ready: ten times what it takes, for busy machines
+APPLY = 600  # seconds for an installation: the emulated card reads and writes some 2 MiB/s
+NEW = 3 << 20  # bytes of the update that a node can't have
 
 
 def until(pi, command, pattern, deadline):
@@ -67,7 +70,8 @@ class Pis(unittest.TestCase):
 
 
 class TwoPis(Pis):
-    """From power-on to a shared file, through U-Boot, over an Ethernet segment, without configuration."""
+    """From power-on to a shared file and an update, through U-Boot, over an Ethernet segment; configured are names and what has to do
+    with updates."""
 
     @classmethod
     def setUpClass(cls):
@@ -75,6 +79,11 @@ class TwoPis(Pis):
         cls.hub = Hub()
         cls.addClassCleanup(cls.hub.stop)
         cls.one, cls.two = cls.make("example1", cls.hub), cls.make("example2", cls.hub)
+        made = systems.Systems(cls.one.card, cls.folder, test_keys=False)
+        for pi in (cls.one, cls.two):
+            pi.card.put_file("p2pmesh.toml", made.toml(pi.name) + 'update.auto = "staged"\nupdate.settle = 3\n')
+        new = made.grown("2.0-mesh", random.Random(4).randbytes(NEW))
+        cls.one.card.put_file("x.bundle", made.bundle("mesh", new, release=int(made.start["S_REL"], 16) + 10).read_bytes())
         cls.hub.start()
         for pi in (cls.one, cls.two):
             pi.start()
@@ -115,17 +124,33 @@ class TwoPis(Pis):
         page = self.one.run("curl -sS --max-time 30 http://example2.local/ | grep -o '<h1>[^<]*</h1>'", 40)
         self.assertIn("<h1>example2</h1>", page)
 
-    def test_4_a_reboot_keeps_identity_and_content(self):
-        node = json.loads(self.two.run("meshctl --json status"))["node"]
-        self.two.run('echo "kept over a reboot" > /tmp/kept')
-        cid = self.two.run("ipfs add -Q /tmp/kept").strip()
-        self.two.send("reboot\n")
-        self.ready(self.two)
-        self.assertEqual(json.loads(self.two.run("meshctl --json status"))["node"], node)
-        self.assertEqual(self.two.run(f"ipfs cat {cid}"), "kept over a reboot")
+    def restarts_updated(self, pi, node):
+        """Waits until a node has started into the new system by itself; it has to be the same node, and is confirmed."""
+        pi.expect(r"booting slot B, version 2\.0-mesh", APPLY)
+        self.ready(pi)
+        self.assertEqual(identity(pi), node)
+        until(pi, "meshctl update status", r"B +2\.0-mesh .*running, confirmed", 120)
+
+    def test_4_an_update_out_of_the_other_ones_store_keeps_identity_and_content(self):
+        cid = re.search(r"\bQm\w{44}\b", self.one.run("ipfs add -Q /boot/x.bundle", 120))[0]
+        type(self).nodes = [identity(pi) for pi in (self.one, self.two)]
+        self.two.run('echo "kept over an update" > /tmp/kept')
+        kept = self.two.run("ipfs add -Q /tmp/kept").strip()
+        sent = self.hub.bytes["example1"]
+        self.assertRegex(self.two.run(f"meshctl update apply {cid} 2>&1", APPLY), r"version 2\.0-mesh \(release \d+\) is in slot B")
+        self.assertGreater(self.hub.bytes["example1"] - sent, NEW)
+        # When the other one hears of the update it can't have it from itself.
+        self.one.run(f"ipfs pin rm {cid} && ipfs repo gc >/dev/null", 60)
+        type(self).sent = self.hub.bytes["example2"]
+        self.restarts_updated(self.two, self.nodes[1])
+        self.assertEqual(self.two.run(f"ipfs cat {kept}"), "kept over an update")
+
+    def test_5_who_hears_of_the_update_fetches_it_takes_its_turn_and_is_confirmed(self):
+        self.restarts_updated(self.one, self.nodes[0])
+        self.assertGreater(self.hub.bytes["example2"] - self.sent, NEW)
         until(self.one, "ping -c 1 -W 5 example2.local", r" 0% packet loss", 60)
 
-    def test_5_a_pulled_plug_loses_nothing_that_was_acknowledged(self):
+    def test_6_a_pulled_plug_loses_nothing_that_was_acknowledged(self):
         seed = 20
         chance = random.Random(seed)
         for cut in range(2):
