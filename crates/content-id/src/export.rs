@@ -114,13 +114,17 @@ impl FileReader {
 
     /// Takes the block wanted and returns the bytes of the range that lie in it, perhaps none.
     pub fn provide(&mut self, mut block: Vec<u8>) -> Result<Vec<u8>, ExportError> {
+        let codec = self.want().map_or(Codec::RAW, Cid::codec);
         Ok(match self.look(&block)? {
             Piece::Within(range) => {
                 block.truncate(range.end);
                 block.drain(..range.start);
                 block
             }
-            Piece::Own(bytes) => bytes,
+            Piece::Own(range) => {
+                let entry = Entry::parse(codec, &block)?;
+                entry.data.data.unwrap_or_default().get(range).unwrap_or_default().to_vec()
+            }
         })
     }
 
@@ -148,8 +152,8 @@ impl FileReader {
         if part.depth >= MAX_DEPTH && !entry.links.is_empty() {
             return Err(ExportError::TooLarge);
         }
-        let mut own = entry.data.data.unwrap_or_default();
-        let mut offset = part.offset.saturating_add(own.len() as u64);
+        let own = entry.data.data.map_or(0, |data| data.len());
+        let mut offset = part.offset.saturating_add(own as u64);
         let below = self.stack.len();
         for (link, size) in entry.links.into_iter().zip(entry.data.blocksizes) {
             let end = offset.saturating_add(size);
@@ -162,10 +166,7 @@ impl FileReader {
         if let Some(children) = self.stack.get_mut(below..) {
             children.reverse();
         }
-        let range = self.clip(own.len(), part.offset);
-        own.truncate(range.end);
-        own.drain(..range.start);
-        Ok(Piece::Own(own))
+        Ok(Piece::Own(self.clip(own, part.offset)))
     }
 
     /// What of `length` bytes, which lie at `offset` of the file, is in the range.
@@ -181,8 +182,8 @@ impl FileReader {
 pub enum Piece {
     /// These of the block.
     Within(Range<usize>),
-    /// Bytes of a block that links to others as well.
-    Own(Vec<u8>),
+    /// These of the UnixFS data of a block, which links to others as well.
+    Own(Range<usize>),
 }
 
 /// Follows a path of names from a root: through directories, sharded or not, and through the maps

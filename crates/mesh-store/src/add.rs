@@ -16,10 +16,11 @@ use crate::passed::{self, Part};
 use crate::storage::{Answered, Protection};
 
 /// Blocks are handed to the store when they are this many bytes, or this many.
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_BLOCKS: usize = 256;
-/// Batches that are written while the next one is made: enough to go on while a segment is synced.
-const MAX_WRITING: usize = 4;
+/// Batches that are written while the next one is made: enough to go on while a segment is synced. How many bytes they have
+/// together, those of other adds too, is bounded besides ([`crate::memory::Memory::written`]).
+const MAX_WRITING: usize = 8;
 
 /// An add under way.
 pub(crate) struct Add {
@@ -235,7 +236,7 @@ impl Add {
             return Ok(());
         }
         self.written(MAX_WRITING - 1).await?;
-        self.writing.push_back(self.node.storage.begin_put(batch));
+        self.writing.push_back(self.node.storage.begin_put(batch).await);
         Ok(())
     }
 

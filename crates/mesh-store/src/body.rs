@@ -6,12 +6,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
+use tokio::sync::mpsc::Permit;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+
+use crate::ahead::Ahead;
+use crate::node::NodeError;
+use crate::sending::Part;
 
 /// A client that takes nothing for that long is cut off.
 const STALL: Duration = Duration::from_secs(30);
-/// Bytes handed over at once: with [`STALL`] the slowest rate that is served.
-const SLICE: usize = 64 * 1024;
+/// Bytes handed over at once: with [`STALL`] the slowest rate that is served. A body that nobody takes holds two or three
+/// of these.
+const SLICE: usize = 32 * 1024;
 
 /// What a response carries.
 #[derive(Debug)]
@@ -58,13 +65,27 @@ impl Writer {
     pub(crate) async fn write(&self, bytes: impl Into<Bytes>) -> bool {
         let mut bytes = bytes.into();
         while !bytes.is_empty() {
-            let slice = bytes.split_to(bytes.len().min(SLICE));
-            match tokio::time::timeout(STALL, self.bytes.send(Ok(slice))).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return false,
-            }
+            let Some(place) = self.place().await else { return false };
+            place.send(Ok(bytes.split_to(bytes.len().min(SLICE))));
         }
         true
+    }
+
+    /// As [`Writer::write`], of a part of a block, which makes room for others meanwhile.
+    pub(crate) async fn part(&self, mut part: Part, ahead: &mut Ahead) -> Result<bool, NodeError> {
+        while !part.left.is_empty() {
+            let Some(place) = part.until(self.place(), ahead).await else { return Ok(false) };
+            match part.piece(SLICE, ahead).await? {
+                Some(piece) => place.send(Ok(piece)),
+                None => break,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for a place for the next slice.
+    async fn place(&self) -> Option<Permit<'_, io::Result<Bytes>>> {
+        timeout(STALL, self.bytes.reserve()).await.ok()?.ok()
     }
 
     /// Ends a body of unknown length.

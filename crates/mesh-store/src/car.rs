@@ -8,8 +8,10 @@ use content_id::{Block, Cid};
 use mesh_ipc::store::StoreResponse;
 use store_core::{Pin, StoreError};
 
+use crate::ahead::Ahead;
 use crate::node::{Held, Node, NodeError, Scope};
 use crate::seen::Seen;
+use crate::sending::Part;
 use crate::storage::Protection;
 
 /// Bytes handed to the store at once.
@@ -21,35 +23,35 @@ const MAX_LEFT_OUT: usize = 1024;
 
 /// All blocks of a DAG, each once, parents before children in the order of their links.
 pub(crate) struct Export {
-    node: Arc<Node>,
+    pub(crate) blocks: Ahead,
     root: Cid,
     open: Vec<Cid>,
     seen: Seen,
-    begun: bool,
 }
 
 impl Export {
     pub(crate) fn new(node: Arc<Node>, root: Cid) -> Self {
-        Self { node, open: vec![root.clone()], seen: Seen::of(&root), root, begun: false }
+        let blocks = Ahead::new(node, root.clone(), Scope::Mesh);
+        Self { blocks, open: vec![root.clone()], seen: Seen::of(&root), root }
     }
 
-    /// The next bytes of the file; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, NodeError> {
-        if !self.begun {
-            self.begun = true;
-            return Ok(Some(car::header(std::slice::from_ref(&self.root))));
-        }
+    /// What the file begins with.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        car::header(std::slice::from_ref(&self.root))
+    }
+
+    /// What comes before the next block, and the block, once the one before is sent; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Vec<u8>, Part)>, NodeError> {
         let Some(cid) = self.open.pop() else { return Ok(None) };
-        let data = self.node.block_of(&self.root, &cid, Scope::Mesh).await?;
+        let data = self.blocks.block(&cid).await?;
         let children = links(cid.codec(), &data)?;
         for child in children.into_iter().rev() {
             if self.seen.insert(&child)? {
                 self.open.push(child);
             }
         }
-        let mut bytes = car::frame(&cid, data.len());
-        bytes.extend_from_slice(&data);
-        Ok(Some(bytes))
+        self.blocks.fill(self.open.iter().rev());
+        Ok(Some((car::frame(&cid, data.len()), Part::all(&cid, data))))
     }
 }
 

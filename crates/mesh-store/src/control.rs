@@ -19,12 +19,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::add::Add;
+use crate::ahead::Ahead;
 use crate::car::{Export, Import};
 use crate::catalog::Catalogs;
 use crate::frames::Frames;
 use crate::names::Names;
 use crate::node::{Node, NodeError, Scope};
 use crate::seen::Seen;
+use crate::sending::Part;
 use crate::storage::Step;
 use crate::target::Target;
 
@@ -272,10 +274,10 @@ impl Control {
     async fn export(&self, frames: &mut Frames, path: &str) -> Result<(), End> {
         let (_, cid) = self.resolve(path).await?;
         let mut export = Export::new(Arc::clone(&self.node), cid);
-        while let Some(bytes) = export.next().await? {
-            for piece in bytes.chunks(DATA_MAX) {
-                send(frames, StoreResponse::Data(piece.to_vec())).await?;
-            }
+        send(frames, StoreResponse::Data(export.head())).await?;
+        while let Some((frame, part)) = export.next().await? {
+            send(frames, StoreResponse::Data(frame)).await?;
+            send_part(frames, part, &mut export.blocks).await?;
         }
         Ok(())
     }
@@ -296,10 +298,8 @@ impl Control {
         let (_, cid) = self.resolve(path).await?;
         let end = length.map_or(u64::MAX, |n| offset.saturating_add(n));
         let mut reader = self.node.read(cid, offset, end, Scope::Mesh);
-        while let Some(bytes) = reader.next().await? {
-            for piece in bytes.chunks(DATA_MAX) {
-                send(frames, StoreResponse::Data(piece.to_vec())).await?;
-            }
+        while let Some(part) = reader.next().await? {
+            send_part(frames, part, &mut reader.ahead).await?;
         }
         Ok(())
     }
@@ -314,6 +314,7 @@ impl Control {
         while let Some(wanted) = reader.want().cloned() {
             let block = self.node.block_of(&cid, &wanted, Scope::Mesh).await?;
             let entries = reader.provide(&block).map_err(NodeError::from)?;
+            drop(block);
             self.describe_all(frames, &cid, entries).await?;
         }
         Ok(())
@@ -477,6 +478,7 @@ impl Control {
                 counter("fetched_blocks", load(&counters.fetched)),
                 counter("fetched_bytes", load(&counters.fetched_bytes)),
                 counter("fetch_failures", load(&counters.not_fetched)),
+                counter("memory_bytes", self.node.storage.memory.held() as u64),
             ]
             .into_iter()
             .chain(figures)
@@ -493,6 +495,14 @@ pub(crate) fn multiaddr(address: std::net::SocketAddr) -> String {
 
 fn refs_of(cids: &[Cid]) -> StoreResponse {
     StoreResponse::Refs(cids.iter().map(Cid::to_string).collect())
+}
+
+/// Sends bytes of a block, which makes room for others meanwhile.
+async fn send_part(frames: &mut Frames, mut part: Part, ahead: &mut Ahead) -> Result<(), End> {
+    while let Some(piece) = part.piece(DATA_MAX, ahead).await? {
+        part.until(send(frames, StoreResponse::Data(piece.into())), ahead).await?;
+    }
+    Ok(())
 }
 
 async fn send(frames: &mut Frames, response: StoreResponse) -> Result<(), End> {

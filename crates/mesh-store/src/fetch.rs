@@ -21,6 +21,8 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::body::Body;
+use crate::memory::{Loaded, Memory};
+use crate::node::Node;
 use crate::peers::{self, Peers};
 use crate::pool;
 
@@ -34,6 +36,7 @@ const RECENT: usize = 256;
 /// Fetches blocks from the nodes in reach.
 pub(crate) struct Fetcher {
     peers: Arc<Peers>,
+    memory: Memory,
     state: Mutex<State>,
     /// The next timeout may have changed.
     changed: Notify,
@@ -43,7 +46,7 @@ struct State {
     core: Exchange,
     /// The nodes in reach as the core was told last.
     reach: Vec<SocketAddr>,
-    waiting: BTreeMap<WantId, oneshot::Sender<Result<Vec<u8>, Missing>>>,
+    waiting: BTreeMap<WantId, oneshot::Sender<Result<Loaded, Missing>>>,
     running: BTreeMap<RequestId, AbortHandle>,
     /// Who gave a block last: it will have what is below it, too.
     recent: VecDeque<(Cid, SocketAddr)>,
@@ -67,7 +70,7 @@ impl Drop for Waiting {
 }
 
 impl Fetcher {
-    pub(crate) fn new(peers: Arc<Peers>, seed: u64) -> Self {
+    pub(crate) fn new(peers: Arc<Peers>, memory: Memory, seed: u64) -> Self {
         let state = State {
             core: Exchange::new(seed),
             reach: Vec::new(),
@@ -77,7 +80,7 @@ impl Fetcher {
             next: 0,
             timer: false,
         };
-        Self { peers, state: Mutex::new(state), changed: Notify::new() }
+        Self { peers, memory, state: Mutex::new(state), changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,7 +93,7 @@ impl Fetcher {
         root: &Cid,
         cid: &Cid,
         hints: &[SocketAddr],
-    ) -> Result<Vec<u8>, Missing> {
+    ) -> Result<Loaded, Missing> {
         let reach = self.peers.candidates().await;
         let (send, receive) = oneshot::channel();
         let waiting = {
@@ -160,7 +163,7 @@ impl Fetcher {
     }
 
     /// Hands an input to the core and does what it says. `data` is the block that came with it.
-    fn input(self: &Arc<Self>, state: &mut State, input: Input<'_>, data: Option<Vec<u8>>) -> bool {
+    fn input(self: &Arc<Self>, state: &mut State, input: Input<'_>, data: Option<Loaded>) -> bool {
         let taken = state.core.handle_input(clock::now(), input);
         if let Err(e) = &taken {
             log::warn!(target: "fetch", "{e}");
@@ -169,7 +172,7 @@ impl Fetcher {
         taken.is_ok()
     }
 
-    fn drain(self: &Arc<Self>, state: &mut State, mut data: Option<Vec<u8>>) {
+    fn drain(self: &Arc<Self>, state: &mut State, mut data: Option<Loaded>) {
         while let Some(output) = state.core.poll_output() {
             match output {
                 Output::Ask { request, peer, cid, ask } => {
@@ -212,7 +215,7 @@ impl Fetcher {
     }
 
     async fn ask(self: Arc<Self>, request: RequestId, peer: SocketAddr, cid: Cid, ask: Ask) {
-        let (answer, data) = match ask_one(&self.peers, peer, &cid, ask).await {
+        let (answer, data) = match ask_one(&self.peers, &self.memory, peer, (&cid, ask)).await {
             Ok((answer, data)) => (answer, data),
             Err(()) => (Answer::Failed, None),
         };
@@ -247,23 +250,24 @@ fn session_of(root: &Cid) -> u64 {
     start.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-type Outcome = Result<(Answer, Option<Vec<u8>>), ()>;
+type Outcome = Result<(Answer, Option<Loaded>), ()>;
 
 /// Whether the node at `address` has a block; `false` also if it does not say so within `time`.
-pub(crate) async fn has(peers: &Peers, address: SocketAddr, cid: &Cid, time: Duration) -> bool {
-    matches!(timeout(time, ask_one(peers, address, cid, Ask::Have)).await, Ok(Ok((Answer::Has, _))))
+pub(crate) async fn has(node: &Node, address: SocketAddr, cid: &Cid, time: Duration) -> bool {
+    let asked = ask_one(&node.peers, &node.storage.memory, address, (cid, Ask::Have));
+    matches!(timeout(time, asked).await, Ok(Ok((Answer::Has, _))))
 }
 
 /// Asks one node; a connection left open is tried first.
-async fn ask_one(peers: &Peers, address: SocketAddr, cid: &Cid, ask: Ask) -> Outcome {
+async fn ask_one(peers: &Peers, memory: &Memory, address: SocketAddr, what: (&Cid, Ask)) -> Outcome {
     if let Some(mut connection) = peers.take_idle(address) {
         // it may have been closed meanwhile: then a new one is made
-        if let Some(outcome) = exchange(&mut connection, address, cid, ask).await {
+        if let Some(outcome) = exchange(&mut connection, memory, address, what).await {
             return keep(peers, address, connection, outcome);
         }
     }
     let mut connection = connect(address).await.ok_or(())?;
-    let outcome = exchange(&mut connection, address, cid, ask).await.ok_or(())?;
+    let outcome = exchange(&mut connection, memory, address, what).await.ok_or(())?;
     keep(peers, address, connection, outcome)
 }
 
@@ -288,9 +292,9 @@ async fn connect(address: SocketAddr) -> Option<SendRequest<Body>> {
 /// One request; `None` if the connection did not carry it.
 async fn exchange(
     connection: &mut SendRequest<Body>,
+    memory: &Memory,
     address: SocketAddr,
-    cid: &Cid,
-    ask: Ask,
+    (cid, ask): (&Cid, Ask),
 ) -> Option<Outcome> {
     timeout(ANSWER, connection.ready()).await.ok()?.ok()?;
     let method = if ask == Ask::Have { Method::HEAD } else { Method::GET };
@@ -311,26 +315,28 @@ async fn exchange(
         StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED => return Some(Ok((Answer::Absent, None))),
         _ => return Some(Err(())),
     }
-    let Some(data) = collect(response.into_body()).await else { return Some(Err(())) };
+    let Some(data) = collect(response.into_body(), memory).await else { return Some(Err(())) };
     let data = verified(cid.clone(), data).await;
     Some(Ok((if data.is_some() { Answer::Block } else { Answer::Lied }, data)))
 }
 
 /// The block, if it belongs to its CID. Large ones are hashed on threads of their own, so that others come in meanwhile.
-async fn verified(cid: Cid, data: Vec<u8>) -> Option<Vec<u8>> {
+async fn verified(cid: Cid, data: Loaded) -> Option<Loaded> {
     let is_large = data.len() >= pool::LEAST;
     let check = move || cid.verify(&data).is_ok().then_some(data);
     if is_large { tokio::task::spawn_blocking(check).await.ok().flatten() } else { check() }
 }
 
 /// The whole body, if it is a block's size and keeps coming.
-async fn collect(mut body: Incoming) -> Option<Vec<u8>> {
+async fn collect(mut body: Incoming, memory: &Memory) -> Option<Loaded> {
     let expected = body.size_hint().upper().unwrap_or(MAX_BLOCK as u64);
     if expected > MAX_BLOCK as u64 {
         return None;
     }
+    // meanwhile the bytes wait at the other node
+    let share = memory.coming(expected as usize).await;
     let length = body.size_hint().exact().unwrap_or(0) as usize;
-    let mut data = if length >= pool::LEAST { pool::take() } else { Vec::new() };
+    let mut data = pool::take(length);
     data.clear();
     data.reserve_exact(length);
     loop {
@@ -344,7 +350,7 @@ async fn collect(mut body: Incoming) -> Option<Vec<u8>> {
                     data.extend_from_slice(&bytes);
                 }
             }
-            None => return Some(data),
+            None => return Some(Loaded::new(data, share)),
         }
     }
 }

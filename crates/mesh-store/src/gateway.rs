@@ -52,8 +52,9 @@ use crate::providers::Providers;
 use crate::settings;
 use crate::target::{ContentPath, Namespace, TargetError};
 
-/// Bodies that are being sent at the same time; each holds a block or two.
-const MAX_STREAMS: usize = 16;
+/// Bodies that are being sent at the same time. Each holds some 100 KiB that its client has not taken yet, and a block or
+/// more as long as there is memory for that.
+const MAX_STREAMS: usize = 32;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(15);
 
@@ -322,7 +323,7 @@ impl Gateway {
                 let target = entry.data.data.unwrap_or_default();
                 let mut response = match answer::unchanged(context, &[&etag]) {
                     Some(response) => response,
-                    None => self.bytes(context, target, &etag, None).await?,
+                    None => self.bytes(context, target, &etag).await?,
                 };
                 set(&mut response, header::CONTENT_TYPE, "inode/symlink");
                 cacheable(&mut response, context, IMMUTABLE);

@@ -9,7 +9,8 @@
 //! | `node`, `ahead`, `fetch`, `peers`, `providers` | blocks from here or from other nodes, and who has them |
 //! | `control`, `add`, `passed`, `car`, `frames` | the control socket |
 //! | `catalog` | what nodes publish, and copies of it |
-//! | `storage`, `disk`, `pool` | the store's thread and files, and the memory blocks are read into |
+//! | `storage`, `disk` | the store's thread and files |
+//! | `memory`, `pool`, `sending` | the memory that blocks take, and how they leave it |
 
 mod add;
 mod ahead;
@@ -24,6 +25,7 @@ mod frames;
 mod gateway;
 mod http;
 mod media;
+mod memory;
 mod names;
 mod node;
 mod passed;
@@ -31,6 +33,7 @@ mod peers;
 mod pool;
 mod providers;
 mod seen;
+mod sending;
 mod settings;
 mod storage;
 mod target;

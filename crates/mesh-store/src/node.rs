@@ -10,7 +10,6 @@ use content_id::dagpb::Link;
 use content_id::export::{DirectoryReader, ExportError, FileReader, PathResolver, Piece, links};
 use content_id::unixfs::Entry;
 use content_id::{Block, Cid, VerifyError};
-use hyper::body::Bytes;
 use store_core::StoreError;
 use store_core::exchange::Missing;
 use tokio::sync::Semaphore;
@@ -19,11 +18,12 @@ use tokio::task::JoinSet;
 use crate::ahead::Ahead;
 use crate::fetch::Fetcher;
 use crate::peers::Peers;
-use crate::pool;
+use crate::memory::Loaded;
 use crate::seen::Seen;
-use crate::storage::Storage;
+use crate::sending::Part;
+use crate::storage::{Read, Storage};
 
-/// Blocks held for all readers together, 2 MiB each at most.
+/// Blocks that are got for all readers together before their turn.
 const MAX_AHEAD: usize = 24;
 /// Blocks of a DAG that are fetched at the same time.
 const WIDE: usize = 16;
@@ -135,11 +135,11 @@ impl Node {
     pub(crate) fn new(storage: Storage, peers: Peers, seed: u64) -> Self {
         let peers = Arc::new(peers);
         Self {
-            storage,
             peers: Arc::clone(&peers),
-            fetcher: Arc::new(Fetcher::new(peers, seed)),
+            fetcher: Arc::new(Fetcher::new(peers, storage.memory.clone(), seed)),
             hints: OnceLock::new(),
             ahead: Arc::new(Semaphore::new(MAX_AHEAD)),
+            storage,
             counters: Counters::default(),
             fetching: Mutex::default(),
         }
@@ -155,13 +155,14 @@ impl Node {
         let _ = self.hints.set(Box::new(hints));
     }
 
-    /// A block, verified. One that comes from another node is kept, if there is room.
-    pub(crate) async fn block(&self, cid: &Cid, scope: Scope) -> Result<Vec<u8>, NodeError> {
+    /// A block, verified. One that comes from another node is kept, if there is room. It waits for memory: who asks
+    /// holds no other block, nor does he wait for anybody but the store while he holds this one.
+    pub(crate) async fn block(&self, cid: &Cid, scope: Scope) -> Result<Loaded, NodeError> {
         self.block_of(cid, cid, scope).await
     }
 
     /// As [`Node::block`], of the DAG at `root`: who gave one of its blocks is asked for the others.
-    pub(crate) async fn block_of(&self, root: &Cid, cid: &Cid, scope: Scope) -> Result<Vec<u8>, NodeError> {
+    pub(crate) async fn block_of(&self, root: &Cid, cid: &Cid, scope: Scope) -> Result<Loaded, NodeError> {
         self.block_from(root, cid, scope).await.map(|(data, _)| data)
     }
 
@@ -171,12 +172,10 @@ impl Node {
         root: &Cid,
         cid: &Cid,
         scope: Scope,
-    ) -> Result<(Vec<u8>, bool), NodeError> {
-        if let content_id::Multihash::Other { code, .. } = cid.hash() {
-            return Err(NodeError::Unverifiable(VerifyError::UnsupportedHash(*code)));
-        }
-        if let Some(data) = self.storage.get(cid).await? {
-            return Ok((data, false));
+    ) -> Result<(Loaded, bool), NodeError> {
+        supported(cid)?;
+        if let Some(block) = self.storage.get(cid).await? {
+            return Ok((block, false));
         }
         if scope == Scope::Local {
             return Err(NodeError::NotLocal(cid.clone()));
@@ -184,10 +183,38 @@ impl Node {
         // whoever asks for the same block meanwhile waits for this fetch and then finds it stored
         let turn = self.fetch_turn(cid);
         let _turn = turn.lock().await;
-        match self.storage.get(cid).await? {
-            Some(data) => Ok((data, true)),
-            None => self.fetch(root, cid).await.map(|data| (data, true)),
+        if let Some(block) = self.storage.get(cid).await? {
+            return Ok((block, true));
         }
+        let (data, _coming) = self.fetch(root, cid).await?.into_parts();
+        let share = self.storage.memory.wait(data.len()).await;
+        Ok((Loaded::new(data, share), true))
+    }
+
+    /// As [`Node::block_from`], of a block whose turn is still to come: `None` if there is no memory for it. Then it may
+    /// be stored all the same.
+    pub(crate) async fn block_ahead(
+        &self,
+        root: &Cid,
+        cid: &Cid,
+        scope: Scope,
+    ) -> Result<Option<(Loaded, bool)>, NodeError> {
+        supported(cid)?;
+        match self.storage.get_ahead(cid).await? {
+            Read::Block(block) => return Ok(Some((block, false))),
+            Read::NoMemory(_) => return Ok(None),
+            Read::Absent if scope == Scope::Local => return Err(NodeError::NotLocal(cid.clone())),
+            Read::Absent => {}
+        }
+        let turn = self.fetch_turn(cid);
+        let _turn = turn.lock().await;
+        match self.storage.get_ahead(cid).await? {
+            Read::Block(block) => return Ok(Some((block, true))),
+            Read::NoMemory(_) => return Ok(None),
+            Read::Absent => {}
+        }
+        let (data, _coming) = self.fetch(root, cid).await?.into_parts();
+        Ok(self.storage.memory.ahead(data.len()).map(|share| (Loaded::new(data, share), true)))
     }
 
     /// The lock of a block that is being fetched.
@@ -202,17 +229,18 @@ impl Node {
         turn
     }
 
-    async fn fetch(&self, root: &Cid, cid: &Cid) -> Result<Vec<u8>, NodeError> {
+    async fn fetch(&self, root: &Cid, cid: &Cid) -> Result<Loaded, NodeError> {
         let hints = self.hints(root);
         match self.fetcher.fetch(root, cid, &hints).await {
-            Ok(data) => {
+            Ok(block) => {
+                let (data, share) = block.into_parts();
                 self.counters.fetched.fetch_add(1, Ordering::Relaxed);
                 self.counters.fetched_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                 let (kept, data) = self.storage.keep(Block { cid: cid.clone(), data }).await?;
                 if let Err(e) = kept {
                     log::debug!(target: "fetch", "{cid} is passed on but not kept: {e}");
                 }
-                Ok(data)
+                Ok(Loaded::new(data, share))
             }
             Err(e) => {
                 self.counters.not_fetched.fetch_add(1, Ordering::Relaxed);
@@ -313,35 +341,45 @@ impl Node {
 
     /// Makes sure that a block is held here; its size and what it links to.
     async fn hold(&self, root: &Cid, cid: &Cid) -> Result<(usize, Vec<Cid>), NodeError> {
-        let (data, remote) = self.block_from(root, cid, Scope::Mesh).await?;
-        let (size, children) = (data.len(), links(cid.codec(), &data)?);
+        let (block, remote) = self.block_from(root, cid, Scope::Mesh).await?;
+        let (size, children) = (block.len(), links(cid.codec(), &block)?);
         if remote {
             // what could not be kept while it was fetched fails the pin
+            let (data, _share) = block.into_parts();
             self.storage.put(vec![Block { cid: cid.clone(), data }]).await?;
         }
         Ok((size, children))
     }
 }
 
+fn supported(cid: &Cid) -> Result<(), NodeError> {
+    match cid.hash() {
+        content_id::Multihash::Other { code, .. } => {
+            Err(NodeError::Unverifiable(VerifyError::UnsupportedHash(*code)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The bytes of a file, block by block; the next blocks are got meanwhile.
 pub(crate) struct Reader {
     walk: FileReader,
-    ahead: Ahead,
+    pub(crate) ahead: Ahead,
 }
 
 impl Reader {
-    /// The next bytes; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, NodeError> {
+    /// The next bytes; `None` at the end. Those before have been sent, or dropped.
+    pub(crate) async fn next(&mut self) -> Result<Option<Part>, NodeError> {
         while let Some(cid) = self.walk.want().cloned() {
             let block = self.ahead.block(&cid).await?;
             let piece = self.walk.look(&block)?;
             self.ahead.fill(self.walk.want().into_iter().chain(self.walk.upcoming()));
-            let bytes = match piece {
-                Piece::Within(range) => pool::bytes(block).slice(range),
-                Piece::Own(bytes) => Bytes::from(bytes),
+            let part = match piece {
+                Piece::Within(left) => Part { left, ..Part::all(&cid, block) },
+                Piece::Own(left) => Part::own(&cid, block, left)?,
             };
-            if !bytes.is_empty() {
-                return Ok(Some(bytes));
+            if !part.left.is_empty() {
+                return Ok(Some(part));
             }
         }
         Ok(None)

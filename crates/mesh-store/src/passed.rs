@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use crate::pool;
 
 /// Bytes that are read before their blocks are handed over.
-const BATCH: usize = 1024 * 1024;
+const BATCH: usize = 512 * 1024;
 /// Chunks from this size on are read right to where they are hashed.
 const IN_PLACE: usize = pool::LEAST;
 /// Bytes read at once for smaller ones.
@@ -40,11 +40,12 @@ pub(crate) fn read(mut tree: TreeBuilder, file: File) -> io::Result<Receiver<Par
 }
 
 fn read_all(tree: &mut TreeBuilder, mut file: File, send: &Sender<Part>) -> io::Result<()> {
-    let in_place = tree.chunk() >= IN_PLACE;
+    let chunk = tree.chunk();
+    let in_place = chunk >= IN_PLACE;
     let mut piece = vec![0; if in_place { 0 } else { PIECE }];
     let (mut blocks, mut bytes) = (Vec::new(), 0);
     loop {
-        let room = if in_place { tree.room(pool::take) } else { &mut piece };
+        let room = if in_place { tree.room(|| pool::take(chunk)) } else { &mut piece };
         let count = match file.read(room) {
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             other => other?,

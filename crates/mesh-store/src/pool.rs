@@ -1,51 +1,40 @@
 //! Large buffers that go round: a block is read into memory that the last one has just left, not into fresh pages that the
 //! system has to find and clear.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-
-use hyper::body::Bytes;
 
 /// Smaller buffers are not worth it.
 pub(crate) const LEAST: usize = 64 * 1024;
 /// Bytes kept in all.
 const MOST: usize = 2 << 20;
 
-static FREE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static FREE: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
 
-/// A buffer, perhaps an empty one. What is in it is of no meaning.
-pub(crate) fn take() -> Vec<u8> {
-    FREE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+/// A buffer for `size` bytes and not many more, or an empty one. What is in it is of no meaning.
+pub(crate) fn take(size: usize) -> Vec<u8> {
+    if size < LEAST {
+        return Vec::new();
+    }
+    let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let fits = |buffer: &Vec<u8>| (size..=size + size / 4).contains(&buffer.capacity());
+    let found = free.iter().rposition(fits);
+    found.and_then(|at| free.remove(at)).unwrap_or_default()
 }
 
-/// Gives a buffer back.
+/// Gives a buffer back. Those that nobody has taken for the longest time make room.
 pub(crate) fn give(buffer: Vec<u8>) {
-    if buffer.capacity() < LEAST {
+    if !(LEAST..=MOST).contains(&buffer.capacity()) {
         return;
     }
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let held: usize = free.iter().map(Vec::capacity).sum();
-    if held + buffer.capacity() <= MOST {
-        free.push(buffer);
+    let mut held: usize = free.iter().map(Vec::capacity).sum();
+    while held + buffer.capacity() > MOST
+        && let Some(oldest) = free.pop_front()
+    {
+        held -= oldest.capacity();
     }
-}
-
-/// Bytes that give their buffer back when the last of them has been sent.
-pub(crate) fn bytes(buffer: Vec<u8>) -> Bytes {
-    if buffer.capacity() < LEAST { Bytes::from(buffer) } else { Bytes::from_owner(Lent(buffer)) }
-}
-
-struct Lent(Vec<u8>);
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        give(std::mem::take(&mut self.0));
-    }
+    free.push_back(buffer);
 }
 
 #[cfg(test)]
@@ -54,13 +43,18 @@ mod tests {
 
     #[test]
     fn buffers_come_back_and_are_bounded() {
-        let all: Vec<Bytes> = (0..40).map(|_| bytes(vec![7; 300_000])).collect();
-        assert_eq!(all.first().map(|b| b.slice(5..7)).as_deref(), Some(&[7, 7][..]));
-        drop(all);
-        let mut held = 0;
-        while let Some(buffer) = Some(take()).filter(|b| b.capacity() > 0) {
-            held += buffer.capacity();
-        }
+        let given = |size: usize| {
+            let taken = std::iter::from_fn(|| Some(take(size)).filter(|buffer| buffer.capacity() > 0));
+            taken.map(|buffer| buffer.capacity()).sum::<usize>()
+        };
+        (0..40).for_each(|_| give(vec![7; 300_000]));
+        // a small block does not sit in a large buffer
+        assert_eq!(given(100_000), 0);
+        let held = given(290_000);
         assert!((300_000..=MOST).contains(&held), "{held}");
+        // buffers of another size don't stay for ever
+        (0..40).for_each(|_| give(vec![7; 300_000]));
+        give(vec![7; 1_000_000]);
+        assert_eq!(given(1_000_000), 1_000_000);
     }
 }

@@ -91,8 +91,8 @@ impl Providers {
     async fn ask_all(&self, nodes: &[SocketAddr], cid: &Cid) -> Vec<SocketAddr> {
         let mut asked = JoinSet::new();
         for address in nodes.iter().copied() {
-            let (peers, cid) = (Arc::clone(&self.node.peers), cid.clone());
-            asked.spawn(async move { fetch::has(&peers, address, &cid, TIME).await.then_some(address) });
+            let (node, cid) = (Arc::clone(&self.node), cid.clone());
+            asked.spawn(async move { fetch::has(&node, address, &cid, TIME).await.then_some(address) });
         }
         let mut found = Vec::new();
         while let Some(answer) = asked.join_next().await {

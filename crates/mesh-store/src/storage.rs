@@ -15,6 +15,7 @@ use store_core::{Collected, Extent, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::disk::FileDisk;
+use crate::memory::{Loaded, Memory, Share};
 use crate::pool;
 
 /// Idle time after which cached blocks are synced.
@@ -34,14 +35,16 @@ enum Job {
 /// Blocks to be written.
 struct Put {
     blocks: Vec<Block>,
+    share: Share,
     answer: Answer,
 }
 
 impl Put {
     fn done(self, result: Result<(), StoreError>) {
-        let _ = self.answer.send(result);
         // the next blocks are made in their memory
         self.blocks.into_iter().for_each(|block| pool::give(block.data));
+        drop(self.share);
+        let _ = self.answer.send(result);
     }
 }
 
@@ -87,6 +90,8 @@ impl Pressed {
 #[derive(Clone)]
 pub(crate) struct Storage {
     jobs: Sender<Job>,
+    /// What blocks may take.
+    pub(crate) memory: Memory,
     /// Held by the collection under way.
     collecting: Arc<Mutex<()>>,
 }
@@ -115,7 +120,7 @@ impl Storage {
     pub(crate) fn start(store: Blocks) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new().name("blocks".into()).spawn(move || work(store, &queue))?;
-        Ok((Self { jobs, collecting: Arc::default() }, thread))
+        Ok((Self { jobs, memory: Memory::new(), collecting: Arc::default() }, thread))
     }
 
     /// Runs `job` on the store.
@@ -129,26 +134,29 @@ impl Storage {
         receive.await.map_err(|_| StoreError::ReadOnly)
     }
 
-    /// The block, if it is held.
-    pub(crate) async fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
-        let cid = cid.clone();
-        let read = move |store: &mut Blocks| {
-            let is_large = store.block_size(&cid).is_some_and(|size| size >= pool::LEAST as u64);
-            let mut data = if is_large { pool::take() } else { Vec::new() };
-            match store.get_into(&cid, &mut data) {
-                Ok(true) => Ok(Some(data)),
-                other => {
-                    pool::give(data);
-                    other.map(|_| None)
-                }
+    /// The block, if it is held; waits for memory.
+    pub(crate) async fn get(&self, cid: &Cid) -> Result<Option<Loaded>, StoreError> {
+        let mut share = None;
+        loop {
+            let (cid, memory, had) = (cid.clone(), self.memory.clone(), share.take());
+            let read = move |store: &mut Blocks| read(store, &cid, |size| had.or_else(|| memory.now(size)));
+            match self.call(read).await?? {
+                Read::Block(block) => return Ok(Some(block)),
+                Read::Absent => return Ok(None),
+                Read::NoMemory(size) => share = Some(self.memory.wait(size).await),
             }
-        };
-        self.call(read).await?
+        }
+    }
+
+    /// The block, if it is held and there is memory to read it before its turn.
+    pub(crate) async fn get_ahead(&self, cid: &Cid) -> Result<Read, StoreError> {
+        let (cid, memory) = (cid.clone(), self.memory.clone());
+        self.call(move |store| read(store, &cid, |size| memory.ahead(size))).await?
     }
 
     /// Writes blocks; they are durable after a [`Storage::commit`].
     pub(crate) async fn put(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
-        self.begin_put(blocks).wait().await
+        self.begin_put(blocks).await.wait().await
     }
 
     /// As [`Storage::put`], of one block: whether it was written, and its bytes back.
@@ -156,11 +164,12 @@ impl Storage {
         self.call(move |store| (store.put(&block.cid, &block.data), block.data)).await
     }
 
-    /// As [`Storage::put`], without waiting: the answer comes later.
-    pub(crate) fn begin_put(&self, blocks: Vec<Block>) -> Answered {
+    /// As [`Storage::put`], without waiting for more than memory: the answer comes later.
+    pub(crate) async fn begin_put(&self, blocks: Vec<Block>) -> Answered {
+        let share = self.memory.written(blocks.iter().map(|block| block.data.len()).sum()).await;
         let (answer, receive) = oneshot::channel();
         // a store that is gone is noticed when the answer is missing
-        let _ = self.jobs.send(Job::Put(Put { blocks, answer }));
+        let _ = self.jobs.send(Job::Put(Put { blocks, share, answer }));
         Answered(receive)
     }
 
@@ -219,6 +228,32 @@ impl Drop for Collecting<'_> {
             let _ = self.storage.jobs.send(Job::Call(Box::new(|store| {
                 store.end_naming();
             })));
+        }
+    }
+}
+
+/// What became of a block that was to be read.
+pub(crate) enum Read {
+    Block(Loaded),
+    /// It is not held.
+    Absent,
+    /// There is no memory for its bytes now.
+    NoMemory(usize),
+}
+
+fn read(
+    store: &mut Blocks,
+    cid: &Cid,
+    share: impl FnOnce(usize) -> Option<Share>,
+) -> Result<Read, StoreError> {
+    let Some(size) = store.block_size(cid).map(|size| size as usize) else { return Ok(Read::Absent) };
+    let Some(share) = share(size) else { return Ok(Read::NoMemory(size)) };
+    let mut data = pool::take(size);
+    match store.get_into(cid, &mut data) {
+        Ok(true) => Ok(Read::Block(Loaded::new(data, share))),
+        other => {
+            pool::give(data);
+            other.map(|_| Read::Absent)
         }
     }
 }
@@ -348,8 +383,8 @@ mod tests {
         let (storage, thread) = Storage::start(store).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut first = storage.begin_put(vec![large(seed)]);
-            let second = storage.begin_put(vec![large(seed + 1)]);
+            let mut first = storage.begin_put(vec![large(seed)]).await;
+            let second = storage.begin_put(vec![large(seed + 1)]).await;
             // on the store's own thread: the put before it has no answer yet
             let waits = storage.call(move |_| (first.0.try_recv().is_err(), first)).await.unwrap();
             assert!(waits.0, "reads waited for a collection");

@@ -17,7 +17,9 @@ use super::{Context, Gateway};
 use crate::ahead::Ahead;
 use crate::body::{Body, Writer};
 use crate::node::NodeError;
+use crate::memory::Loaded;
 use crate::pool;
+use crate::sending::Part as Sent;
 
 /// Blocks remembered as sent; a DAG with more is sent with `dups=y` or in parts.
 const MAX_SEEN: usize = 250_000;
@@ -161,7 +163,7 @@ impl Out {
     }
 
     /// A block that is to be sent; `None` if it was sent before.
-    async fn new_block(&mut self, cid: &Cid) -> Result<Option<Vec<u8>>, End> {
+    async fn new_block(&mut self, cid: &Cid) -> Result<Option<Loaded>, End> {
         if let Some(seen) = &mut self.seen {
             if seen.len() >= MAX_SEEN {
                 return Err(End::Broken(format!("more than {MAX_SEEN} blocks with dups=n; ask for dups=y")));
@@ -173,7 +175,7 @@ impl Out {
         Ok(Some(self.blocks.block(cid).await?))
     }
 
-    async fn put(&mut self, cid: &Cid, data: Vec<u8>) -> Result<(), End> {
+    async fn put(&mut self, cid: &Cid, data: Loaded) -> Result<(), End> {
         // what is in the CID itself is no block
         if cid.inline().is_some() {
             return Ok(());
@@ -181,10 +183,16 @@ impl Out {
         self.waiting.extend_from_slice(&car::frame(cid, data.len()));
         if data.len() >= pool::LEAST {
             // from where it is
-            self.flush().await?;
-            return self.write(pool::bytes(data)).await;
+            let mut part = Sent::all(cid, data);
+            let head = Bytes::from(std::mem::take(&mut self.waiting));
+            if !part.until(self.writer.write(head), &mut self.blocks).await {
+                return Err(End::Gone);
+            }
+            let sent = self.writer.part(part, &mut self.blocks).await?;
+            return if sent { Ok(()) } else { Err(End::Gone) };
         }
         self.waiting.extend_from_slice(&data);
+        drop(data);
         if self.waiting.len() >= COLLECT { self.flush().await } else { Ok(()) }
     }
 

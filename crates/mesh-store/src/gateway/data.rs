@@ -1,14 +1,20 @@
 //! Single blocks: raw (trustless gateway specification), and data of the codecs without files.
 
+use std::sync::Arc;
+
 use content_id::{Cid, Codec, dag};
 use hyper::StatusCode;
 use hyper::header;
 
 use super::answer::{Answer, IMMUTABLE, Refusal, cacheable, describe, disposition, set, unchanged};
+use super::file::{Portion, broke_off};
 use super::format::{CBOR, DAG_CBOR, DAG_JSON, Format, JSON, RAW};
 use super::resolve::Resolved;
 use super::{Context, Gateway, page};
+use crate::ahead::Ahead;
+use crate::body::Writer;
 use crate::node::Scope;
+use crate::sending::Part;
 
 /// A codec that a block may be asked for in: its media type, the name in `format` and in ETags, the
 /// end of file names, and whether a browser can show it.
@@ -63,10 +69,27 @@ impl Gateway {
     async fn block(&self, context: &Context, cid: &Cid, etag: &str) -> Answer {
         // a block that is here takes its turn before it takes memory; one that has to be fetched must
         // not keep others from theirs meanwhile
-        let early =
-            if context.scope == Scope::Local && !context.head_only { Some(self.turn().await?) } else { None };
-        let data = self.node.block(cid, context.scope).await?;
-        self.bytes(context, data, etag, early).await
+        let early = context.scope == Scope::Local && !context.head_only;
+        let mut turn = if early { Some(self.turn().await?) } else { None };
+        let mut block = Some(self.node.block(cid, context.scope).await?);
+        let size = block.as_ref().map_or(0, |block| block.len()) as u64;
+        let Some(portion) = Portion::of(context, size, etag) else { return Ok(Portion::outside(size)) };
+        if !early && !context.head_only {
+            turn = Arc::clone(&self.streams).try_acquire_owned().ok();
+            // it is stored now, and read again at its turn
+            block = block.filter(|_| turn.is_some());
+        }
+        let mut ahead = Ahead::new(Arc::clone(&self.node), cid.clone(), context.scope);
+        let (cid, left) = (cid.clone(), portion.start as usize..portion.end as usize);
+        let write = |writer: Writer| async move {
+            let part = Part { cid, block, own: false, left };
+            if let Err(e) = writer.part(part, &mut ahead).await {
+                broke_off(writer, &e).await;
+            }
+        };
+        let mut response = self.stream(context, portion.end - portion.start, turn, write).await?;
+        portion.mark(&mut response, size);
+        Ok(response)
     }
 
     /// A block of JSON or CBOR in its own codec, or in `wanted`: that is refused unless it is the same, or
@@ -92,7 +115,8 @@ impl Gateway {
             None => {
                 let block = self.node.block(cid, context.scope).await?;
                 let converted = dag::convert(own, &block, kind.codec).map_err(|e| unreadable(cid, &e))?;
-                self.bytes(context, converted, &etag, None).await?
+                drop(block);
+                self.bytes(context, converted, &etag).await?
             }
         };
         set(&mut response, header::CONTENT_TYPE, kind.media);
@@ -115,8 +139,9 @@ impl Gateway {
                 let block = self.node.block(cid, context.scope).await?;
                 let json =
                     dag::convert(cid.codec(), &block, Codec::DAG_JSON).map_err(|e| unreadable(cid, &e))?;
+                drop(block);
                 let page = page::data(&context.path, cid, &String::from_utf8_lossy(&json));
-                self.bytes(context, page.into_bytes(), &etag, None).await?
+                self.bytes(context, page.into_bytes(), &etag).await?
             }
         };
         set(&mut response, header::CONTENT_TYPE, "text/html");

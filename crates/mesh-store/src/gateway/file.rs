@@ -2,16 +2,16 @@
 
 use content_id::Cid;
 use content_id::unixfs::Entry;
+use hyper::body::Bytes;
 use hyper::header;
 use hyper::{Response, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Answer, IMMUTABLE, cacheable, describe, disposition, set, text, unchanged, with};
 use super::{Context, Gateway};
 use crate::body::{Body, Writer};
 use crate::media;
-use crate::node::Scope;
-use crate::pool;
+use crate::node::{NodeError, Scope};
+use crate::sending::Part;
 use crate::target::{Wanted, parse_range, query_value};
 
 /// What of a body is sent.
@@ -38,7 +38,7 @@ impl Portion {
     }
 
     /// The answer to a range that lies outside.
-    fn outside(size: u64) -> Response<Body> {
+    pub(super) fn outside(size: u64) -> Response<Body> {
         let mut response = with(StatusCode::RANGE_NOT_SATISFIABLE, Body::Empty);
         set(&mut response, header::CONTENT_RANGE, &format!("bytes */{size}"));
         response
@@ -92,16 +92,13 @@ impl Gateway {
         let write = |writer: Writer| async move {
             loop {
                 match reader.next().await {
-                    Ok(Some(bytes)) => {
-                        if !writer.write(bytes).await {
-                            return;
-                        }
-                    }
+                    Ok(Some(part)) => match writer.part(part, &mut reader.ahead).await {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(e) => return broke_off(writer, &e).await,
+                    },
                     Ok(None) => return,
-                    Err(e) => {
-                        log::warn!(target: "gateway", "a download broke off: {e}");
-                        return writer.fail(e.to_string()).await;
-                    }
+                    Err(e) => return broke_off(writer, &e).await,
                 }
             }
         };
@@ -121,7 +118,7 @@ impl Gateway {
             _ => (Scope::Local, "text/plain"),
         };
         let first = self.node.read(cid.clone(), 0, media::SNIFF, scope).next().await;
-        match first.map(|first| media::of(name, &first.unwrap_or_default())) {
+        match first.map(|first| media::of(name, first.as_ref().map_or(&[], Part::bytes))) {
             Ok(media) if media != media::UNKNOWN => media,
             _ => otherwise,
         }
@@ -133,16 +130,21 @@ impl Gateway {
         context: &Context,
         data: Vec<u8>,
         etag: &str,
-        turn: Option<OwnedSemaphorePermit>,
     ) -> Answer {
         let size = data.len() as u64;
         let Some(portion) = Portion::of(context, size, etag) else { return Ok(Portion::outside(size)) };
-        let data = pool::bytes(data).slice(portion.start as usize..portion.end as usize);
+        let data = Bytes::from(data).slice(portion.start as usize..portion.end as usize);
         let write = |writer: Writer| async move {
             writer.write(data).await;
         };
-        let mut response = self.stream(context, portion.end - portion.start, turn, write).await?;
+        let mut response = self.stream(context, portion.end - portion.start, None, write).await?;
         portion.mark(&mut response, size);
         Ok(response)
     }
+}
+
+/// Breaks a body off.
+pub(super) async fn broke_off(writer: Writer, e: &NodeError) {
+    log::warn!(target: "gateway", "a download broke off: {e}");
+    writer.fail(e.to_string()).await;
 }

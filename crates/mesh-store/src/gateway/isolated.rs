@@ -116,10 +116,10 @@ impl Gateway {
         }
         let mut reader = self.node.read(cid.clone(), 0, entry.size, context.scope);
         let mut file = Vec::new();
-        while let Some(bytes) =
+        while let Some(part) =
             reader.next().await.map_err(|e| failed(format!("could not read _redirects: {e}")))?
         {
-            file.extend_from_slice(&bytes);
+            file.extend_from_slice(part.bytes());
         }
         Redirects::parse(&file).map_err(|e| failed(e.to_string()))
     }

@@ -139,9 +139,11 @@ impl Out {
         self.put(head(path, Type::File, entry, entry.size, "")).await?;
         let mut reader = self.node.read(cid, 0, entry.size, self.scope);
         let mut written = 0;
-        while let Some(bytes) = reader.next().await? {
-            written += bytes.len() as u64;
-            self.put(bytes).await?;
+        while let Some(part) = reader.next().await? {
+            written += part.left.len() as u64;
+            if !self.writer.part(part, &mut reader.ahead).await? {
+                return Err(End::Gone);
+            }
         }
         if written != entry.size {
             return Err(End::Broken("a file is not as long as it says".into()));

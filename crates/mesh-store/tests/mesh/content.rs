@@ -395,7 +395,7 @@ fn a_full_store_says_so_and_keeps_what_it_has() {
     let store = Store::start(&folder.0, &[]);
     let kept = noise(2_000_000, 5);
     let cid = store.add(&[("kept", Thing::File(&kept))])["kept"].clone();
-    let why = store.try_add(&[("big", Thing::File(&noise(20_000_000, 6)))]).unwrap_err();
+    let why = store.try_add("unixfs-v0-2015", &[("big", Thing::File(&noise(20_000_000, 6)))]).unwrap_err();
     assert!(why.contains("quota") && why.contains("16 MiB"), "{why}");
     assert!(store.get(&format!("/ipfs/{cid}")).body == kept);
     let Response::Service(StoreResponse::Collected { .. }) = store.ask(StoreRequest::Gc { list: false })

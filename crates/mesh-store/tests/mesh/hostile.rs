@@ -168,12 +168,12 @@ fn control_nonsense_is_answered_with_a_reason() {
     assert!(why(StoreRequest::AddEnd).contains("no add"));
     assert!(why(StoreRequest::Cat { path: "hello".into(), offset: 0, length: None }).contains("not a CID"));
     assert!(why(StoreRequest::PinRemove { path: "bafkqaaa".into(), recursive: true }).contains("not pinned"));
-    let why = |path: &str| store.try_add(&[("d", Thing::Folder), (path, Thing::File(b"x"))]).unwrap_err();
+    let why = |path: &str| store.try_add("unixfs-v0-2015", &[("d", Thing::Folder), (path, Thing::File(b"x"))]).unwrap_err();
     assert!(why("a/b").contains("announced"));
     assert!(why("d/..").contains("name"));
     store.add(&[("", Thing::File(b"x"))]);
     let twice = [("d", Thing::Folder), ("d/x", Thing::File(b"1")), ("d/x", Thing::File(b"2"))];
-    assert!(store.try_add(&twice).unwrap_err().contains("same name"));
+    assert!(store.try_add("unixfs-v0-2015", &twice).unwrap_err().contains("same name"));
     // a half-done add holds nothing up once its client is gone
     let mut client = store.control();
     client.send(&Request::Service(StoreRequest::AddEnd)).unwrap();

@@ -14,4 +14,5 @@ mod catalog;
 mod conformance;
 mod content;
 mod hostile;
+mod memory;
 mod support;

@@ -102,14 +102,18 @@ impl Store {
 
     /// Adds entries; returns CIDs by path.
     pub(crate) fn add(&self, entries: &[(&str, Thing<'_>)]) -> BTreeMap<String, String> {
-        self.try_add(entries).unwrap()
+        self.try_add("unixfs-v0-2015", entries).unwrap()
     }
 
-    pub(crate) fn try_add(&self, entries: &[(&str, Thing<'_>)]) -> Result<BTreeMap<String, String>, String> {
+    pub(crate) fn try_add(
+        &self,
+        profile: &str,
+        entries: &[(&str, Thing<'_>)],
+    ) -> Result<BTreeMap<String, String>, String> {
         let mut client = self.control();
         let mut send = |request| drop(client.send(&Request::Service(request)));
         send(StoreRequest::AddBegin(AddOptions {
-            profile: "unixfs-v0-2015".into(),
+            profile: profile.into(),
             cid_version: None,
             raw_leaves: None,
             chunk_size: None,
@@ -151,6 +155,13 @@ impl Store {
     /// Memory that is in use.
     pub(crate) fn rss_kib(&self) -> u64 {
         mesh_sys::process::rss_kib(self.child.id())
+    }
+
+    /// The most memory that was in use.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub(crate) fn signal(&self, name: &str) {
