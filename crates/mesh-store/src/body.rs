@@ -16,9 +16,8 @@ use crate::sending::Part;
 
 /// A client that takes nothing for that long is cut off.
 const STALL: Duration = Duration::from_secs(30);
-/// Bytes handed over at once: with [`STALL`] the slowest rate that is served. A body that nobody takes holds two or three
-/// of these.
-const SLICE: usize = 32 * 1024;
+/// Bytes handed over at once: with [`STALL`] the slowest rate that is served. A body that nobody takes holds two of these.
+const SLICE: usize = 64 * 1024;
 
 /// What a response carries.
 #[derive(Debug)]
@@ -73,6 +72,7 @@ impl Writer {
 
     /// As [`Writer::write`], of a part of a block, which makes room for others meanwhile.
     pub(crate) async fn part(&self, mut part: Part, ahead: &mut Ahead) -> Result<bool, NodeError> {
+        part.lend(&ahead.node.storage.memory);
         while !part.left.is_empty() {
             let Some(place) = part.until(self.place(), ahead).await else { return Ok(false) };
             match part.piece(SLICE, ahead).await? {

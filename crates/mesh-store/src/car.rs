@@ -51,7 +51,8 @@ impl Export {
             }
         }
         self.blocks.fill(self.open.iter().rev());
-        Ok(Some((car::frame(&cid, data.len()), Part::all(&cid, data))))
+        let size = data.len();
+        Ok(Some((car::frame(&cid, size), Part::of(&cid, Some(data), 0..size))))
     }
 }
 

@@ -52,9 +52,9 @@ use crate::providers::Providers;
 use crate::settings;
 use crate::target::{ContentPath, Namespace, TargetError};
 
-/// Bodies that are being sent at the same time. Each holds some 100 KiB that its client has not taken yet, and a block or
+/// Bodies that are being sent at the same time. Each holds some 150 KiB that its client has not taken yet, and a block or
 /// more as long as there is memory for that.
-const MAX_STREAMS: usize = 32;
+const MAX_STREAMS: usize = 24;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(15);
 

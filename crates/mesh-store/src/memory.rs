@@ -3,7 +3,7 @@
 //! No wait is for ever, because nobody holds memory while he waits for more of it, or for a client:
 //! - what is read before its turn leaves [`RESERVE`] to blocks whose turn it is;
 //! - these are sent, and free, as soon as their client takes them. One that takes nothing for a while
-//!   gives its block up if others wait ([`crate::sending`]);
+//!   gives its block up if others wait ([`crate::sending`]); no more than [`LENT`] can't be given up;
 //! - what comes from other nodes has an account of its own, and moves from there to this one when it is whole.
 
 use std::ops::Deref;
@@ -11,14 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use content_id::MAX_BLOCK;
+use hyper::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::pool;
 
 /// Bytes of blocks in memory for readers.
-const READ: usize = 8 << 20;
+const READ: usize = 10 << 20;
 /// Of these, bytes that are not for blocks before their turn.
 const RESERVE: usize = 2 * MAX_BLOCK;
+/// Of these, bytes of blocks that are sent from where they are: they stay until their clients have taken them.
+const LENT: usize = 2 << 20;
 /// Bytes of blocks that other nodes are sending.
 const COMING: usize = 4 << 20;
 /// Bytes of blocks that wait to be written.
@@ -28,6 +31,7 @@ const WRITTEN: usize = 4 << 20;
 #[derive(Clone)]
 pub(crate) struct Memory {
     read: Arc<Semaphore>,
+    lent: Arc<Semaphore>,
     coming: Arc<Semaphore>,
     written: Arc<Semaphore>,
     /// Readers that wait.
@@ -42,6 +46,7 @@ impl Memory {
     pub(crate) fn new() -> Self {
         Self {
             read: Arc::new(Semaphore::new(READ)),
+            lent: Arc::new(Semaphore::new(LENT)),
             coming: Arc::new(Semaphore::new(COMING)),
             written: Arc::new(Semaphore::new(WRITTEN)),
             waiting: Arc::default(),
@@ -50,7 +55,15 @@ impl Memory {
 
     /// Memory for a block whose turn it is, if there is some now.
     pub(crate) fn now(&self, size: usize) -> Option<Share> {
-        Arc::clone(&self.read).try_acquire_many_owned(permits(size)).ok().map(|permit| Share(Some(permit)))
+        attempt(&self.read, size)
+    }
+
+    /// A block to be sent from where it is, or the block itself if too many are.
+    pub(crate) fn lend(&self, block: Loaded) -> Result<Bytes, Loaded> {
+        match attempt(&self.lent, block.len()) {
+            Some(share) => Ok(Bytes::from_owner(Lent { block, _share: share })),
+            None => Err(block),
+        }
     }
 
     /// Memory for a block before its turn.
@@ -83,6 +96,10 @@ impl Memory {
     pub(crate) fn held(&self) -> usize {
         READ.saturating_sub(self.read.available_permits())
     }
+}
+
+fn attempt(account: &Arc<Semaphore>, size: usize) -> Option<Share> {
+    Arc::clone(account).try_acquire_many_owned(permits(size)).ok().map(|permit| Share(Some(permit)))
 }
 
 async fn take(account: &Arc<Semaphore>, size: usize) -> Share {
@@ -150,6 +167,18 @@ impl Drop for Loaded {
     }
 }
 
+/// A block that is sent from where it is.
+struct Lent {
+    block: Loaded,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.block
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +191,10 @@ mod tests {
         let now: Vec<Share> = std::iter::from_fn(|| memory.now(MAX_BLOCK)).collect();
         assert_eq!((now.len(), memory.held()), (RESERVE / MAX_BLOCK, READ));
         drop((ahead, now));
+        let block = || Loaded::new(vec![7; 1 << 20], memory.now(1 << 20).unwrap());
+        let lent: Vec<Bytes> = std::iter::from_fn(|| memory.lend(block()).ok()).collect();
+        assert_eq!(memory.held(), LENT);
+        drop(lent);
         assert_eq!(memory.held(), 0);
     }
 

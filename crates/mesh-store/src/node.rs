@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 
 use crate::ahead::Ahead;
 use crate::fetch::Fetcher;
-use crate::peers::Peers;
 use crate::memory::Loaded;
+use crate::peers::Peers;
 use crate::seen::Seen;
 use crate::sending::Part;
 use crate::storage::{Read, Storage};
@@ -375,7 +375,7 @@ impl Reader {
             let piece = self.walk.look(&block)?;
             self.ahead.fill(self.walk.want().into_iter().chain(self.walk.upcoming()));
             let part = match piece {
-                Piece::Within(left) => Part { left, ..Part::all(&cid, block) },
+                Piece::Within(left) => Part::of(&cid, Some(block), left),
                 Piece::Own(left) => Part::own(&cid, block, left)?,
             };
             if !part.left.is_empty() {

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use hyper::body::Bytes;
+
 /// Smaller buffers are not worth it.
 pub(crate) const LEAST: usize = 64 * 1024;
 /// Bytes kept in all.
@@ -37,6 +39,28 @@ pub(crate) fn give(buffer: Vec<u8>) {
     free.push_back(buffer);
 }
 
+/// A copy, in a buffer that comes back when the copy has been sent.
+pub(crate) fn copy(bytes: &[u8]) -> Bytes {
+    let mut buffer = take(bytes.len());
+    buffer.clear();
+    buffer.extend_from_slice(bytes);
+    if buffer.capacity() < LEAST { Bytes::from(buffer) } else { Bytes::from_owner(Lent(buffer)) }
+}
+
+struct Lent(Vec<u8>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        give(std::mem::take(&mut self.0));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +76,8 @@ mod tests {
         assert_eq!(given(100_000), 0);
         let held = given(290_000);
         assert!((300_000..=MOST).contains(&held), "{held}");
+        (0..40).for_each(|_| assert!(*copy(&[7; 80_000]) == [7; 80_000]));
+        assert_eq!(given(80_000), 80_000, "the same one went round");
         // buffers of another size don't stay for ever
         (0..40).for_each(|_| give(vec![7; 300_000]));
         give(vec![7; 1_000_000]);

@@ -16,8 +16,8 @@ use super::resolve::Resolved;
 use super::{Context, Gateway};
 use crate::ahead::Ahead;
 use crate::body::{Body, Writer};
-use crate::node::NodeError;
 use crate::memory::Loaded;
+use crate::node::NodeError;
 use crate::pool;
 use crate::sending::Part as Sent;
 
@@ -183,7 +183,8 @@ impl Out {
         self.waiting.extend_from_slice(&car::frame(cid, data.len()));
         if data.len() >= pool::LEAST {
             // from where it is
-            let mut part = Sent::all(cid, data);
+            let left = 0..data.len();
+            let mut part = Sent::of(cid, Some(data), left);
             let head = Bytes::from(std::mem::take(&mut self.waiting));
             if !part.until(self.writer.write(head), &mut self.blocks).await {
                 return Err(End::Gone);

@@ -82,7 +82,7 @@ impl Gateway {
         let mut ahead = Ahead::new(Arc::clone(&self.node), cid.clone(), context.scope);
         let (cid, left) = (cid.clone(), portion.start as usize..portion.end as usize);
         let write = |writer: Writer| async move {
-            let part = Part { cid, block, own: false, left };
+            let part = Part::of(&cid, block, left);
             if let Err(e) = writer.part(part, &mut ahead).await {
                 broke_off(writer, &e).await;
             }

@@ -125,12 +125,7 @@ impl Gateway {
     }
 
     /// Bytes that are in memory, or the part of them that is asked for.
-    pub(super) async fn bytes(
-        &self,
-        context: &Context,
-        data: Vec<u8>,
-        etag: &str,
-    ) -> Answer {
+    pub(super) async fn bytes(&self, context: &Context, data: Vec<u8>, etag: &str) -> Answer {
         let size = data.len() as u64;
         let Some(portion) = Portion::of(context, size, etag) else { return Ok(Portion::outside(size)) };
         let data = Bytes::from(data).slice(portion.start as usize..portion.end as usize);

@@ -168,7 +168,9 @@ fn control_nonsense_is_answered_with_a_reason() {
     assert!(why(StoreRequest::AddEnd).contains("no add"));
     assert!(why(StoreRequest::Cat { path: "hello".into(), offset: 0, length: None }).contains("not a CID"));
     assert!(why(StoreRequest::PinRemove { path: "bafkqaaa".into(), recursive: true }).contains("not pinned"));
-    let why = |path: &str| store.try_add("unixfs-v0-2015", &[("d", Thing::Folder), (path, Thing::File(b"x"))]).unwrap_err();
+    let why = |path: &str| {
+        store.try_add("unixfs-v0-2015", &[("d", Thing::Folder), (path, Thing::File(b"x"))]).unwrap_err()
+    };
     assert!(why("a/b").contains("announced"));
     assert!(why("d/..").contains("name"));
     store.add(&[("", Thing::File(b"x"))]);

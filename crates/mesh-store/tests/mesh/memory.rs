@@ -9,7 +9,7 @@ use crate::support::{Answer, Folder, PATIENCE, Store, Thing, noise, parse, reque
 /// The goal under load.
 const MOST_KIB: u64 = 32 << 10;
 /// Clients that take nothing: almost as many as are served at the same time.
-const STUCK: usize = 31;
+const STUCK: usize = 23;
 
 /// More than the kernel takes for a client that reads nothing, in blocks of 1 MiB.
 fn wide(store: &Store, seed: u64) -> (String, Vec<u8>) {
