@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -32,6 +31,8 @@ BOARDS = {
 # The kernel must not wait for processors that were never started (a real board uses all of its own), and the
 # emulated bcm2835 watchdog must not be armed: it would reset at once.
 EMULATION_ARGUMENTS = "maxcpus=1 p2pmesh.emulated=1"
+# The registers with the functions of GPIO 40 to 53, and values that make 48 to 53 the SD host's (ALT0).
+SD_PINS = ((0x3F200010, 0o44 << 24), (0x3F200014, 0o4444))
 # Deadlines are for a quiet machine; on one that has much else to do they may be so many times longer.
 SLOW = float(os.environ.get("P2PMESH_SLOW", "1"))
 
@@ -53,6 +54,7 @@ class EmulatedPi:
         # Socket paths are limited to 107 bytes, so they live neither in the folder nor below a long TMPDIR.
         self.run_folder = Path(tempfile.mkdtemp(prefix="pi-", dir="/tmp"))
         self.process, self.powered = None, 0.0
+        self._stood, self._frozen = 0.0, None  # seconds that it was frozen; since when it is
         self._log = open(self.log_path, "a", encoding="utf-8")  # noqa: SIM115  (closed in close)
         self._lock = threading.Condition()
         self._text = ""      # all the console said since power-on
@@ -62,6 +64,7 @@ class EmulatedPi:
         self._threads = []
         self.sticks = {}     # {name: file} of the USB sticks in it, see plug
         self.tap = None      # called with every piece of console output, for a terminal
+        self._resumes = False  # it starts in a state that is still to come
         self.record = None   # a file for the log of all that is written to the card (QEMU's blklogwrites)
 
     # --- power ------------------------------------------------------------------------------------------
@@ -87,6 +90,8 @@ class EmulatedPi:
             command += ["-netdev", f"{network},id=net{number}", "-device", f"usb-net,netdev=net{number},mac={self.mac(number)}"]
         for name, file in self.sticks.items():
             command += ["-blockdev", json.dumps(self._stick(name, file)), "-device", f"usb-storage,id={name},drive=disk-{name}"]
+        if self._resumes:
+            command += ["-incoming", "defer", "-gdb", f"unix:{self.run_folder}/gdb,server=on,wait=off"]
         return [*command, "-qmp", f"unix:{self.run_folder}/qmp,server=on,wait=off"]
 
     # --- USB sticks -------------------------------------------------------------------------------------
@@ -112,7 +117,8 @@ class EmulatedPi:
             self._ask_qemu(("device_del", {"id": name}), ("blockdev-del", {"node-name": f"disk-{name}"}))
 
     def _ask_qemu(self, *commands):
-        """Runs commands of QEMU's machine protocol, each after the one before has ended."""
+        """Runs commands of QEMU's machine protocol, each after the one before has ended; returns the answers."""
+        answers = []
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(30 * SLOW)
             connection.connect(f"{self.run_folder}/qmp")
@@ -127,6 +133,73 @@ class EmulatedPi:
                         if "error" in answer:
                             raise RuntimeError(f"{self.name}: {name} {arguments}: {answer['error']}")
                         wanted -= {answer.get("event"), *answer}
+                        if "return" in answer:
+                            answers.append(answer["return"])
+        return answers
+
+    # --- the same moment several times ------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """The machine stands still while this lasts, its clocks, too, and no deadline comes nearer. What is on its card is what a plug
+        pulled now would leave."""
+        self._ask_qemu(("stop", {}))
+        self._frozen = time.monotonic()
+        try:
+            yield
+        finally:
+            self._stood, self._frozen = self._stood + time.monotonic() - self._frozen, None
+            self._ask_qemu(("cont", {}))
+
+    def clock(self):
+        """Seconds since power-on, without those in which it was frozen."""
+        return (self._frozen or time.monotonic()) - self.powered - self._stood
+
+    def save(self, path):
+        """Writes what a frozen machine holds in memory and devices to a file; its card is to be copied meanwhile. It can have
+        no network."""
+        self._ask_qemu(("migrate-set-parameters", {"max-bandwidth": 1 << 40}), ("migrate", {"uri": f"file:{path}"}))
+        self._until("query-migrate", "active", "setup", "device", "pre-switchover")
+        if (found := self._ask_qemu(("query-migrate", {}))[1]["status"]) != "completed":
+            raise RuntimeError(f"{self.name}: its state can't be saved: {found}")
+
+    def resume(self, path):
+        """Goes on in the state that `save` wrote, with the card as it was then."""
+        self._resumes = True
+        try:
+            self.start()
+        finally:
+            self._resumes = False
+        self._ask_qemu(("query-status", {}))  # it answers when all its sockets are there
+        self._connect_card()
+        self._ask_qemu(("migrate-incoming", {"uri": f"file:{path}"}))
+        self._until("query-status", "inmigrate")
+        self._ask_qemu(("cont", {}))
+        return self
+
+    def _connect_card(self):
+        """Connects the card to the controller that it is connected to while U-Boot and Linux run. QEMU does that when the functions
+        of these pins are chosen, not when it loads a state in which they are."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30 * SLOW)
+            connection.connect(f"{self.run_folder}/gdb")
+            words = ["Qqemu.PhyMemMode:1", *(f"M{register:x},4:{functions.to_bytes(4, 'little').hex()}" for register, functions in SD_PINS)]
+            for word in words:
+                connection.sendall(f"${word}#{sum(word.encode()) % 256:02x}".encode())
+                answer = b""
+                while not answer.endswith(b"$OK#9a"):
+                    if not (more := connection.recv(100)) or answer.count(b"#"):
+                        raise RuntimeError(f"{self.name}: its card can't be connected: {answer}")
+                    answer += more
+                connection.sendall(b"+")
+
+    def _until(self, question, *states):
+        """Waits until QEMU's answer is none of these states any more."""
+        end = time.monotonic() + 60 * SLOW
+        while self._ask_qemu((question, {}))[1]["status"] in states:
+            if time.monotonic() > end:
+                raise Deadline(f"{self.name}: {question} stays {states}")
+            time.sleep(0.02)
 
     def _drive(self):
         """QEMU's options of the card."""
@@ -171,7 +244,7 @@ class EmulatedPi:
             command += ["-serial", f"unix:{path}"]
         with self._lock:
             self._text, self._position, self._marks = "", 0, []
-        self.powered = time.monotonic()
+        self.powered, self._stood = time.monotonic(), 0.0
         self._write_log("power", "on: " + " ".join(command))
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._threads = [threading.Thread(target=self._read_emulator, args=(self.process.stdout,), daemon=True)]
@@ -201,15 +274,6 @@ class EmulatedPi:
             for thread in self._threads:
                 thread.join(5)
             process.stdout.close()
-
-    @contextlib.contextmanager
-    def frozen(self):
-        """The emulator stands still while this lasts: its card is what a plug pulled now would leave."""
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
 
     def restart(self):
         """Pulls the plug and plugs it in again, with the same card."""
@@ -251,7 +315,7 @@ class EmulatedPi:
             if port == 1 and self.tap:
                 self.tap(data)
             text = data.decode("utf-8", "replace").replace("\r", "")
-            now = time.monotonic() - self.powered
+            now = self.clock()
             with self._lock:
                 pending += text
                 *lines, pending = pending.split("\n")
@@ -275,7 +339,7 @@ class EmulatedPi:
     def expect(self, pattern, deadline):
         """Waits until the console says `pattern` (a regular expression), at most `deadline` seconds, and returns
         the match. What came before is behind us: the next call looks only at what follows."""
-        compiled, end = re.compile(pattern, re.M), time.monotonic() + deadline * SLOW
+        compiled, end = re.compile(pattern, re.M), self.clock() + deadline * SLOW
         with self._lock:
             while True:
                 if found := compiled.search(self._text, self._position):
@@ -283,7 +347,7 @@ class EmulatedPi:
                     return found
                 if self.process is None or self.process.poll() is not None:
                     raise Deadline(f"{self.name}: the emulator ended while waiting for '{pattern}'\n{self.tail()}")
-                if (left := end - time.monotonic()) <= 0:
+                if (left := end - self.clock()) <= 0:
                     raise Deadline(f"{self.name}: no '{pattern}' within {deadline} s\n{self.tail()}")
                 self._lock.wait(min(left, 0.5))
 

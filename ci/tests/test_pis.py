@@ -27,12 +27,12 @@ NEW = 3 << 20  # bytes of the update that a node can't have
 
 def until(pi, command, pattern, deadline):
     """Repeats a command on a Pi until its output matches `pattern`; returns the match."""
-    end = time.monotonic() + deadline * SLOW
+    end = pi.clock() + deadline * SLOW
     while True:
         output = pi.run(command, check=False)
         if found := re.search(pattern, output):
             return found
-        if time.monotonic() > end:
+        if pi.clock() > end:
             raise Deadline(f"{pi.name}: '{command}' did not show '{pattern}' within {deadline} s, but:\n{output}\n{pi.tail()}")
         time.sleep(0.5)
 

@@ -15,10 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "ci/emulator"))
 from pi import SLOW  # noqa: E402
 from sdcard import SECTOR, Card  # noqa: E402
-from test_pis import BOOT, Pis, identity, until  # noqa: E402
+from test_pis import APPLY, BOOT, Pis, identity, until  # noqa: E402
 import systems  # noqa: E402
 
-APPLY = 600  # seconds for an installation
 LOOK = 60    # seconds until a stick that was plugged in has been looked at
 START, SIZE = 1 << 20, 64 << 20  # of a stick's partition
 WATCHED = r"[0-9a-f-]{36}\n[0-9 ]+"

@@ -10,10 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ci/emulator"))
 from pi import EMULATION_ARGUMENTS  # noqa: E402
-from test_pis import BOOT, Pis, identity, until  # noqa: E402
+from test_pis import APPLY, BOOT, Pis, identity, until  # noqa: E402
 import systems  # noqa: E402
-
-APPLY = 600  # seconds for an installation: the emulated card reads and writes some 2 MiB/s
 
 
 class Updates(Pis):

@@ -28,8 +28,8 @@ the same as ever, its store open and hold what is named.
   --points N    moments at which power is cut (default 300): a third of them tears the sector that is being written, a
                 third lets later sectors of the same command arrive before earlier ones
   --data N      so many of them look at the data partition, too (default 50)
-  --keep N      so many cards are kept in DIR, one line each: kept FILE SLOT VERSION
-  CARD...       cards to look at as they are
+  --keep N      so many cards are kept in DIR, one line each: card FILE SLOT VERSION
+  CARD...       cards to look at as they are; the same line for each
   --system FILE a slot that may be on the card, as the build wrote it
   --cid CID     content that must be in the store
   --work DIR    for temporary files
@@ -107,11 +107,12 @@ impl Cuts {
         let mut picked = [0; 2];
         for path in &self.cards {
             let good = Card::open(path).and_then(|mut card| {
-                let (slot, _) = card.boots(&systems)?;
+                let found = card.boots(&systems)?;
                 self.data.check(&mut card)?;
-                Ok(slot)
+                Ok(found)
             });
-            let slot = good.map_err(|e| format!("{}: {e}", path.display()))?;
+            let (slot, version) = good.map_err(|e| format!("{}: {e}", path.display()))?;
+            say(&format!("card {} {slot} {version}", path.display()));
             count(&mut picked, slot);
         }
         if !self.cards.is_empty() {
@@ -159,7 +160,7 @@ impl Cuts {
             if self.keep > 0 && n % keep_every == keep_every / 2 {
                 let kept = self.data.work.join(format!("kept-{at}.img"));
                 copy(path, &kept)?;
-                say(&format!("kept {} {slot} {version}", kept.display()));
+                say(&format!("card {} {slot} {version}", kept.display()));
             }
             for (sector, bytes) in before.iter().rev() {
                 card.write(*sector, bytes)?;
