@@ -82,19 +82,9 @@ impl Monitor {
     /// # Errors
     /// The socket itself failed; open a new one.
     pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
-        // Bounded, though every pass takes something off the socket.
-        for _ in 0..64 {
-            if let Some(event) = self.waiting.pop_front() {
-                return Ok(Some(event));
-            }
-            match self.socket.poll() {
-                Ok(None) => return Ok(None),
-                Ok(Some(bytes)) => read(bytes, self.protocol, &mut self.waiting),
-                Err(Error::Io(e)) if e.raw_os_error() != Some(libc::ENOBUFS) => return Err(Error::Io(e)),
-                Err(_) => return Ok(Some(Event::Resync)),
-            }
-        }
-        Ok(None)
+        let protocol = self.protocol;
+        let read = |bytes: &[u8], events: &mut VecDeque<Event>| read(bytes, protocol, events);
+        self.socket.next_event(&mut self.waiting, Event::Resync, read)
     }
 }
 
@@ -136,18 +126,7 @@ impl RouteMonitor {
     /// # Errors
     /// The socket itself failed; open a new one.
     pub fn poll_event(&mut self) -> Result<Option<RouteEvent>, Error> {
-        for _ in 0..64 {
-            if let Some(event) = self.waiting.pop_front() {
-                return Ok(Some(event));
-            }
-            match self.socket.poll() {
-                Ok(None) => return Ok(None),
-                Ok(Some(bytes)) => read_routes(bytes, &mut self.waiting),
-                Err(Error::Io(e)) if e.raw_os_error() != Some(libc::ENOBUFS) => return Err(Error::Io(e)),
-                Err(_) => return Ok(Some(RouteEvent::Resync)),
-            }
-        }
-        Ok(None)
+        self.socket.next_event(&mut self.waiting, RouteEvent::Resync, read_routes)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A netlink socket that asks one thing at a time.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -255,6 +256,29 @@ impl Socket {
             Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             other => other,
         }
+    }
+
+    /// The next event of those that notifications tell, without waiting; `None` when there is none. `read` turns a
+    /// datagram into events; what is lost or can't be read is a `resync`. An error: the socket itself failed.
+    pub(super) fn next_event<E>(
+        &mut self,
+        waiting: &mut VecDeque<E>,
+        resync: E,
+        read: impl Fn(&[u8], &mut VecDeque<E>),
+    ) -> Result<Option<E>, Error> {
+        // Bounded, though every pass takes something off the socket.
+        for _ in 0..64 {
+            if let Some(event) = waiting.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.poll() {
+                Ok(None) => return Ok(None),
+                Ok(Some(bytes)) => read(bytes, waiting),
+                Err(Error::Io(e)) if e.raw_os_error() != Some(libc::ENOBUFS) => return Err(Error::Io(e)),
+                Err(_) => return Ok(Some(resync)),
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -65,19 +65,9 @@ impl Monitor {
     /// # Errors
     /// The socket itself failed; open a new one.
     pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
-        // Bounded, though every pass takes something off the socket.
-        for _ in 0..64 {
-            if let Some(event) = self.waiting.pop_front() {
-                return Ok(Some(event));
-            }
-            match self.socket.poll() {
-                Ok(None) => return Ok(None),
-                Ok(Some(bytes)) => read(bytes, self.family, &mut self.waiting),
-                Err(Error::Io(e)) if e.raw_os_error() != Some(libc::ENOBUFS) => return Err(Error::Io(e)),
-                Err(_) => return Ok(Some(Event::Resync)),
-            }
-        }
-        Ok(None)
+        let family = self.family;
+        let read = |bytes: &[u8], events: &mut VecDeque<Event>| read(bytes, family, events);
+        self.socket.next_event(&mut self.waiting, Event::Resync, read)
     }
 }
 
