@@ -9,6 +9,7 @@ use nhdp::{COMPLETE, HELLO, Hello, LinkId, LinkStatus, NeighborId};
 use rfc5444::{INTERVAL_TIME, Message, NetAddr, Tlv};
 
 use crate::ext::{Metrics, NEEDS_NO_TC, mpr_attribute, willing_tlv};
+use crate::outbox::Due;
 use crate::records::Header;
 use crate::router::{Made, Router};
 use crate::share::{company, marks};
@@ -379,7 +380,7 @@ impl Router {
         let messages = self.topology.missed_by(now, port.slot, since, fresh);
         for bytes in messages {
             self.counters.relayed += 1;
-            if !port.push(bytes, now, limit, Some(own)) {
+            if !port.push(bytes, Due::News(now), limit, Some(own)) {
                 self.counters.queue_full += 1;
             }
         }
@@ -442,10 +443,8 @@ impl Router {
                 continue;
             }
             let due = company(&self.nhdp, now, *index, wait);
-            let queued = match calm {
-                true => port.push_calm(bytes.to_vec(), due, limit, None),
-                false => port.push(bytes.to_vec(), due, limit, None),
-            };
+            let due = if calm { Due::Calm(due) } else { Due::News(due) };
+            let queued = port.push(bytes.to_vec(), due, limit, None);
             self.counters.queue_full += u64::from(!queued);
             if told_twice {
                 port.note_news(bytes, limit);

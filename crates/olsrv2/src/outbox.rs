@@ -20,6 +20,15 @@ pub(crate) struct Outbox {
     urgent: bool,
 }
 
+/// When a message goes, at the latest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Due {
+    /// Where it arrives it is not to wait.
+    News(Instant),
+    /// It says nothing new.
+    Calm(Instant),
+}
+
 /// What one neighbour may have forwarded however long the queue is: this part of its limit.
 const SHARE: usize = 16;
 /// Our own messages have room up to so many times the limit.
@@ -52,23 +61,9 @@ impl Outbox {
         self.urgent
     }
 
-    /// [`Outbox::push`] of a message that says nothing new.
-    pub(crate) fn push_calm(
-        &mut self,
-        message: Vec<u8>,
-        due: Instant,
-        limit: usize,
-        of: Option<IpAddr>,
-    ) -> bool {
-        let urgent = self.urgent;
-        let queued = self.push(message, due, limit, of);
-        self.urgent = urgent;
-        queued
-    }
-
-    /// Queues a message to go at `due` at the latest: ours, or one `of` a neighbour's. `false`, and it is
-    /// dropped, if the queue holds `limit` bytes already and that neighbour's part is not small.
-    pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize, of: Option<IpAddr>) -> bool {
+    /// Queues a message: ours, or one `of` a neighbour's. `false`, and it is dropped, if the queue holds `limit`
+    /// bytes already and that neighbour's part is not small.
+    pub(crate) fn push(&mut self, message: Vec<u8>, due: Due, limit: usize, of: Option<IpAddr>) -> bool {
         let after = self.bytes + message.len();
         let fits = |limit: usize| after <= limit || self.messages.is_empty();
         match of {
@@ -87,7 +82,13 @@ impl Outbox {
                 }
             }
         }
-        self.urgent = true;
+        let due = match due {
+            Due::News(at) => {
+                self.urgent = true;
+                at
+            }
+            Due::Calm(at) => at,
+        };
         self.bytes = after;
         self.messages.push_back(message);
         self.due = Some(self.due.map_or(due, |d| d.min(due)));
@@ -144,14 +145,14 @@ mod tests {
     fn rfc7181_13_2_messages_share_packets_up_to_the_mtu() {
         let mut out = Outbox::new(9);
         for n in [10, 20, 30, 500, 5] {
-            assert!(out.push(vec![0; n], Instant::from_millis(n as u64), 10_000, None));
+            assert!(out.push(vec![0; n], Due::News(Instant::from_millis(n as u64)), 10_000, None));
         }
         assert_eq!(out.due(), Some(Instant::from_millis(5)));
         let sizes: Vec<usize> = out.flush(63, None).iter().map(Vec::len).collect();
         assert_eq!(sizes, [63, 503, 8]);
         assert_eq!((out.due(), out.packet_seq()), (None, 12));
-        assert!(out.push(vec![0; 600], Instant::ZERO, 100, None), "one always fits");
-        assert!(!out.push(vec![0; 1], Instant::ZERO, 100, None));
+        assert!(out.push(vec![0; 600], Due::News(Instant::ZERO), 100, None), "one always fits");
+        assert!(!out.push(vec![0; 1], Due::Calm(Instant::ZERO), 100, None));
     }
 
     #[test]
@@ -159,7 +160,7 @@ mod tests {
         let mut out = Outbox::new(0);
         let mut push = |n: u8, bytes: usize| {
             let of = Some(IpAddr::from([10, 0, 0, n])).filter(|_| n > 0);
-            out.push(vec![0; bytes], Instant::ZERO, 16_000, of)
+            out.push(vec![0; bytes], Due::News(Instant::ZERO), 16_000, of)
         };
         let greedy = (0..1000).filter(|_| push(1, 100)).count();
         assert_eq!(greedy, 160);
@@ -167,6 +168,6 @@ mod tests {
         assert!((0..100).all(|_| push(0, 100)));
         assert_eq!((0..1000).filter(|_| push(0, 100)).count(), 50, "a bound for all that");
         out.flush(1000, None);
-        assert!(out.push(vec![0; 100], Instant::ZERO, 100, Some([10, 0, 0, 1].into())));
+        assert!(out.push(vec![0; 100], Due::News(Instant::ZERO), 100, Some([10, 0, 0, 1].into())));
     }
 }

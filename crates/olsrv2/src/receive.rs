@@ -8,6 +8,7 @@ use rfc5444::{MessageView, NetAddr, PacketView, RawMessage};
 
 use crate::ext::{Checked, Metrics, NEEDS_NO_TC, Olsr, TwoHopExt, check_hello, mpr_roles};
 use crate::flood::{MessageKey, Seen};
+use crate::outbox::Due;
 use crate::records::{Content, Header, RATE, Taken, WINDOW};
 use crate::router::{Port, Router};
 use crate::share::company;
@@ -430,11 +431,11 @@ impl Router {
         let limit = self.config.limits.forward_queue;
         let wait = self.config.timing.company_wait;
         for (index, port) in &mut self.ports {
-            let due = jitter.map_or_else(|| company(&self.nhdp, now, *index, wait), |j| now + j);
-            let queued = match jitter {
-                Some(_) => port.push(copy.clone(), due, limit, Some(by)),
-                None => port.push_calm(copy.clone(), due, limit, Some(by)),
+            let due = match jitter {
+                Some(jitter) => Due::News(now + jitter),
+                None => Due::Calm(company(&self.nhdp, now, *index, wait)),
             };
+            let queued = port.push(copy.clone(), due, limit, Some(by));
             self.counters.queue_full += u64::from(!queued);
             if news {
                 port.note_news(&copy, limit);

@@ -11,7 +11,7 @@ use rfc5444::NetAddr;
 use crate::ext::Olsr;
 use crate::flood::SeenSet;
 use crate::gateway::Gateways;
-use crate::outbox::Outbox;
+use crate::outbox::{Due, Outbox};
 use crate::records::Records;
 use crate::routes::{FirstHop, Routes};
 use crate::scope::Scopes;
@@ -93,34 +93,15 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Queues a message to go at `due` at the latest, ours or forwarded for that neighbour; `false` if there
-    /// is no room.
-    pub(crate) fn push(&mut self, message: Vec<u8>, due: Instant, limit: usize, of: Option<IpAddr>) -> bool {
+    /// Queues a message, ours or forwarded for that neighbour; `false` if there is no room.
+    pub(crate) fn push(&mut self, message: Vec<u8>, due: Due, limit: usize, of: Option<IpAddr>) -> bool {
         let kind = message.first().copied().unwrap_or_default();
         let queued = self.outbox.push(message, due, limit, of);
-        self.count(kind, of, queued)
-    }
-
-    /// The same for a message that says nothing new.
-    pub(crate) fn push_calm(
-        &mut self,
-        message: Vec<u8>,
-        due: Instant,
-        limit: usize,
-        of: Option<IpAddr>,
-    ) -> bool {
-        let kind = message.first().copied().unwrap_or_default();
-        let queued = self.outbox.push_calm(message, due, limit, of);
-        self.count(kind, of, queued)
-    }
-
-    fn count(&mut self, kind: u8, of: Option<IpAddr>, queued: bool) -> bool {
-        let ours = of.is_none();
         let c = &mut self.counters;
-        match (queued, ours) {
+        match (queued, of) {
             (false, _) => c.queue_full.add(kind, true),
-            (true, true) => c.sent.add(kind, true),
-            (true, false) => c.forwarded.add(kind, true),
+            (true, None) => c.sent.add(kind, true),
+            (true, Some(_)) => c.forwarded.add(kind, true),
         }
         queued
     }
@@ -145,7 +126,7 @@ impl Port {
         for (told, message) in core::mem::take(&mut self.news) {
             if told {
                 // Without room it was sent once.
-                let _ = self.outbox.push(message, now, limit, None);
+                let _ = self.outbox.push(message, Due::News(now), limit, None);
             } else {
                 self.news.push((told, message));
             }

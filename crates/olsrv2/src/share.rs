@@ -13,6 +13,7 @@ use nhdp::{HELLO, Hello, LocalIf, Nhdp};
 use rfc5444::{PacketView, Tlv};
 
 use crate::ext::Olsr;
+use crate::outbox::Due;
 use crate::router::{Port, Router};
 
 /// Packet TLV type of ours, for experiments (RFC 5444 §6.2): the sender also takes what comes by a carrier.
@@ -106,7 +107,7 @@ impl Router {
         let limit = self.config.limits.forward_queue;
         let Some(port) = self.ports.get_mut(&interface) else { return };
         for message in messages {
-            if !port.outbox.push(message.clone(), now, limit, None) {
+            if !port.outbox.push(message.clone(), Due::News(now), limit, None) {
                 self.counters.queue_full += 1;
             }
         }

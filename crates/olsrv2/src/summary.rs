@@ -14,6 +14,7 @@ use mesh_types::{Duration, Instant};
 use nhdp::{Hello, LinkId, LinkStatus};
 use rfc5444::Tlv;
 
+use crate::outbox::Due;
 use crate::router::Router;
 
 /// Message TLV type of HELLOs, for experiments (RFC 5444 §6.2): two octets for each of 16, 32 or 64 buckets.
@@ -239,7 +240,7 @@ impl Router {
             }
         }
         for bytes in messages {
-            if !port.push(bytes, now, limit, Some(own)) {
+            if !port.push(bytes, Due::News(now), limit, Some(own)) {
                 self.counters.queue_full += 1;
             }
         }
