@@ -112,7 +112,8 @@ pub(crate) fn own_prefix_route(prefix: NetAddr) -> Route {
 /// The routes wanted beside those of the mesh, and how what the kernel has differs from all that is wanted.
 #[derive(Debug)]
 pub(crate) struct Fib {
-    own: BTreeMap<Key, Route>,
+    /// A few.
+    own: Vec<Route>,
     /// Where the kernel has not what is wanted: what it has, as far as is known.
     amiss: BTreeMap<Key, Option<Route>>,
     /// What changed since the last commit, in the order the core gave it: near before far for routes that
@@ -138,7 +139,7 @@ impl Fib {
         kernel.list(&mut |route| inherited.extend([route]))?;
         let keep_inherited_until = now + grace;
         Ok(Self {
-            own: BTreeMap::new(),
+            own: Vec::new(),
             amiss: BTreeMap::new(),
             dirty: Vec::new(),
             inherited,
@@ -152,7 +153,8 @@ impl Fib {
 
     /// Wants a route, in place of one for the same prefix; takes effect at [`Fib::commit`].
     pub(crate) fn set(&mut self, route: Route) {
-        let (key, old) = (key(&route), self.own.insert(key(&route), route));
+        let (key, old) = (key(&route), self.take(&key(&route)));
+        self.own.push(route);
         if old != Some(route) {
             self.changed(key, old);
         }
@@ -161,9 +163,14 @@ impl Fib {
     /// Wants no route in the place of that one any more.
     pub(crate) fn unset(&mut self, route: &Route) {
         let key = key(route);
-        if let Some(old) = self.own.remove(&key) {
+        if let Some(old) = self.take(&key) {
             self.changed(key, Some(old));
         }
+    }
+
+    fn take(&mut self, place: &Key) -> Option<Route> {
+        let at = self.own.iter().position(|route| key(route) == *place)?;
+        Some(self.own.swap_remove(at))
     }
 
     /// The mesh wants another route to a prefix than that.
@@ -172,10 +179,10 @@ impl Fib {
         self.changed((prefix.ip(), prefix.prefix_len(), TABLE as u8), old);
     }
 
-    fn wanted(&self, mesh: &impl Mesh, key: &Key) -> Option<Route> {
-        let (prefix, len, table) = *key;
+    fn wanted(&self, mesh: &impl Mesh, place: &Key) -> Option<Route> {
+        let (prefix, len, table) = *place;
         let of_mesh = || mesh.route(NetAddr::new(prefix, len)).filter(|_| table == TABLE as u8);
-        self.own.get(key).copied().or_else(of_mesh)
+        self.own.iter().find(|route| key(route) == *place).copied().or_else(of_mesh)
     }
 
     /// Whether the kernel has it, as far as is known.
@@ -330,7 +337,7 @@ impl Fib {
         if !once || right != self.count(mesh) {
             let mut present = BTreeSet::new();
             kernel.list(&mut |route| present.extend([route]))?;
-            let wanted = self.own.values().copied().chain(mesh.routes());
+            let wanted = self.own.iter().copied().chain(mesh.routes());
             for route in wanted.filter(|route| !present.contains(route)) {
                 let other = wrong.iter().find(|w| key(w) == key(&route));
                 self.amiss.insert(key(&route), other.copied());

@@ -4,7 +4,6 @@
 //! With one message in memory for each TC of the hold time it is a large part of what a mesh costs, so it is packed: what
 //! was done with messages is the same for most of them, and is a number.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -83,7 +82,8 @@ const FORWARDED: u8 = 2;
 #[derive(Debug, Default)]
 struct States {
     list: Vec<(State, u32)>,
-    places: BTreeMap<State, u16>,
+    /// Numbers in the order of what they stand for.
+    sorted: Vec<u16>,
     free: Vec<u16>,
 }
 
@@ -94,26 +94,37 @@ impl States {
 
     /// One more message is in that state.
     fn hold(&mut self, state: State) -> u16 {
-        if let Some(number) = self.places.get(&state) {
-            self.list.get_mut(usize::from(*number)).into_iter().for_each(|(_, count)| *count += 1);
-            return *number;
-        }
+        let at = match self.search(&state) {
+            Ok(at) => {
+                let number = self.sorted.get(at).copied().unwrap_or(NO_STATE);
+                self.list.get_mut(usize::from(number)).into_iter().for_each(|(_, count)| *count += 1);
+                return number;
+            }
+            Err(at) => at,
+        };
         let number = self.free.pop().unwrap_or(self.list.len().min(MOST) as u16);
         match self.list.get_mut(usize::from(number)) {
             Some(slot) => *slot = (state, 1),
             None if number == NO_STATE => return NO_STATE,
             None => self.list.push((state, 1)),
         }
-        self.places.insert(state, number);
+        self.sorted.insert(at, number);
         number
+    }
+
+    fn search(&self, state: &State) -> Result<usize, usize> {
+        self.sorted.binary_search_by(|number| self.get(*number).as_ref().cmp(&Some(state)))
     }
 
     /// One less.
     fn release(&mut self, number: u16) {
         let Some((state, count)) = self.list.get_mut(usize::from(number)) else { return };
         *count = count.saturating_sub(1);
-        if *count == 0 && self.places.remove(state).is_some() {
-            self.free.push(number);
+        let state = *state;
+        if *count == 0
+            && let Ok(at) = self.search(&state)
+        {
+            self.free.push(self.sorted.remove(at));
         }
     }
 }
@@ -408,6 +419,12 @@ impl SeenSet {
                 message.state = self.states.hold(State { received: state.received & !bit, ..state });
             }
         }
+    }
+
+    /// Octets on the heap.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        4 * self.heads.capacity() + size_of::<Block>() * self.blocks.capacity()
     }
 
     #[cfg(test)]

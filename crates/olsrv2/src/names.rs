@@ -147,6 +147,14 @@ impl Names {
         }
     }
 
+    /// Octets on the heap.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.list.capacity()
+            + 2 * self.holders.capacity()
+            + 4 * (self.sorted.capacity() + self.free.capacity() + self.dead.capacity())
+    }
+
     /// All, by address.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Name, NetAddr)> {
         self.sorted.iter().filter_map(|name| Some((*name, self.address(*name)?)))

@@ -77,6 +77,9 @@ impl Path {
     }
 }
 
+/// Names are smaller ([`Topology`] has uses for the highest bit).
+const NAME_BITS: u32 = 31;
+
 /// Before the first hop.
 const ROOT: Name = Name::MAX;
 
@@ -267,7 +270,7 @@ impl Routes {
         };
         let old_hops = old_hops.unwrap_or(&self.hops);
         let present = |name: Name| self.entries.get(name as usize).copied().unwrap_or(NOTHING);
-        // Removal or not with the rank, prefix, what was: sorted before they are spelt out.
+        // Removal or not, rank and name in one number, and what was: sorted before they are spelt out.
         let change = |(name, old): (Name, Entry)| {
             let new = present(name);
             match (old.route(), new.route()) {
@@ -277,20 +280,26 @@ impl Routes {
             }
             let gone = new.route().is_none();
             let rank = if gone { Metric::new(u32::MAX - old.metric.value()) } else { new.metric };
-            Some((u64::from(gone) << 32 | u64::from(rank.value()), name, old))
+            let key = u64::from(gone) << (32 + NAME_BITS) | u64::from(rank.value()) << NAME_BITS;
+            Some((key | u64::from(name), old))
         };
-        let mut changes: Vec<(u64, Name, Entry)> = match old {
+        let mut changes: Vec<(u64, Entry)> = match old {
             Old::All(all) => {
                 let padded = all.into_iter().chain(core::iter::repeat(NOTHING));
                 (0..).zip(padded.take(self.entries.len())).filter_map(change).collect()
             }
             Old::Some(some) => some.into_iter().filter_map(change).collect(),
         };
-        changes.sort_unstable_by_key(|(rank, name, _)| (*rank, *name));
-        let spell_out = |(_, name, old): (u64, Name, Entry)| {
-            let prefix = names.address(name)?;
-            let new = route(name, prefix, present(name), &self.hops, names);
-            Some(match (route(name, prefix, old, old_hops, names), new) {
+        changes.sort_unstable_by_key(|(key, _)| *key);
+        let spell_out = |(key, old): (u64, Entry)| {
+            let name = (key & ((1 << NAME_BITS) - 1)) as Name;
+            let (prefix, is) = (names.address(name)?, present(name));
+            let new = route(name, prefix, is, &self.hops, names);
+            let old = match new.filter(|_| is.teller(name) == old.teller(name)) {
+                Some(new) => told_by(new.router, prefix, old, old_hops),
+                None => route(name, prefix, old, old_hops, names),
+            };
+            Some(match (old, new) {
                 (None, new) => RouteChange::Add(new?),
                 (Some(old), Some(new)) => RouteChange::Replace { old, new },
                 (Some(old), None) => RouteChange::Remove(old),
@@ -339,8 +348,14 @@ impl RoutingSet<'_> {
 
 /// `name`: of the prefix.
 fn route(name: Name, prefix: NetAddr, entry: Entry, hops: &[Hop], names: &Names) -> Option<Route> {
-    let hop = hops.get(usize::from(entry.route()?))?;
+    entry.route()?;
     let teller = entry.teller(name);
+    let router = if teller == name { prefix.ip() } else { names.address(teller)?.ip() };
+    told_by(router, prefix, entry, hops)
+}
+
+fn told_by(router: IpAddr, prefix: NetAddr, entry: Entry, hops: &[Hop]) -> Option<Route> {
+    let hop = hops.get(usize::from(entry.route()?))?;
     Some(Route {
         prefix,
         next_hop: hop.next_hop,
@@ -348,7 +363,7 @@ fn route(name: Name, prefix: NetAddr, entry: Entry, hops: &[Hop], names: &Names)
         metric: entry.metric,
         hops: entry.hops,
         dist: entry.dist,
-        router: if teller == name { prefix.ip() } else { names.address(teller)?.ip() },
+        router,
     })
 }
 

@@ -156,6 +156,8 @@ struct Timed {
 
 /// Of a key: the tuple is an Attached Network Tuple.
 const NETWORK: u32 = 1 << 31;
+/// A key of no tuple.
+const LITTER: u32 = u32::MAX;
 
 impl Tuple {
     fn edge(self) -> Option<Edge> {
@@ -458,16 +460,17 @@ impl Topology {
         let mixed = list.iter().any(|t| t.expires != record.expires);
         let count = u32::try_from(list.len()).unwrap_or(u32::MAX);
         if count > record.count {
-            self.litter += record.count as usize;
+            self.drop_tuples(record.tuples());
             record.first = self.tuples.len() as u32;
             if self.tuples.capacity() < self.tuples.len() + list.len() {
                 self.tuples.reserve_exact(list.len() + self.tuples.len() / 16);
             }
             self.tuples.extend(list.iter().map(|t| t.tuple));
         } else {
-            self.litter += (record.count - count) as usize;
             let room = self.tuples.get_mut(record.tuples()).unwrap_or_default();
             room.iter_mut().zip(&list).for_each(|(old, new)| *old = new.tuple);
+            let Range { start, end } = record.tuples();
+            self.drop_tuples(start + list.len()..end);
         }
         record.count = count;
         self.get_mut(name).into_iter().for_each(|r| *r = record);
@@ -480,21 +483,44 @@ impl Topology {
         self.clean();
     }
 
+    /// They are no router's any more.
+    fn drop_tuples(&mut self, which: Range<usize>) {
+        let gone = self.tuples.get_mut(which).unwrap_or_default();
+        self.litter += gone.len();
+        gone.iter_mut().for_each(|tuple| tuple.key = LITTER);
+    }
+
     /// Closes the gaps between routers' tuples once they are a sixteenth of all.
     fn clean(&mut self) {
         if self.litter <= self.tuples.len() / 16 + TUPLES {
             return;
         }
-        let mut records: Vec<&mut Record> = self.routers.iter_mut().flatten().collect();
-        records.sort_unstable_by_key(|record| record.first);
-        let mut end = 0;
-        for record in records {
-            self.tuples.copy_within(record.tuples(), end);
-            record.first = end as u32;
-            end += record.count as usize;
+        // The first tuple of each says whose it is for now, and the router what it said.
+        for (place, record) in (0..).zip(&mut self.routers) {
+            let first = record.as_mut().filter(|r| r.count > 0).map(|r| &mut r.first);
+            if let Some(first) = first
+                && let Some(tuple) = self.tuples.get_mut(*first as usize)
+            {
+                *first = core::mem::replace(&mut tuple.key, place);
+            }
         }
-        self.tuples.truncate(end);
-        self.tuples.shrink_to(2 * end);
+        let (mut from, mut to) = (0, 0);
+        while let Some(tuple) = self.tuples.get_mut(from) {
+            let owner = if tuple.key == LITTER { NOWHERE } else { tuple.key };
+            let Some(record) = self.routers.get_mut(owner as usize).and_then(Option::as_mut) else {
+                from += 1;
+                continue;
+            };
+            tuple.key = core::mem::replace(&mut record.first, to as u32);
+            let end = self.tuples.len().min(from + record.count as usize);
+            for at in from..end {
+                self.tuples.swap(at, to);
+                to += 1;
+            }
+            from = end;
+        }
+        self.tuples.truncate(to);
+        self.tuples.shrink_to(2 * to);
         self.litter = 0;
     }
 
@@ -655,7 +681,7 @@ impl Topology {
             self.note(name, to, What::Gone);
         }
         self.names.release(name);
-        self.litter += router.count as usize;
+        self.drop_tuples(router.tuples());
         self.clean();
     }
 

@@ -189,3 +189,40 @@ fn lists_that_grow_shrink_and_go_keep_what_was_told_and_little_more() {
         assert_eq!(names, want, "{n}");
     }
 }
+
+/// Most of what a router of a large IPv6 mesh takes in memory; routes are 12 octets more for each name.
+#[test]
+fn a_remote_router_takes_little() {
+    const ROUTERS: u16 = 1000;
+    let mut t = Topology::new(usize::from(ROUTERS));
+    let mut seen = crate::flood::SeenSet::new(Duration::from_secs(130), 65_536);
+    let ip = |n: u16| IpAddr::from([0xfd00, n, 0, 0, 0, 0, 0, 1]);
+    for seq in 0..4 {
+        for n in 0..ROUTERS {
+            let near = [1, 2, ROUTERS - 2, ROUTERS - 1].map(|d| (n + d) % ROUTERS);
+            let to =
+                |n: &u16| Advertised { address: NetAddr::host(ip(*n)), kind: 3, metric: Some(Metric::MIN) };
+            let prefix = NetAddr::new(ip(n), 64).network();
+            let tc = Tc {
+                originator: ip(n),
+                neighbors: near.iter().map(to).collect(),
+                gateways: [Gateway { prefix, dist: 0, metric: Some(Metric::MIN) }].into(),
+                ..tc(1, true, &[])
+            };
+            seen.entry(&mut t.names, Instant::ZERO, (1, ip(n), seq), ANYONE.by).process();
+            t.apply(Instant::ZERO, &tc, &ANYONE, |_| false);
+        }
+    }
+    let table = [
+        ("names of addresses", t.names.bytes()),
+        ("where they are", 4 * t.places.capacity()),
+        ("routers", size_of::<Option<Record>>() * t.routers.capacity()),
+        ("what they tell of", size_of::<Tuple>() * t.tuples.capacity()),
+        ("messages", seen.bytes()),
+    ];
+    let each = |bytes: usize| bytes.div_ceil(ROUTERS.into());
+    let parts: Vec<_> = table.iter().map(|(what, bytes)| alloc::format!("{what} {}", each(*bytes))).collect();
+    let all = each(table.iter().map(|(_, bytes)| *bytes).sum());
+    assert!(all <= 190, "{all} octets: {}", parts.join(", "));
+    assert!(t.one_way.is_empty() && t.times.is_empty() && t.whole.is_empty());
+}
