@@ -134,9 +134,15 @@ class Updates(Pis):
         self.fails("3.2-router", 13, bundle, "p2pmesh.patience=20", 1, r"slot A version 3\.2-router: root verified",
                    "it waited for: mesh-router: it is not running")
 
-    def test_7_pulled_plugs_during_an_installation(self):
+    def test_7_a_supervisor_that_stops_on_trial_is_ended_by_the_watchdog(self):
+        words = "until [ -S /run/p2pmesh/mesh-store.sock ]; do sleep 1; done; kill -STOP $(pidof mesh-supervisor)"
+        data = self.systems.changed("3.3-stops", self.systems.inittab(f"sh -c '{words}' >/dev/null 2>&1 &"))
+        bundle = self.systems.bundle("stops", data, release=14)
+        self.fails("3.3-stops", 14, bundle, "", 1, r"softdog: Initiating system reboot", "it waited for: mesh-supervisor")
+
+    def test_8_pulled_plugs_during_an_installation(self):
         before = identity(self.pi)
-        self.put(self.systems.bundle("cut", self.systems.own(S_VER="4.0-cut"), release=14))
+        self.put(self.systems.bundle("cut", self.systems.own(S_VER="4.0-cut"), release=15))
         self.confirmed(r"2\.0-test")
         chance = random.Random(7)
         for cut in range(2):
@@ -149,7 +155,7 @@ class Updates(Pis):
                 self.pi.restart()
                 self.pi.expect(r"booting slot (B|A), version (2\.0-test|4\.0-cut)", BOOT)
                 self.confirmed(r"(2\.0-test|4\.0-cut)")
-        self.assertRegex(self.apply(), r"version 4\.0-cut \(release 14\) is in slot")
+        self.assertRegex(self.apply(), r"version 4\.0-cut \(release 15\) is in slot")
         self.assertEqual(identity(self.pi), before)
 
 
