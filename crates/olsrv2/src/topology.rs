@@ -7,6 +7,8 @@
 //! advertised by both ends; where they are not, one of them is remembered in the address' own place, if it
 //! is no router, the others in a set.
 
+mod list;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -22,6 +24,7 @@ use crate::shares::{Giver, Room, Shares};
 use crate::tc::{ORIGINATOR, ROUTABLE, Tc, newer};
 use crate::tick::Tick;
 use crate::tunnel::{MAX_NOTES, Note, NoteView};
+use list::List;
 
 /// An Advertising Remote Router Tuple.
 #[derive(Clone, Copy, Debug)]
@@ -744,19 +747,6 @@ enum What {
     Gone,
 }
 
-/// A router's tuples while its TC is read.
-struct List<'a> {
-    tuples: Vec<Timed>,
-    /// The list takes no more than that.
-    most: usize,
-    /// What became of which name.
-    told: Vec<(Name, What)>,
-    /// Something found no room.
-    full: bool,
-    expires: Tick,
-    names: &'a mut Names,
-}
-
 /// For tests that are not about who brought what.
 #[cfg(test)]
 pub(crate) const ANYONE: Brought<'static> =
@@ -779,65 +769,6 @@ fn take_notes(
         notes.insert(router, after);
     }
     changed
-}
-
-/// Up to here looking at each is faster than searching.
-const FEW: usize = 16;
-
-impl List<'_> {
-    /// Where the address' tuple is, if it has one. `kind`: [`NETWORK`] or zero.
-    fn position(&self, address: NetAddr, kind: u32) -> Option<usize> {
-        if self.tuples.len() <= FEW {
-            let fits = |t: &Tuple| t.key & NETWORK == kind && self.names.is(t.name(), address);
-            return self.tuples.iter().position(|t| fits(&t.tuple));
-        }
-        find(&self.tuples, self.names.find(address)? | kind).ok()
-    }
-
-    /// Marks all tuples, with a time that none can have.
-    fn doubt_all(&mut self) {
-        self.tuples.iter_mut().for_each(|t| t.expires = self.expires.opposite());
-    }
-
-    /// What was not put since [`List::doubt_all`] goes.
-    fn drop_doubtful(&mut self) {
-        let doubtful = self.expires.opposite();
-        self.tuples.retain(|t| {
-            let good = t.expires != doubtful;
-            if !good {
-                self.names.release(t.tuple.name());
-                self.told.push((t.tuple.name(), What::Gone));
-            }
-            good
-        });
-    }
-
-    /// Puts a value in, or takes out what is there.
-    fn put(&mut self, address: NetAddr, kind: u32, value: Option<u32>) {
-        match (self.position(address, kind), value) {
-            (Some(at), Some(value)) => {
-                let Some(Timed { tuple, expires }) = self.tuples.get_mut(at) else { return };
-                *expires = self.expires;
-                if core::mem::replace(&mut tuple.value, value) != value {
-                    self.told.push((tuple.name(), What::Changed));
-                }
-            }
-            (None, Some(_)) if self.tuples.len() >= self.most => self.full = true,
-            (None, Some(value)) => {
-                let name = self.names.hold(address);
-                let key = name | kind;
-                let at = find(&self.tuples, key).unwrap_or_else(|at| at);
-                self.tuples.insert(at, Timed { tuple: Tuple { key, value }, expires: self.expires });
-                self.told.push((name, What::New));
-            }
-            (Some(at), None) => {
-                let name = self.tuples.remove(at).tuple.name();
-                self.names.release(name);
-                self.told.push((name, What::Gone));
-            }
-            (None, None) => {}
-        }
-    }
 }
 
 #[cfg(test)]
