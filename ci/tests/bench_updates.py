@@ -210,15 +210,8 @@ def fleet(binaries):
     subprocess.run([lab, "update", "--bin-dir", binaries], check=True)
 
 
-def main():
-    """Command line entry."""
-    p = argparse.ArgumentParser(usage=__doc__.split("\n", 1)[0].removeprefix("usage: "), description=__doc__.split("\n", 2)[2])
-    p.add_argument("--quick", action="store_true")
-    p.add_argument("--runs", type=int, default=5)
-    p.add_argument("--bin-dir", type=Path, default=systems.program("mesh-update").parent)
-    p.add_argument("--json", type=Path, default=ROOT / "build/bench/update.json")
-    args = p.parse_args()
-    table = Table()
+def measure(table, args):
+    """All figures."""
     (ROOT / "build").mkdir(exist_ok=True)
     # The disk that is measured is the one that build/ is on.
     folder = Path(tempfile.mkdtemp(prefix="bench-update-", dir=ROOT / "build"))
@@ -232,7 +225,22 @@ def main():
     if not args.quick:
         emulated(table, 200, 3000)
         fleet(args.bin_dir)
-    print(table)
+
+
+def main():
+    """Command line entry."""
+    p = argparse.ArgumentParser(usage=__doc__.split("\n", 1)[0].removeprefix("usage: "), description=__doc__.split("\n", 2)[2])
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--runs", type=int, default=5)
+    p.add_argument("--bin-dir", type=Path, default=systems.program("mesh-update").parent)
+    p.add_argument("--json", type=Path, default=ROOT / "build/bench/update.json")
+    args = p.parse_args()
+    table = Table()
+    try:
+        measure(table, args)
+    finally:
+        # What was measured is worth something even if the rest went wrong.
+        print(table)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(table.values, indent=2) + "\n")
     return 0

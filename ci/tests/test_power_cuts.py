@@ -139,8 +139,10 @@ class Story:
         plan = [step for step, times in done.items() for _ in range(times)]
         with ThreadPoolExecutor(at_once) as pool:
             jobs = [pool.submit(self.killed, n, step, self.chance.random(), n % whole == 0) for n, step in enumerate(plan)]
-        for job in jobs:
-            job.result()
+            for n, job in enumerate(jobs, 1):
+                job.result()
+                if n % 20 == 0:
+                    print(f"{n} of {len(jobs)} kills, all good", flush=True)
         return done
 
     def is_replayed(self, points, data, keep):
