@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use mesh_sys::netlink::{Change, Error, Route, RouteFilter, RouteKind, Rtnetlink};
 use mesh_types::{Duration, Instant};
-use olsrv2::NetAddr;
+use olsrv2::{NetAddr, Way};
 
 use crate::instance::Instance;
 use crate::rules::TABLE;
@@ -63,10 +63,10 @@ pub(crate) trait Mesh {
 
 impl Mesh for Vec<Instance> {
     fn route(&self, prefix: NetAddr) -> Option<Route> {
-        self.iter().find_map(|i| Some(kernel_route(&i.router.route(prefix)?, i.originator())))
+        self.iter().find_map(|i| Some(kernel_route(prefix, i.router.route(prefix)?.way(), i.originator())))
     }
     fn routes(&self) -> impl Iterator<Item = Route> + '_ {
-        self.iter().flat_map(|i| i.router.routes().map(|route| kernel_route(&route, i.originator())))
+        self.iter().flat_map(|i| i.router.routes().map(|r| kernel_route(r.prefix, r.way(), i.originator())))
     }
 }
 
@@ -78,15 +78,15 @@ const fn key(route: &Route) -> Key {
 }
 
 /// An instance's route as the kernel wants it. `source` is the instance's originator.
-pub(crate) fn kernel_route(route: &olsrv2::Route, source: IpAddr) -> Route {
-    let prefix = route.prefix.network();
-    let to_neighbor = prefix.is_host() && prefix.ip() == route.next_hop;
+pub(crate) fn kernel_route(prefix: NetAddr, way: Way, source: IpAddr) -> Route {
+    let prefix = prefix.network();
+    let to_neighbor = prefix.is_host() && prefix.ip() == way.next_hop;
     Route {
         kind: RouteKind::Unicast,
         prefix: prefix.ip(),
         prefix_len: prefix.prefix_len(),
-        gateway: (!to_neighbor).then_some(route.next_hop),
-        index: route.interface,
+        gateway: (!to_neighbor).then_some(way.next_hop),
+        index: way.interface,
         source: Some(source),
         metric: METRIC,
         table: TABLE,

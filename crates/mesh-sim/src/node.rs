@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use mesh_types::Instant;
-use olsrv2::{Event, Output, Route, RouteChange, Router};
+use olsrv2::{Event, Output, RouteChange, Router, Way};
 
 use crate::Clock;
 use crate::medium::mix;
@@ -46,7 +46,7 @@ pub struct Traffic {
     pub packets: u64,
     /// Their UDP payload in bytes.
     pub bytes: u64,
-    /// Kernel route changes.
+    /// Kernel route changes: to, from, or to another next hop.
     pub route_changes: u64,
     /// Records that were news.
     pub records: u64,
@@ -132,23 +132,15 @@ impl Node {
 
     fn apply(&mut self, change: RouteChange) {
         self.traffic.route_changes += 1;
-        let (old, new) = match change {
-            RouteChange::Add(new) => (None, Some(new)),
-            RouteChange::Replace { old, new } => (Some(old), Some(new)),
-            RouteChange::Remove(old) => (Some(old), None),
-        };
-        let value = |route: Option<Route>| route.map_or(0, |r| hash_route(&r));
+        let RouteChange { prefix, old, new } = change;
+        let value = |way: Option<Way>| way.map_or(0, |way| hash(&(prefix, way)));
         self.kernel = self.kernel.wrapping_sub(value(old)).wrapping_add(value(new));
     }
 
     /// The changes given out lead to the routes that the router believes in.
     pub(crate) fn kernel_agrees(&self) -> bool {
-        self.router.routes().fold(0u64, |sum, r| sum.wrapping_add(hash_route(&r))) == self.kernel
+        self.router.routes().fold(0u64, |sum, r| sum.wrapping_add(hash(&(r.prefix, r.way())))) == self.kernel
     }
-}
-
-fn hash_route(r: &Route) -> u64 {
-    hash(&(r.prefix, r.next_hop, r.interface, r.metric.value(), r.hops, r.dist, r.router))
 }
 
 fn hash(value: &impl Hash) -> u64 {

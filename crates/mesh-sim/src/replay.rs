@@ -5,7 +5,7 @@ use std::fmt;
 
 use mesh_types::Instant;
 use olsrv2::recording::{Digest, End, Problem, Recording, RecordingError, What};
-use olsrv2::{Config, Key, Output, RouteChange, Router};
+use olsrv2::{Config, Key, Output, RouteChange, Router, Way};
 
 /// A router that lived again.
 #[derive(Debug)]
@@ -175,10 +175,6 @@ impl Replayed {
 
 /// An output on one line.
 pub fn line(output: &Output) -> String {
-    let route = |r: &olsrv2::Route| {
-        let (next, metric) = (r.next_hop, r.metric.value());
-        format!("{} via {next} if {} hops {} metric {metric}", r.prefix, r.interface, r.hops)
-    };
     match output {
         Output::Transmit { interface, bytes } => {
             let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
@@ -189,9 +185,14 @@ pub fn line(output: &Output) -> String {
             format!("carry if {interface} {hex}")
         }
         Output::Probe { interface, address } => format!("probe if {interface} {address}"),
-        Output::Route(RouteChange::Add(new)) => format!("route add {}", route(new)),
-        Output::Route(RouteChange::Replace { new, .. }) => format!("route replace {}", route(new)),
-        Output::Route(RouteChange::Remove(old)) => format!("route remove {}", route(old)),
+        Output::Route(RouteChange { prefix, old, new }) => {
+            let way = |way: &Way| format!("via {} if {}", way.next_hop, way.interface);
+            match (old, new) {
+                (None, new) => format!("route add {prefix} {}", new.as_ref().map(way).unwrap_or_default()),
+                (Some(_), Some(new)) => format!("route replace {prefix} {}", way(new)),
+                (Some(old), None) => format!("route remove {prefix} {}", way(old)),
+            }
+        }
         Output::Event(event) => format!("event {event:?}"),
     }
 }
@@ -220,8 +221,9 @@ impl fmt::Display for Replay {
             for n in r.router.neighbors() {
                 writeln!(f, "  neighbour {} if {}: {:?}", n.address, n.interface, n.status)?;
             }
-            for route in r.router.routes() {
-                writeln!(f, "  {}", line(&Output::Route(RouteChange::Add(route))))?;
+            for r in r.router.routes() {
+                let (next, metric) = (r.next_hop, r.metric.value());
+                writeln!(f, "  {} via {next} if {} hops {} metric {metric}", r.prefix, r.interface, r.hops)?;
             }
         }
         match self.end {

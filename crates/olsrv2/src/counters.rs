@@ -84,7 +84,7 @@ pub struct Counters {
     pub probes_failed: u64,
     /// Shortest-path runs.
     pub route_runs: u64,
-    /// Route changes given out.
+    /// Route changes given out: to, from, or to another next hop.
     pub route_changes: u64,
 }
 

@@ -241,20 +241,25 @@ pub enum Output {
     Event(Event),
 }
 
-/// A change of the routing set. At most one route exists for a prefix.
+/// Packets to a prefix go another way. What else a route is ([`Route`]: metric, hops, router) is nothing to a
+/// kernel; where only that changed, nothing is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteChange {
-    /// A prefix that had no route has one.
-    Add(Route),
-    /// A prefix' route changed; replace it atomically.
-    Replace {
-        /// What was.
-        old: Route,
-        /// What is.
-        new: Route,
-    },
-    /// A prefix has no route any more.
-    Remove(Route),
+pub struct RouteChange {
+    /// Where to. At most one route exists for a prefix.
+    pub prefix: NetAddr,
+    /// What was; `None`: there was no route.
+    pub old: Option<Way>,
+    /// What is, in its place at once; `None`: there is no route any more. Never the same as `old`.
+    pub new: Option<Way>,
+}
+
+/// Where a route's packets go next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Way {
+    /// As [`Route::next_hop`].
+    pub next_hop: IpAddr,
+    /// As [`Route::interface`].
+    pub interface: u32,
 }
 
 /// RFC 7181 §10 Routing Tuple.
@@ -275,6 +280,13 @@ pub struct Route {
     pub dist: u8,
     /// Originator of the router that owns or announces the prefix.
     pub router: IpAddr,
+}
+
+impl Route {
+    /// What the kernel needs of it, beside the prefix.
+    pub fn way(&self) -> Way {
+        Way { next_hop: self.next_hop, interface: self.interface }
+    }
 }
 
 /// What subscribers hear.

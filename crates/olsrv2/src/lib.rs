@@ -49,7 +49,7 @@ pub use gateway::GatewayChoice;
 pub use icv::Key;
 pub use io::{
     AttachedNetwork, AttachedView, Event, Input, InputError, LinkQuality, LinkStatus, NeighborView, Output,
-    Record, Route, RouteChange, TopologyEdge,
+    Record, Route, RouteChange, TopologyEdge, Way,
 };
 pub use rfc5444::NetAddr;
 pub use router::Router;

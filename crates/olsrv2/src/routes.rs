@@ -16,7 +16,7 @@ use rfc5444::NetAddr;
 use crate::names::{Name, Names};
 use crate::tc::is_routable;
 use crate::topology::Topology;
-use crate::{Output, Route, RouteChange};
+use crate::{Output, Route, RouteChange, Way};
 use search::{Old, Run};
 
 /// A symmetric neighbour with a usable link: edges X → Y and X → S.
@@ -45,8 +45,7 @@ impl FirstHop {
 #[derive(Clone, Debug)]
 struct Hop {
     router: Name,
-    interface: u32,
-    next_hop: IpAddr,
+    way: Way,
     metric: Metric,
     /// In order.
     addresses: Vec<Name>,
@@ -117,17 +116,6 @@ impl Entry {
     /// The index of a route's first hop.
     fn route(self) -> Option<u16> {
         (self.first & HIDDEN == 0).then_some(self.first & INDEX)
-    }
-
-    /// Whether they give the same route to that address, first hops aside.
-    fn is_like(&self, other: &Self, name: Name) -> bool {
-        let rest = |e: &Self| (e.metric, e.teller(name), e.hops, e.dist);
-        rest(self) == rest(other)
-    }
-
-    /// Who tells of the prefix; `itself` if it is a router's own address.
-    fn teller(&self, itself: Name) -> Name {
-        if self.first & PATH == 0 { self.via } else { itself }
     }
 }
 
@@ -236,13 +224,13 @@ impl Routes {
         let mut two_hops: Vec<(Name, Metric)> = two_hops.map(|(a, metric)| (hold(*a), *metric)).collect();
         addresses.sort_unstable();
         two_hops.sort_unstable();
-        let FirstHop { interface, next_hop, metric, .. } = *hop;
-        Hop { router, interface, next_hop, metric, addresses, two_hops }
+        let way = Way { next_hop: hop.next_hop, interface: hop.interface };
+        Hop { router, way, metric: hop.metric, addresses, two_hops }
     }
 
     fn put(&mut self, name: Name, route: &Route, names: &Names, old: &mut Old) {
-        let way = |hop: &Hop| (hop.interface, hop.next_hop) == (route.interface, route.next_hop);
-        let first = self.hops.iter().position(way).and_then(|i| u16::try_from(i).ok());
+        let first = self.hops.iter().position(|hop| hop.way == route.way());
+        let first = first.and_then(|i| u16::try_from(i).ok());
         let Some((first, via)) = first.zip(names.find(NetAddr::host(route.router))) else { return };
         if let Some(entry) = self.entries.get_mut(name as usize) {
             let Route { metric, hops, dist, .. } = *route;
@@ -251,7 +239,7 @@ impl Routes {
         }
     }
 
-    /// What turns the old routes into the present ones, make before break: near routes first so that next
+    /// What turns the old ways into the present ones, make before break: near routes first so that next
     /// hops are there when far ones need them, removals last and far ones first.
     fn changes(
         &self,
@@ -261,8 +249,7 @@ impl Routes {
         outputs: &mut VecDeque<Output>,
     ) -> usize {
         // Old first hops by their new index.
-        let same = |a: &Hop, b: &Hop| (a.next_hop, a.interface) == (b.next_hop, b.interface);
-        let index = |old: &Hop| self.hops.iter().position(|new| same(old, new)).map(|i| i as u16);
+        let index = |old: &Hop| self.hops.iter().position(|new| new.way == old.way).map(|i| i as u16);
         let moved: Option<Vec<Option<u16>>> = old_hops.map(|old| old.iter().map(index).collect());
         let now = |first: u16| match &moved {
             Some(moved) => moved.get(usize::from(first)).copied().flatten(),
@@ -270,40 +257,30 @@ impl Routes {
         };
         let old_hops = old_hops.unwrap_or(&self.hops);
         let present = |name: Name| self.entries.get(name as usize).copied().unwrap_or(NOTHING);
-        // Removal or not, rank and name in one number, and what was: sorted before they are spelt out.
-        let change = |(name, old): (Name, Entry)| {
+        // Removal or not, rank and name in one number, and the old first hop: sorted before they are spelt out.
+        let change = |(name, old): (Name, &Entry)| {
             let new = present(name);
-            match (old.route(), new.route()) {
+            let (was, is) = (old.route(), new.route());
+            match (was, is) {
                 (None, None) => return None,
-                (Some(was), Some(is)) if now(was) == Some(is) && old.is_like(&new, name) => return None,
+                (Some(was), Some(is)) if now(was) == Some(is) => return None,
                 _ => {}
             }
-            let gone = new.route().is_none();
+            let gone = is.is_none();
             let rank = if gone { Metric::new(u32::MAX - old.metric.value()) } else { new.metric };
             let key = u64::from(gone) << (32 + NAME_BITS) | u64::from(rank.value()) << NAME_BITS;
-            Some((key | u64::from(name), old))
+            Some((key | u64::from(name), was))
         };
-        let mut changes: Vec<(u64, Entry)> = match old {
-            Old::All(all) => {
-                let padded = all.into_iter().chain(core::iter::repeat(NOTHING));
-                (0..).zip(padded.take(self.entries.len())).filter_map(change).collect()
-            }
-            Old::Some(some) => some.into_iter().filter_map(change).collect(),
+        let mut changes: Vec<(u64, Option<u16>)> = match old {
+            Old::All(all) => (0..).zip(&all).filter_map(change).collect(),
+            Old::Some(some) => some.iter().map(|(name, old)| (*name, old)).filter_map(change).collect(),
         };
         changes.sort_unstable_by_key(|(key, _)| *key);
-        let spell_out = |(key, old): (u64, Entry)| {
+        let way = |hops: &[Hop], first: Option<u16>| hops.get(usize::from(first?)).map(|hop| hop.way);
+        let spell_out = |(key, was): (u64, Option<u16>)| {
             let name = (key & ((1 << NAME_BITS) - 1)) as Name;
-            let (prefix, is) = (names.address(name)?, present(name));
-            let new = route(name, prefix, is, &self.hops, names);
-            let old = match new.filter(|_| is.teller(name) == old.teller(name)) {
-                Some(new) => told_by(new.router, prefix, old, old_hops),
-                None => route(name, prefix, old, old_hops, names),
-            };
-            Some(match (old, new) {
-                (None, new) => RouteChange::Add(new?),
-                (Some(old), Some(new)) => RouteChange::Replace { old, new },
-                (Some(old), None) => RouteChange::Remove(old),
-            })
+            let (old, new) = (way(old_hops, was), way(&self.hops, present(name).route()));
+            Some(RouteChange { prefix: names.address(name)?, old, new })
         };
         let before = outputs.len();
         outputs.reserve(changes.len());
@@ -348,23 +325,11 @@ impl RoutingSet<'_> {
 
 /// `name`: of the prefix.
 fn route(name: Name, prefix: NetAddr, entry: Entry, hops: &[Hop], names: &Names) -> Option<Route> {
-    entry.route()?;
-    let teller = entry.teller(name);
-    let router = if teller == name { prefix.ip() } else { names.address(teller)?.ip() };
-    told_by(router, prefix, entry, hops)
-}
-
-fn told_by(router: IpAddr, prefix: NetAddr, entry: Entry, hops: &[Hop]) -> Option<Route> {
-    let hop = hops.get(usize::from(entry.route()?))?;
-    Some(Route {
-        prefix,
-        next_hop: hop.next_hop,
-        interface: hop.interface,
-        metric: entry.metric,
-        hops: entry.hops,
-        dist: entry.dist,
-        router,
-    })
+    let Way { next_hop, interface } = hops.get(usize::from(entry.route()?))?.way;
+    let Entry { metric, via, hops, dist, .. } = entry;
+    let own = entry.first & PATH != 0 || via == name;
+    let router = if own { prefix.ip() } else { names.address(via)?.ip() };
+    Some(Route { prefix, next_hop, interface, metric, hops, dist, router })
 }
 
 #[cfg(test)]
@@ -422,14 +387,10 @@ mod tests {
     }
 
     /// The kernel's routes after changes, which must fit what is there.
-    fn apply(kernel: &mut BTreeMap<NetAddr, Route>, outputs: VecDeque<Output>) {
+    fn apply(kernel: &mut BTreeMap<NetAddr, Way>, outputs: VecDeque<Output>) {
         for output in outputs {
             let Output::Route(change) = output else { panic!("{output:?}") };
-            let (prefix, old, new) = match change {
-                RouteChange::Add(new) => (new.prefix, None, Some(new)),
-                RouteChange::Replace { old, new } => (new.prefix, Some(old), Some(new)),
-                RouteChange::Remove(old) => (old.prefix, Some(old), None),
-            };
+            let RouteChange { prefix, old, new } = change;
             let before = match new {
                 Some(new) => kernel.insert(prefix, new),
                 None => kernel.remove(&prefix),
@@ -517,13 +478,13 @@ mod tests {
                         routes.update(own, &mut topology, news, ours(), any(), |_| None, &mut changes);
                         apply(&mut kernel, changes);
                         let all: Vec<Route> = routes.iter(&topology.names).collect();
-                        prop_assert!(kernel.values().copied().eq(all.iter().copied()));
+                        prop_assert!(kernel.iter().map(|(p, w)| (*p, *w)).eq(all.iter().map(|r| (r.prefix, r.way()))));
                         let mut full = Routes::default();
                         full.update(own, &mut topology, Some(&hops), ours(), any(), |_| None, &mut VecDeque::new());
                         let full_all: Vec<Route> = full.iter(&topology.names).collect();
                         prop_assert_eq!(&all, &full_all);
                         for (router, (metric, n, first)) in plain(own, &topology, &hops) {
-                            let route = kernel[&NetAddr::host(router)];
+                            let route = routes.get(NetAddr::host(router), &topology.names).unwrap();
                             prop_assert_eq!((route.metric, route.hops), (metric, n));
                             prop_assert_eq!(route.next_hop, hops[first].next_hop);
                         }

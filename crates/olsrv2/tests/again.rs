@@ -83,7 +83,8 @@ fn history(seed: u64, salt: Option<u64>, timing: Timing, ipv4: bool) -> Vec<Stri
         let sent: Vec<_> = sent.iter().map(|(from, bytes)| (from, unsalted(bytes))).collect();
         let of = |n: &net::Node| {
             let neighbors: Vec<_> = n.router.neighbors().collect();
-            format!("{neighbors:?} {:?} {:?} {:?}", n.fib, n.events, n.router.poll_timeout())
+            let routes: Vec<_> = n.router.routes().collect();
+            format!("{neighbors:?} {routes:?} {:?} {:?} {:?}", n.fib, n.events, n.router.poll_timeout())
         };
         let state: Vec<String> = net.nodes.iter().map(of).collect();
         all.push(format!("{:?} {sent:?} {state:?}", net.now.saturating_since(Instant::ZERO)));

@@ -78,8 +78,9 @@ fn history(net: &mut Net) -> Vec<String> {
         let n = &net.nodes[node];
         let sent = net.tap.iter().flatten().filter(|(from, _)| from.0 == node).map(|(_, bytes)| bytes);
         let neighbors: Vec<_> = n.router.neighbors().collect();
+        let routes: Vec<_> = n.router.routes().collect();
         format!(
-            "{:?}\n{:?}\n{neighbors:?}\n{:?}\n{:?}",
+            "{:?}\n{:?}\n{neighbors:?}\n{:?}\n{routes:?}\n{:?}",
             sent.collect::<Vec<_>>(),
             n.events,
             n.fib,

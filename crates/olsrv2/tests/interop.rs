@@ -172,10 +172,8 @@ impl Us {
                     assert_olsrd2_parses(&bytes);
                     self.sent.extend(Packet::parse(&bytes).unwrap().messages);
                 }
-                Output::Route(RouteChange::Remove(r)) => drop(self.fib.remove(&r.prefix)),
-                Output::Route(RouteChange::Add(r) | RouteChange::Replace { new: r, .. }) => {
-                    self.fib.insert(r.prefix);
-                }
+                Output::Route(RouteChange { prefix, new: Some(_), .. }) => drop(self.fib.insert(prefix)),
+                Output::Route(RouteChange { prefix, .. }) => drop(self.fib.remove(&prefix)),
                 _ => {}
             }
         }

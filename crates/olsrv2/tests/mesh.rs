@@ -147,7 +147,7 @@ fn rfc7181_16_3_3_4_attached_networks_are_routed_to() {
     let all = |net: &Net| (0..5).all(|a| (0..5).all(|b| net.trace(a, prefix(b)).is_some()));
     net.run_while_not(SECOND.times(20), all);
     assert_eq!(net.trace(0, prefix(4)).unwrap(), [0, 1, 2, 3, 4]);
-    let route = net.nodes[0].fib[&prefix(4)];
+    let route = net.nodes[0].router.route(prefix(4)).unwrap();
     assert_eq!((route.router, route.hops, route.dist), (originator(4), 4, 4));
     net.input(4, Input::AttachedNetworks(&[]));
     net.run_while_not(SECOND.times(10), |net| !net.nodes[0].fib.contains_key(&prefix(4)));
@@ -322,7 +322,7 @@ fn ipv4_without_interface_addresses_works_like_ipv6() {
     let far = net.nodes[0].fib[&NetAddr::host(net.originator(4))];
     assert_eq!((far.next_hop, far.interface), (net.originator(1), RADIO));
     let near = net.nodes[0].fib[&NetAddr::host(net.originator(1))];
-    assert_eq!(near.next_hop, near.prefix.ip(), "on the link");
+    assert_eq!(near.next_hop, net.originator(1), "on the link");
 }
 
 #[test]

@@ -56,16 +56,8 @@ fn net(text: &str) -> NetAddr {
 }
 
 fn route(to: &str, via: &str) -> Route {
-    let core = olsrv2::Route {
-        prefix: net(to),
-        next_hop: via.parse().unwrap(),
-        interface: 2,
-        metric: mesh_types::Metric::MIN,
-        hops: 1,
-        dist: 1,
-        router: to.parse().unwrap(),
-    };
-    kernel_route(&core, "fd00::1".parse().unwrap())
+    let way = Way { next_hop: via.parse().unwrap(), interface: 2 };
+    kernel_route(net(to), way, "fd00::1".parse().unwrap())
 }
 
 impl Mesh for BTreeMap<NetAddr, Route> {

@@ -252,17 +252,8 @@ impl Service {
                 Effect::Transmit { interface, bytes } => self.transmit(now, at, interface, bytes),
                 Effect::Carry { interface, messages } => self.carry(now, interface, &messages),
                 Effect::Probe { interface, address } => self.probe(now, interface, address),
-                Effect::Route(change) => {
-                    let spell = |route| fib::kernel_route(&route, source);
-                    let (prefix, old, new) = match change {
-                        RouteChange::Add(new) => (new.prefix, None, Some(new)),
-                        RouteChange::Replace { old, new } => (new.prefix, Some(old), Some(new)),
-                        RouteChange::Remove(old) => (old.prefix, Some(old), None),
-                    };
-                    // Metrics are nothing to the kernel.
-                    if old.map(spell) != new.map(spell) {
-                        self.fib.mesh_changed(prefix, old.map(spell));
-                    }
+                Effect::Route(RouteChange { prefix, old, .. }) => {
+                    self.fib.mesh_changed(prefix, old.map(|way| fib::kernel_route(prefix, way, source)));
                 }
                 Effect::Event(event) => self.tell(at, event),
                 Effect::Record(node, record) if at == V6 => self.record_came(now, node, record),

@@ -95,7 +95,8 @@ impl Service {
         let room = self.instances.get_mut(V4).ok_or("no IPv4")?;
         let (sequences, counter) = (Some(room.router.sequences()), room.router.counter());
         let was = IpAddr::from(old);
-        let gone: Vec<_> = room.router.routes().map(|r| (r.prefix, fib::kernel_route(&r, was))).collect();
+        let route = |r: olsrv2::Route| (r.prefix, fib::kernel_route(r.prefix, r.way(), was));
+        let gone: Vec<_> = room.router.routes().map(route).collect();
         *room = instance(&self.settings, self.settings.originator4.into(), sequences, counter, now)?;
         self.tunnels.forget(V4);
         gone.into_iter().for_each(|(prefix, route)| self.fib.mesh_changed(prefix, Some(route)));

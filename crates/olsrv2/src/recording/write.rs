@@ -9,7 +9,7 @@ use rfc5444::NetAddr;
 
 use super::config::{Fields, walk};
 use super::{END, End, MAGIC, VERSION, kind};
-use crate::{Config, Event, Input, Note, Output, Record, Route, RouteChange};
+use crate::{Config, Event, Input, Note, Output, Record, RouteChange};
 
 /// Takes down what happens to one router. Every input, timeout and output has to be told, in order.
 #[derive(Debug)]
@@ -277,13 +277,19 @@ impl Bytes {
                 self.ip(*address);
             }
             Output::Route(change) => {
-                let (what, old, new) = match change {
-                    RouteChange::Add(new) => (2, None, Some(new)),
-                    RouteChange::Replace { old, new } => (3, Some(old), Some(new)),
-                    RouteChange::Remove(old) => (4, Some(old), None),
-                };
-                self.byte(what);
-                old.into_iter().chain(new).for_each(|r| self.route(r));
+                let RouteChange { prefix, old, new } = change;
+                self.byte(if old.is_none() {
+                    2
+                } else if new.is_some() {
+                    3
+                } else {
+                    4
+                });
+                self.prefix(*prefix);
+                for way in old.iter().chain(new) {
+                    self.ip(way.next_hop);
+                    self.num(way.interface.into());
+                }
             }
             Output::Carry { interface, messages } => {
                 self.byte(255);
@@ -293,17 +299,6 @@ impl Bytes {
             }
             Output::Event(event) => self.event(event),
         }
-    }
-
-    fn route(&mut self, route: &Route) {
-        let Route { prefix, next_hop, interface, metric, hops, dist, router } = *route;
-        self.prefix(prefix);
-        self.ip(next_hop);
-        self.num(interface.into());
-        self.num(metric.value().into());
-        self.byte(hops);
-        self.byte(dist);
-        self.ip(router);
     }
 
     fn event(&mut self, event: &Event) {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use mesh_types::{Duration, Instant};
 use nhdp::Rng;
-use olsrv2::{Config, Event, Input, NetAddr, Output, Route, RouteChange, Router, Timing, is_calm};
+use olsrv2::{Config, Event, Input, NetAddr, Output, RouteChange, Router, Timing, Way, is_calm};
 use rfc5444::{Packet, Tlv};
 
 /// The interface every node has from its start.
@@ -18,7 +18,7 @@ pub const WIRE: u32 = 2;
 pub struct Node {
     pub router: Router,
     /// What the kernel would hold.
-    pub fib: BTreeMap<NetAddr, Route>,
+    pub fib: BTreeMap<NetAddr, Way>,
     pub events: Vec<(Instant, Event)>,
     pub route_changes: usize,
     pub up: bool,
@@ -228,11 +228,7 @@ impl Net {
         let seed = self.seed;
         let n = &mut self.nodes[node];
         n.route_changes += 1;
-        let (prefix, old, new) = match change {
-            RouteChange::Add(new) => (new.prefix, None, Some(new)),
-            RouteChange::Replace { old, new } => (new.prefix, Some(old), Some(new)),
-            RouteChange::Remove(old) => (old.prefix, Some(old), None),
-        };
+        let RouteChange { prefix, old, new } = change;
         let before = match new {
             Some(new) => n.fib.insert(prefix, new),
             None => n.fib.remove(&prefix),
@@ -365,9 +361,11 @@ impl Net {
     /// Every node has a shortest route to every reachable one, and none to others.
     pub fn is_converged(&self) -> bool {
         (0..self.nodes.len()).filter(|i| self.nodes[*i].up).all(|from| {
-            let dist = self.distances(from);
+            let (dist, node) = (self.distances(from), &self.nodes[from]);
+            let believed = node.router.routes().map(|r| (r.prefix, r.way()));
+            assert!(node.fib.iter().map(|(p, way)| (*p, *way)).eq(believed), "seed {}", self.seed);
             (0..self.nodes.len()).filter(|to| *to != from).all(|to| {
-                let route = self.nodes[from].fib.get(&NetAddr::host(self.originator(to)));
+                let route = node.router.route(NetAddr::host(self.originator(to)));
                 route.map(|r| r.hops) == dist[to]
             })
         })
@@ -397,7 +395,7 @@ impl Net {
             for n in node.router.neighbors() {
                 text += &format!("   {n:?}\n");
             }
-            for r in node.fib.values() {
+            for r in node.router.routes() {
                 text += &format!(
                     "   {} via {} hops {} metric {}\n",
                     r.prefix,
