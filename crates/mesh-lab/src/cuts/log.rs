@@ -17,6 +17,9 @@ const MAGIC: u64 = 0x006a_7366_7773_6872;
 const DISCARD: u64 = 4;
 /// A card writes what comes in one command in an order of its own; commands of the kernel's driver are not longer.
 const COMMAND: usize = 1024;
+/// How a commit block of ext4's journal begins (`jbd2_journal_commit_transaction`): it is written when all of its transaction is
+/// on the card, so it is never in one command with what stands before it.
+const COMMIT: [u8; 8] = [0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 2];
 
 /// One sector that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +79,17 @@ impl Log {
     }
 
     /// The writes from the one numbered `from` on that may have been one command: neighbours on the card.
-    pub(super) fn command(&self, from: usize) -> &[Write] {
+    pub(super) fn command(&self, from: usize) -> Result<&[Write]> {
         let rest = self.writes.get(from..).unwrap_or_default();
-        let more = rest.windows(2).take_while(|w| matches!(w, [a, b] if b.sector == a.sector + 1)).count();
-        rest.get(..(more + 1).min(COMMAND)).unwrap_or(rest)
+        let mut len = rest.len().min(1);
+        for pair in rest.windows(2).take(COMMAND - 1) {
+            let [a, b] = pair else { break };
+            if b.sector != a.sector + 1 || self.data(b)?.starts_with(&COMMIT) {
+                break;
+            }
+            len += 1;
+        }
+        Ok(rest.get(..len).unwrap_or(rest))
     }
 }
 
@@ -112,12 +122,25 @@ mod tests {
         bytes.extend([4; SECTOR]);
         std::fs::write(&path, &bytes).unwrap();
         let log = Log::open(&path).unwrap();
-        assert_eq!(log.writes.iter().map(|w| w.sector).collect::<Vec<_>>(), [7, 8, 9]);
+        let sectors = |log: &Log| log.writes.iter().map(|w| w.sector).collect::<Vec<_>>();
+        assert_eq!(sectors(&log), [7, 8, 9]);
         assert_eq!(log.flushes, 1);
         assert_eq!(log.data(&log.writes[1]).unwrap(), [2; SECTOR]);
-        assert_eq!((log.command(0).len(), log.command(1).len(), log.command(3).len()), (3, 2, 0));
+        let command = |from| log.command(from).unwrap().len();
+        assert_eq!([command(0), command(1), command(2), command(3)], [3, 2, 1, 0]);
         std::fs::write(&path, &bytes[512..]).unwrap();
         assert!(Log::open(&path).is_err());
+
+        // A journal: two blocks and their commit block, then another transaction's.
+        let mut commit = sector(&[]);
+        commit[..8].copy_from_slice(&COMMIT);
+        let mut bytes = sector(&[MAGIC, 1, 0, SECTOR as u64]);
+        bytes.extend([sector(&[20, 4, 0, 0]), [sector(&[1]), sector(&[2]), commit, sector(&[3])].concat()].concat());
+        std::fs::write(&path, &bytes).unwrap();
+        let log = Log::open(&path).unwrap();
+        assert_eq!(sectors(&log), [20, 21, 22, 23]);
+        let command = |from| log.command(from).unwrap().len();
+        assert_eq!([command(0), command(1), command(2), command(3)], [2, 1, 2, 1]);
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -206,7 +206,7 @@ impl Cuts {
         cut: Cut,
         rng: &mut Chance,
     ) -> Result<Vec<(u64, [u8; SECTOR])>> {
-        let command = log.command(at);
+        let command = log.command(at)?;
         let hit: Vec<&Write> = match cut {
             Cut::Between => Vec::new(),
             Cut::Torn => command.first().into_iter().collect(),
