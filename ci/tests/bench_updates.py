@@ -2,9 +2,9 @@
 """usage: ./build.sh bench update [--quick] [--runs N] [--bin-dir DIR] [--json FILE]
 
 The figures of updates: an installation of 200 MB on this host's disk beside a plain copy of the same bytes (its size with
---quick: 50 MB), memory, what a changed service costs as a delta; on an emulated Pi installation,
-trial boot and power cuts, in 200 of which it is killed (--quick: none of these). --bin-dir: where the static mesh-update and
-meshctl are; the other programs are those of crates/target.
+--quick: 50 MB), the same of 50 MB with the disk held down to the speed of an SD card, memory, what a changed service costs as a
+delta; on an emulated Pi installation, trial boot and power cuts, in 200 of which it is killed (--quick: none of these). --bin-dir:
+where the static mesh-update and meshctl are; the other programs are those of crates/target.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from sdcard import SECTOR, STATE, Card, find_image  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS_AT, SLOT_MIB = 16, 256
+# Bytes a second that a good SD card writes and reads in a Pi 3 or 4.
+CARD_WRITES, CARD_READS = 40_000_000, 90_000_000
 
 
 def card(path, running):
@@ -99,7 +101,52 @@ def copies(source, target, size):
     return written, time.monotonic() - start
 
 
-def installation(table, folder, mib, runs, binaries):
+class AsACard:
+    """While in it, this process and its children get from the disk of a folder what an SD card would give (control groups; root)."""
+
+    def __init__(self, folder):
+        found = folder.stat().st_dev
+        disk = Path(f"/sys/dev/block/{os.major(found)}:{os.minor(found)}").resolve()
+        disk = disk.parent if (disk / "partition").exists() else disk
+        number = (disk / "dev").read_text().strip()
+        top = Path("/sys/fs/cgroup")
+        if (top / "blkio").is_dir():
+            top, which = top / "blkio", "blkio"
+            self.limits = {"blkio.throttle.write_bps_device": f"{number} {CARD_WRITES}",
+                           "blkio.throttle.read_bps_device": f"{number} {CARD_READS}"}
+        else:
+            which, self.limits = "", {"io.max": f"{number} wbps={CARD_WRITES} rbps={CARD_READS}"}
+        now = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+        self.before = top / next(path.lstrip("/") for _, kinds, path in now if which in kinds.split(","))
+        self.group = top / f"p2pmesh-bench-{os.getpid()}"
+
+    def __enter__(self):
+        self.group.mkdir()
+        try:
+            for name, limit in self.limits.items():
+                (self.group / name).write_text(limit)
+            (self.group / "cgroup.procs").write_text(f"{os.getpid()}")
+        except OSError:
+            self.group.rmdir()
+            raise
+
+    def __exit__(self, *_):
+        (self.before / "cgroup.procs").write_text(f"{os.getpid()}")
+        self.group.rmdir()
+
+
+def at_the_speed_of_a_card(table, folder, runs, binaries):
+    """The same where the disk is no faster than the one it is made for."""
+    folder = folder / "slow"
+    folder.mkdir()
+    try:
+        with AsACard(folder):
+            installation(table, folder, 50, runs, binaries, f"a disk that writes {CARD_WRITES // 10**6} and reads {CARD_READS // 10**6} MB/s")
+    except OSError as error:
+        print(f"SKIPPED: an installation at the speed of an SD card: the disk can't be held down: {error}")
+
+
+def installation(table, folder, mib, runs, binaries, where="this host's disk"):
     """An installation beside a plain copy."""
     chance = random.Random(1)
     new = systems.tiny("2.0-bench", chance.randbytes(mib << 20))
@@ -131,7 +178,7 @@ def installation(table, folder, mib, runs, binaries):
         if made.read(made.slot_offset("B") + root, size - root) != new[root:]:
             raise SystemExit("bench: the installed system is not the one in the bundle")
     written, both, checked, applied, peak = (statistics.median(column) for column in zip(*rows, strict=True))
-    table.title(f"installation of {size / 1e6:.0f} MB on this host's disk (medians of {runs})")
+    table.title(f"installation of {size / 1e6:.0f} MB on {where} (medians of {runs})")
     table.add("plain copy (dd, direct, fsync)", written, "s", digits=2)
     table.add("the same, and read back", both, "s", digits=2)
     table.add("meshctl update check", checked, "s", digits=2)
@@ -185,14 +232,14 @@ def emulated(table, cuts, points):
         story = Story(PowerCuts, seed=time.time_ns() % 1000)
         story.lives()
         story.is_recorded()
-        kills = story.kills(cuts, 10)
-        text, kept = story.is_replayed(points, points // 10, 20)
         table.title("emulated Pi 3")
         for step, seconds in story.times.items():
             table.add(step, seconds, "s")
+        kills = story.kills(cuts, 10)
         for step, number in kills.items():
             table.add(f"killed during: {step}", number, "", digits=0)
         table.add("of these started again", -(-sum(kills.values()) // 10), "", digits=0)
+        text, kept = story.is_replayed(points, points // 10, 20)
         table.add("power cuts replayed", points, "", digits=0)
         story.start_all(kept)
         table.add("of these started", len(kept), "", digits=0)
@@ -217,6 +264,7 @@ def measure(table, args):
     folder = Path(tempfile.mkdtemp(prefix="bench-update-", dir=ROOT / "build"))
     try:
         installation(table, folder, 50 if args.quick else 200, args.runs, args.bin_dir)
+        at_the_speed_of_a_card(table, folder, args.runs, args.bin_dir)
         delta(table, folder, find_image())
     except FileNotFoundError as error:
         print(f"SKIPPED: {error}")
