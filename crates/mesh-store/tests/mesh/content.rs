@@ -1,7 +1,9 @@
 //! What is added on one node is read there and on others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use mesh_ipc::store::{AddOptions, EntryKind, PinEntry, PinKind, StoreRequest, StoreResponse};
 use mesh_ipc::{Request, Response};
@@ -465,4 +467,52 @@ fn references_are_listed_depth_first() {
     assert_eq!(refs(false, false), [&a, &one, &two].map(String::clone));
     assert_eq!(refs(true, false), [&a, &one, &one, &two].map(String::clone));
     assert_eq!(refs(true, true), [&a, &one, &two].map(String::clone));
+}
+
+/// Makes the segments in a folder those of a later format: another last byte of the magic number, and a checksum that fits.
+fn as_of_a_later_system(blocks: &Path) {
+    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+    let crc32 = |bytes: &[u8]| !bytes.iter().fold(!0, |crc, b| (0..8).fold(crc ^ u32::from(*b), step));
+    for file in fs::read_dir(blocks).unwrap().map(|e| e.unwrap().path()) {
+        let mut bytes = fs::read(&file).unwrap();
+        for copy in [0, 2048] {
+            let Some(header) = bytes.get_mut(copy..copy + 32) else { continue };
+            assert!(header.starts_with(b"P2PMSEG"), "{}", file.display());
+            header[7] = b'9';
+            let crc = crc32(&header[..28]);
+            header[28..].copy_from_slice(&crc.to_le_bytes());
+        }
+        fs::write(&file, bytes).unwrap();
+    }
+}
+
+#[test]
+fn blocks_of_a_later_system_are_put_aside_once_and_never_touched() {
+    let folder = Folder::new("format");
+    let (blocks, aside) = (folder.0.join("mesh-store/blocks"), folder.0.join("mesh-store/blocks.other"));
+    let files = |of: &Path| -> BTreeMap<PathBuf, Vec<u8>> {
+        let all = fs::read_dir(of).unwrap().map(|e| e.unwrap());
+        all.map(|e| (e.file_name().into(), fs::read(e.path()).unwrap())).collect()
+    };
+    let hello = [("hello", Thing::File(b"Hello World\n".as_slice()))];
+    Store::start(&folder.0, &[]).add(&hello);
+    as_of_a_later_system(&blocks);
+    let later = files(&blocks);
+
+    let store = Store::start(&folder.0, &[]);
+    assert_eq!(store.get(&format!("/ipfs/{HELLO}?format=raw")).status, 404, "it begins without any");
+    store.add(&hello);
+    assert_eq!(store.get(&format!("/ipfs/{HELLO}")).text(), "Hello World\n");
+    drop(store);
+    assert_eq!(files(&aside), later);
+
+    // Once more, which is nothing that happens by itself: neither is lost, and a person is told.
+    as_of_a_later_system(&blocks);
+    let second = files(&blocks);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-store"));
+    command.arg("--state-dir").arg(&folder.0).arg("--run-dir").arg(folder.0.join("run"));
+    let output = command.args(["--listen", "127.0.0.1:0"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("mesh-store/blocks: "), "{said}");
+    assert_eq!((files(&aside), files(&blocks)), (later, second));
 }
