@@ -143,9 +143,11 @@ pub(crate) fn prepare(machine: &mut dyn Machine, wish: &Wish, order: &mut dyn Or
         Wish::File(stamp) => stamp.clone(),
         Wish::Button(gpio) if stuck => {
             let mut outcome = before;
-            outcome.problems.push(format!(
+            let problem = format!(
                 "the reset button (GPIO {gpio}) is held since the last reset; nothing was reset. Release it, or look for a short circuit"
-            ));
+            );
+            machine.say(&problem);
+            outcome.problems.push(problem);
             return outcome;
         }
         // A power cut from here on finds the file.
