@@ -135,7 +135,9 @@ mod tests {
         let mut commit = sector(&[]);
         commit[..8].copy_from_slice(&COMMIT);
         let mut bytes = sector(&[MAGIC, 1, 0, SECTOR as u64]);
-        bytes.extend([sector(&[20, 4, 0, 0]), [sector(&[1]), sector(&[2]), commit, sector(&[3])].concat()].concat());
+        bytes.extend(
+            [sector(&[20, 4, 0, 0]), [sector(&[1]), sector(&[2]), commit, sector(&[3])].concat()].concat(),
+        );
         std::fs::write(&path, &bytes).unwrap();
         let log = Log::open(&path).unwrap();
         assert_eq!(sectors(&log), [20, 21, 22, 23]);
