@@ -248,13 +248,14 @@ def emulated(table, cuts, points):
         PowerCuts.doClassCleanups()
 
 
-def fleet(binaries):
+def fleet():
     """From an announcement to the last of 25 nodes, where mesh-lab knows how."""
     lab = systems.program("mesh-lab")
     if subprocess.run([lab, "update", "--help"], capture_output=True, check=False, text=True).stderr.find("mesh-lab update") < 0:
         print("SKIPPED: from an announcement to 25 updated nodes: this mesh-lab has no such measurement")
         return
-    subprocess.run([lab, "update", "--bin-dir", binaries], check=True)
+    # With all services, beside mesh-lab: not only those two that are measured here.
+    subprocess.run([lab, "update"], check=True)
 
 
 def measure(table, args):
@@ -272,7 +273,7 @@ def measure(table, args):
         shutil.rmtree(folder, ignore_errors=True)
     if not args.quick:
         emulated(table, 200, 3000)
-        fleet(args.bin_dir)
+        fleet()
 
 
 def main():
